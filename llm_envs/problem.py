@@ -1,0 +1,39 @@
+"""A problem: what a task's sampler returns and what one episode is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SPLITS = ("train", "test")
+TEST_FRACTION = 0.2
+"""Share of a task's problem space that is held out for evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a verifiable task.
+
+    Attributes:
+        prompt: What the model is asked.
+        reference: What the reward compares with, in whatever form that reward takes.
+        solution: A completion that earns the full reward, where the task can give one.
+        metadata: Anything else worth logging, for example a difficulty level.
+    """
+
+    prompt: str
+    reference: Any
+    solution: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def split(self) -> str:
+        """`"train"` or `"test"`, a property of the prompt's text alone.
+
+        The split is decided by a hash of what is asked, not by the seed that drew it: the same problem belongs to the
+        same split whichever seed, run or machine draws it, so training and evaluation cannot share one.
+        """
+        digest = hashlib.blake2b(self.prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return "test" if int.from_bytes(digest, "big") < TEST_FRACTION * 2**64 else "train"
