@@ -26,8 +26,9 @@ _APPLY: dict[str, Callable[[int, int], int]] = {
     "*": operator.mul,
     "/": operator.floordiv,  # only ever applied where the division is exact
 }
-_MAX_OPERANDS = 20
+_MAX_OPERANDS = 12
 _MAX_DIGITS = 12
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,6 @@ class Expression:
         if self.op is None or self.left is None or self.right is None:
             return str(self.value)
         return f"{_bracket(self.left, self.op, right=False)} {self.op} {_bracket(self.right, self.op, right=True)}"
-
-    @property
-    def has_parentheses(self) -> bool:
-        """Whether the written form needs parentheses."""
-        return "(" in str(self)
 
     def reduce_once(self) -> Expression:
         """The expression with its leftmost innermost operation carried out."""
@@ -72,24 +68,35 @@ def _bracket(child: Expression, op: str, *, right: bool) -> str:
 def sample_expression(
     rng: np.random.Generator, operands: int, digits: int, operators: str, max_value: int
 ) -> Expression | None:
-    """Draw a random binary tree over `operands` numbers; None where a division is not exact or a value too large."""
+    """Draw a binary tree over `operands` numbers of 1 to `digits` digits.
+
+    The operator of a node is drawn first and its operands redrawn until they suit it, so that exact divisions are as
+    frequent as the other operations.
+
+    Returns:
+        The expression, or None where no operands were found for which every division is exact and no result, final or
+        intermediate, is larger than `max_value` in magnitude.
+    """
     if operands == 1:
         number_of_digits = int(rng.integers(1, digits + 1))
         return Expression(int(rng.integers(10 ** (number_of_digits - 1), 10**number_of_digits)))
-    on_the_left = int(rng.integers(1, operands))
-    left = sample_expression(rng, on_the_left, digits, operators, max_value)
-    right = sample_expression(rng, operands - on_the_left, digits, operators, max_value)
-    if left is None or right is None:
-        return None
     op = operators[int(rng.integers(len(operators)))]
-    if op == "/" and (right.value == 0 or left.value % right.value != 0):
-        return None
-    value = _APPLY[op](left.value, right.value)
-    return None if abs(value) > max_value else Expression(value, op, left, right)
+    on_the_left = int(rng.integers(1, operands))
+    for _ in range(_TRIES):
+        left = sample_expression(rng, on_the_left, digits, operators, max_value)
+        right = sample_expression(rng, operands - on_the_left, digits, operators, max_value)
+        if left is None or right is None:
+            return None
+        if op == "/" and (right.value == 0 or left.value % right.value != 0):
+            continue
+        value = _APPLY[op](left.value, right.value)
+        if abs(value) <= max_value:
+            return Expression(value, op, left, right)
+    return None
 
 
-def worked_solution(expression: Expression) -> str:
-    """The expression reduced one operation at a time, then the answer in a box.
+def worked_solution(expression: Expression, answer_format: AnswerFormat = "boxed") -> str:
+    """The expression reduced one operation at a time, then the answer as the prompt asks for it.
 
     >>> worked_solution(Expression(14, "+", Expression(2), Expression(12, "*", Expression(2), Expression(6))))
     '2 + 2 * 6 = 2 + 12 = 14. \\\\boxed{14}'
@@ -98,4 +105,49 @@ def worked_solution(expression: Expression) -> str:
     while expression.op is not None:
         expression = expression.reduce_once()
         steps.append(str(expression))
-    return f"{' = '.join(steps)}. \\boxed{{{expression.value}}}"
+    answer = f"\\boxed{{{expression.value}}}" if answer_format == "boxed" else f"#### {expression.value}"
+    return f"{' = '.join(steps)}. {answer}"
+
+
+@register_task("llm_envs/Arithmetic-v0", reward=MathReward(allow_unmarked=False))
+def arithmetic(
+    rng: np.random.Generator,
+    operands: int = 3,
+    digits: int = 1,
+    operators: str = "+-*/",
+    max_value: int | None = None,
+    answer_format: AnswerFormat = "boxed",
+) -> Problem:
+    """Calculate an expression such as `2 + 2 * 6`; the answer is always an integer.
+
+    Args:
+        rng: Source of randomness.
+        operands: How many numbers the expression has, 2 to 12.
+        digits: How many digits a number has at most, 1 to 12.
+        operators: The operators to draw from, a selection of `+-*/`; repeating one makes it more frequent.
+        max_value: Bound on the magnitude of every intermediate and final result; by default one digit more than the
+            operands have (99 for one-digit operands).
+        answer_format: What the prompt asks for, `"boxed"` (`\\boxed{14}`) or `"hashes"` (`#### 14`). The reward accepts
+            either, but not a number that is not marked as the answer.
+
+    Raises:
+        ValueError: An argument is out of range, or no expression fits them.
+    """
+    if not 2 <= operands <= _MAX_OPERANDS:
+        raise ValueError(f"operands must be between 2 and {_MAX_OPERANDS}, got {operands}")
+    if not 1 <= digits <= _MAX_DIGITS:
+        raise ValueError(f"digits must be between 1 and {_MAX_DIGITS}, got {digits}")
+    if not operators or not set(operators) <= set(_SYMBOLS):
+        raise ValueError(f"operators must be a selection of {_SYMBOLS!r}, got {operators!r}")
+    if answer_format not in INSTRUCTIONS:
+        raise ValueError(f"answer_format must be one of {sorted(INSTRUCTIONS)}, got {answer_format!r}")
+    bound = 10 ** (digits + 1) - 1 if max_value is None else max_value
+    for _ in range(1000):
+        expression = sample_expression(rng, operands, digits, operators, bound)
+        if expression is not None:
+            return Problem(
+                prompt=f"What is {expression}? {INSTRUCTIONS[answer_format]}",
+                reference=str(expression.value),
+                solution=worked_solution(expression, answer_format),
+            )
+    raise ValueError(f"no expression of {operands} operands with {digits=}, {operators=} stays within {max_value=}")

@@ -1,0 +1,135 @@
+"""`CompletionEnv`: a prompt is the observation, a whole completion is the action, a verifiable score is the reward."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import gymnasium
+from gymnasium.error import ResetNeeded
+
+from llm_envs.problem import Problem
+from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
+from llm_envs.stream import ProblemStream
+from rewards.base import Reward, RewardResult
+
+
+def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
+    """What `step` tells beside the reward, now that the episode is over and the reference may be seen.
+
+    Returns:
+        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any.
+    """
+    info: dict[str, Any] = {
+        "outcome": str(result.outcome),
+        "answer": result.answer,
+        "reference": problem.reference,
+    }
+    if result.metrics:
+        info["metrics"] = dict(result.metrics)
+    return info
+
+
+class CompletionEnv(gymnasium.Env[str, str]):
+    """One problem an episode: `reset` gives its prompt, one `step` takes the completion and ends the episode.
+
+    The terminal observation is the empty string. `reset(seed=s)` starts the stream of problems named `s`, each
+    further `reset()` gives the stream's next problem; two environments reset with equal seeds get equal problems.
+
+    Args:
+        problems: The stream to draw from.
+        reward: Scores a completion.
+        render_mode: None, `"ansi"` (`render` returns the episode as text) or `"human"` (it is printed as it happens).
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]
+
+    def __init__(self, problems: ProblemStream, reward: Reward, render_mode: str | None = None) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
+        self.observation_space = Unicode()
+        self.action_space = Unicode(MAX_COMPLETION_CHARS)
+        self.render_mode = render_mode
+        self._problems = problems
+        self._reward = reward
+        self._stream_seed: int | None = None
+        self._index = 0
+        self._problem: Problem | None = None
+        self._completion = ""
+        self._result: RewardResult | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """The current problem, its reference included.
+
+        Raises:
+            ResetNeeded: `reset` has not been called.
+        """
+        if self._problem is None:
+            raise ResetNeeded("there is no problem yet: call reset() first")
+        return self._problem
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Name of the stream of problems to start; None goes on in the current one.
+            options: Not used by this environment.
+
+        Returns:
+            The prompt, and an empty info.
+        """
+        super().reset(seed=seed)
+        if seed is not None or self._stream_seed is None:
+            self._stream_seed = seed if seed is not None else int(self.np_random.integers(2**63))
+            self._index = 0
+        else:
+            self._index += 1
+        self._problem = self._problems.draw(self._stream_seed, self._index)
+        self._result = None
+        self._print_if_human()
+        return self._problem.prompt, {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Score a completion and end the episode.
+
+        Args:
+            action: The completion, any string.
+
+        Returns:
+            The empty string, the reward, True (terminated), False (truncated), and the info of `step_info`.
+
+        Raises:
+            ResetNeeded: The episode is over, or none has begun.
+            TypeError: The action is not a string.
+        """
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a completion (str), got {type(action).__name__}")
+        problem = self.problem
+        if self._result is not None:
+            raise ResetNeeded("the episode is over after one completion: call reset() before the next step()")
+        self._completion = action
+        [self._result] = self._reward([problem.prompt], [action], [problem.reference])
+        self._print_if_human()
+        return "", float(self._result.reward), True, False, step_info(self._result, problem)
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The episode so far as text in mode `"ansi"`; None otherwise (mode `"human"` prints by itself)."""
+        return self._as_text() if self.render_mode == "ansi" else None
+
+    def _as_text(self) -> str:
+        if self._result is None:
+            return f"prompt: {self.problem.prompt}"
+        return (
+            f"prompt: {self.problem.prompt}\n"
+            f"completion: {self._completion}\n"
+            f"{self._result.outcome}: reward {self._result.reward:g}, answer {self._result.answer!r}, "
+            f"reference {self.problem.reference!r}"
+        )
+
+    def _print_if_human(self) -> None:
+        if self.render_mode == "human":
+            text = self._as_text() if self._result is None else self._as_text().partition("\n")[2]
+            # a completion may hold characters that the terminal's encoding lacks; rendering must not end the episode
+            encoding = sys.stdout.encoding or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -1,0 +1,98 @@
+"""`register_task`: a sampler function and a reward become a Gymnasium environment id."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import gymnasium
+
+from llm_envs.env import CompletionEnv
+from llm_envs.stream import ProblemStream, Sampler
+from llm_envs.vector_env import CompletionVectorEnv
+from rewards.base import Reward
+
+S = TypeVar("S", bound=Sampler)
+ENV_ARGUMENTS = {"split": "train", "prompt_template": None, "render_mode": None}
+"""What every task takes beside its sampler's own arguments, with the defaults."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A sampler and a reward under an id; calling it makes the environment (it is the spec's entry point)."""
+
+    id: str
+    sampler: Sampler
+    reward: Reward
+
+    metadata: ClassVar[dict[str, Any]] = CompletionEnv.metadata  # gymnasium.make looks up the render modes here
+
+    def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
+        """Make the environment; `kwargs` are the sampler's, and `split` and `prompt_template`."""
+        return CompletionEnv(self.problems(**kwargs), self.reward, render_mode)
+
+    def make_vector(self, num_envs: int, render_mode: str | None = None, **kwargs: Any) -> CompletionVectorEnv:
+        """Make the vector environment."""
+        return CompletionVectorEnv(self.problems(**kwargs), self.reward, num_envs, render_mode)
+
+    def problems(self, split: str = "train", prompt_template: str | None = None, **kwargs: Any) -> ProblemStream:
+        """The stream of this task's problems.
+
+        Raises:
+            TypeError: The sampler has no argument of that name.
+        """
+        accepted = self.sampler_arguments
+        for name in kwargs:
+            if name not in accepted:
+                known = ", ".join(f"{key}={value!r}" for key, value in (accepted | ENV_ARGUMENTS).items())
+                raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
+        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
+
+    @property
+    def sampler_arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the sampler with their defaults (`inspect.Parameter.empty` where there is none)."""
+        parameters = list(inspect.signature(self.sampler).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # gymnasium.make copies the spec deeply; a task is immutable and its reward may hold processes
+
+
+def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
+    """Register the decorated sampler as a Gymnasium environment.
+
+    The sampler gets a `numpy.random.Generator` and returns a `Problem`. Its keyword arguments become those of
+    `gymnasium.make(id, ...)` and `gymnasium.make_vec(id, ...)`, beside `split`, `prompt_template` and `render_mode`.
+
+    >>> from llm_envs import Problem, register_task
+    >>> from rewards.math import MathReward
+    >>> @register_task("doc/Doubling-v0", reward=MathReward())
+    ... def doubling(rng, high: int = 100):
+    ...     n = int(rng.integers(high))
+    ...     return Problem(f"What is 2 * {n}?", reference=str(2 * n), solution=f"\\\\boxed{{{2 * n}}}")
+    >>> env = gymnasium.make("doc/Doubling-v0", high=50)
+    >>> prompt, info = env.reset(seed=0)
+
+    Args:
+        id: Namespace, name and version, as in `"demo/Doubling-v0"`.
+        reward: Scores the completions. One object serves all environments of the task.
+
+    Returns:
+        The decorator; it returns the sampler unchanged.
+
+    Raises:
+        TypeError: `reward` cannot be called.
+        gymnasium.error.Error: The id is malformed.
+    """
+    if not callable(reward):
+        raise TypeError(f"reward must be callable, got {type(reward).__name__}")
+
+    def decorate(sampler: S) -> S:
+        task = Task(id, sampler, reward)
+        gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
+        return sampler
+
+    return decorate

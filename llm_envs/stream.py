@@ -1,0 +1,76 @@
+"""From a task's sampler to reproducible streams of checked problems of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from llm_envs.problem import SPLITS, Problem
+from llm_envs.spaces import MAX_PROMPT_CHARS
+from rewards.base import Reward, check_reference
+
+Sampler = Callable[..., Problem]
+_MAX_DRAWS = 10_000
+_PLACEHOLDER = "{prompt}"
+
+
+class ProblemStream:
+    """The problems of one split of a task: a pure function of a seed and an index.
+
+    Args:
+        sampler: Called with a `numpy.random.Generator`; returns a `Problem`.
+        reward: The task's reward; it checks each reference that it is going to compare with.
+        split: `"train"` or `"test"`; see `Problem.split`.
+        prompt_template: Text with exactly one `{prompt}`, put around every prompt (an instruction, a worked example).
+            The split is decided before, so that a template moves no problem between training and evaluation.
+
+    Raises:
+        ValueError: The split is unknown, the template has not exactly one placeholder, or the sampler refused its
+            arguments.
+        InvalidReference: The reward cannot use the sampler's references.
+        TypeError: The sampler does not return a `Problem`.
+    """
+
+    def __init__(self, sampler: Sampler, reward: Reward, split: str = "train", prompt_template: str | None = None) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+        if prompt_template is not None and prompt_template.count(_PLACEHOLDER) != 1:
+            raise ValueError(f"prompt_template must contain {_PLACEHOLDER} exactly once, got {prompt_template!r}")
+        self.split = split
+        self._sampler = sampler
+        self._reward = reward
+        self._template = prompt_template
+        self.draw(seed=0)  # a sampler or reference that cannot work is refused now, not in the middle of a run
+
+    def draw(self, seed: int, index: int = 0) -> Problem:
+        """The problem at `index` of the stream that `seed` names.
+
+        Equal arguments give equal problems on every machine, and streams of different seeds are independent.
+
+        Raises:
+            ValueError: The seed is negative, or none of 10,000 draws belongs to this split.
+        """
+        if seed < 0:
+            raise ValueError(f"a seed must not be negative, got {seed}")
+        rng = np.random.default_rng(np.random.SeedSequence((SPLITS.index(self.split), seed, index)))
+        for _ in range(_MAX_DRAWS):
+            problem: Any = self._sampler(rng)
+            if not isinstance(problem, Problem):
+                raise TypeError(f"a task's sampler must return a Problem, got {type(problem).__name__}")
+            if problem.split == self.split:
+                return self._finish(problem)
+        raise ValueError(
+            f"none of {_MAX_DRAWS} problems belongs to the split {self.split!r}: the task has too few distinct "
+            "prompts to be split; widen the range its sampler draws from"
+        )
+
+    def _finish(self, problem: Problem) -> Problem:
+        check_reference(self._reward, problem.reference)
+        if self._template is not None:
+            problem = replace(problem, prompt=self._template.replace(_PLACEHOLDER, problem.prompt))
+        if len(problem.prompt) > MAX_PROMPT_CHARS:
+            raise ValueError(f"a prompt has {len(problem.prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed")
+        return problem

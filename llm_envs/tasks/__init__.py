@@ -1,0 +1,5 @@
+"""The tasks that come with this package, one module each; importing a module registers its task."""
+
+from llm_envs.tasks import arithmetic
+
+__all__ = ["arithmetic"]
