@@ -78,8 +78,7 @@ _UNITS = {
 # A single letter behind a number is a variable, unless `\text{}` says that it is a unit.
 _ONLY_AS_TEXT = frozenset("mgslh")
 # Words that change the number before them or put another one beside it: `14 million`, `14 or fifteen`.
-_NOT_UNITS = frozenset(
-    """
+_NOT_UNIT_WORDS = """
     or and not but nor plus minus times over divided per mod modulo choose factorial squared cubed doubled
     tripled halved inverse negative half halves third thirds quarter quarters fourth fourths fifth fifths tenth
     tenths hundredth hundredths thousandth thousandths dozen dozens tens hundred hundreds thousand thousands
@@ -89,8 +88,8 @@ _NOT_UNITS = frozenset(
     arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda sigma phi omega rho tau psi
     chi eta zeta kappa infinity inf nan maybe possibly wrong about roughly approximately either otherwise
     instead except unless where which because since for with without than less more abc xyz
-    """.split()
-)
+"""
+_NOT_UNITS = frozenset(_NOT_UNIT_WORDS.split())
 
 
 class TooLarge(ValueError):  # noqa: N818
