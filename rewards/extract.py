@@ -240,8 +240,8 @@ def _number_around(text: str, last_digit: int) -> str | None:
     if opening >= 0 and closing >= 0:
         return text[opening + 1 : closing]
     start, end = last_digit, last_digit + 1
-    while start > line_start and text[start - 1] in _NUMBER_RUN:
-        start -= 1
+    while start > line_start and (text[start - 1] in _NUMBER_RUN or text.endswith(" or", line_start, start)):
+        start -= 1 if text[start - 1] in _NUMBER_RUN else 2
     while end < line_end and (text[end] in _LETTERS or text[end] in "%°"):
         end += 1
     before, number = text[start - 1 : start], text[start:end].lstrip(" .,/+*\u00d7\u00b7^%")

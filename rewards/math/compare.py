@@ -8,11 +8,11 @@ Everything runs in the calling process, without a deadline. That is safe because
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from rewards.math.nodes import Node, Unreadable, to_sympy
+from rewards.math.nodes import Node, Unreadable, symbol, to_sympy
 from rewards.math.numerals import normalize_spaces, read_numeral
 from rewards.math.parser import parse
 
@@ -106,7 +106,7 @@ def rational_value(node: Node) -> Fraction | None:
         return node.value
     if _symbols(node):
         return None
-    value = to_sympy(node)
+    value = to_sympy(_algebraic(node, {}))
     return Fraction(int(value.p), int(value.q)) if value.is_Rational else None
 
 
@@ -160,8 +160,23 @@ def _symbols(node: Node) -> set[str]:
 
 
 def _expanded_difference(left: Node, right: Node) -> Any:
-    difference = to_sympy(left) - to_sympy(right)
+    names: dict[Node, str] = {}
+    difference = to_sympy(_algebraic(left, names)) - to_sympy(_algebraic(right, names))
     return difference.expand(power_base=False, power_exp=False, log=False)
+
+
+def _algebraic(node: Node, names: dict[Node, str]) -> Node:
+    """The expression with a symbol for each part that is not built from sums, products and rational powers.
+
+    Equality with such symbols holds whatever they stand for. Without them, sympy would split 3^(y - 10^20) into two
+    powers and compute the second.
+    """
+    if node.value is not None or not node.args:
+        return node
+    if node.op not in "+*/^" or (node.op == "^" and node.args[1].value is None):
+        # No symbol of the parser starts like this.
+        return symbol(names.setdefault(node, f"#{len(names)}"))
+    return replace(node, args=tuple(_algebraic(arg, names) for arg in node.args))
 
 
 def _agree_at_random_points(left: Node, right: Node) -> bool:
