@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 
-class InvalidReference(ValueError):
+class InvalidReference(ValueError):  # noqa: N818
     """A task's reference answer cannot be used; raised when the task is made, never during scoring."""
 
 
@@ -57,7 +57,8 @@ class Reward(Protocol):
     """Scores completions, a batch at a time.
 
     A plain function with this signature is a reward too. A reward is *total*: every string gives a `RewardResult`. It
-    may also have a method `check_reference(reference)` that raises `InvalidReference`; it is called when a task is made.
+    may also have a method `check_reference(reference)` that raises `InvalidReference`; it is called when a task is
+    made.
     """
 
     def __call__(

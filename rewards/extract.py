@@ -1,0 +1,252 @@
+"""The final answer inside a completion.
+
+Every scan here is linear in the text it reads and reads at most the last `WINDOW` characters of a completion: what
+stands before is neither an answer nor a way to slow the reward down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+WINDOW = 20_000
+"""Characters at the end of a completion that are read. A box that opens before them is not seen."""
+
+_BOXES = ("\\boxed", "\\fbox")
+_DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"))
+_BOLD_AND_CODE = ("**", "__", "*", "`")
+# Only ASCII letters, so that positions in the lowered text are positions in the text.
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_DIGITS = frozenset("0123456789")
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NUMBER_RUN = _DIGITS | frozenset(" .,/+-\u2212*\u00d7\u00b7^%$")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+class Rule(StrEnum):
+    """Which rule found the answer; they are tried in this order."""
+
+    BOXED = "boxed"
+    ANSWER_TAG = "answer_tag"
+    HASHES = "hashes"
+    ANSWER_IS = "answer_is"
+    EQUATION = "equation"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """An answer as it was written, without the mark-up around it, and the rule that found it."""
+
+    text: str
+    rule: Rule
+
+
+def extract_answer(text: str, *, allow_unmarked: bool = True) -> Extraction | None:
+    r"""Find the final answer in a completion.
+
+    Only the text after the last `</think>` counts, where there is one. In it, the first of these that occurs decides:
+    the last `\boxed{}` or `\fbox{}`; the last `<answer></answer>`; the last `####`, up to the end of its line; the last
+    "answer is" or "answer:", up to the end of its sentence or line; and, with `allow_unmarked`, the right-hand side of
+    the last equation or, where a number comes after it, the last number. A marker at the end of a line speaks of the
+    next line that is not blank.
+
+    A mark that is broken or empty is no answer. It never gives way to an earlier mark or to another rule: a completion
+    that was cut inside its final box must not be paid for an intermediate one.
+
+    Args:
+        text: The completion.
+        allow_unmarked: Whether an answer without any mark may be read.
+
+    Returns:
+        The answer, or None where there is none.
+    """
+    text = text[-WINDOW:]
+    text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
+    lowered = text.translate(_LOWER)
+    if any(box in text for box in _BOXES):
+        return _extraction(_last_box(text), Rule.BOXED)
+    if "<answer>" in lowered:
+        return _extraction(_last_tag(text, lowered), Rule.ANSWER_TAG)
+    if "####" in text:
+        return _extraction(_line_after(text, text.rfind("####") + 4), Rule.HASHES)
+    end = _end_of_answer_phrase(lowered)
+    if end is not None:
+        return _extraction(_first_sentence(_line_after(text, end)), Rule.ANSWER_IS)
+    return _unmarked(text) if allow_unmarked else None
+
+
+def tidy(text: str) -> str:
+    """The text without surrounding white space, mark-up, math delimiters and closing punctuation."""
+    # Each round takes at least one layer off; an answer in more layers than this is not worth reading.
+    for _ in range(8):
+        before = text
+        text = _without_dollars(text.strip().rstrip(".,;:").strip())
+        for opening, closing in _DELIMITERS:
+            if text.count(opening) <= 1 and text.count(closing) == 1:
+                text = text.replace(opening, " ").replace(closing, " ")
+        for mark in _BOLD_AND_CODE:
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)]
+        if text == before:
+            break
+    return text
+
+
+def _extraction(text: str | None, rule: Rule) -> Extraction | None:
+    text = tidy(text) if text is not None else ""
+    return Extraction(text, rule) if text else None
+
+
+def _without_dollars(text: str) -> str:
+    """Drop dollar signs that delimit mathematics; one that stands before an amount is a currency sign and stays."""
+    if "\\$" in text:
+        return text
+    text = text.replace("$$", "$")
+    if text.count("$") == 2:
+        return text.replace("$", " ")
+    return text[:-1] if text.count("$") == 1 and text.endswith("$") else text
+
+
+def _last_box(text: str) -> str | None:
+    """What is in the last box, the outermost one where boxes are nested, or None where it is not well formed."""
+    braces: list[int] = []  # the start of what is in each open brace
+    box_braces: set[int] = set()
+    closed: list[tuple[int, int]] = []  # boxes in the order in which they close
+    last_start = -1
+    i = min(position for box in _BOXES if (position := text.find(box)) >= 0)
+    while i < len(text):
+        box = next((box for box in _BOXES if text.startswith(box, i)), None)
+        if box is not None:
+            i += len(box)
+            while i < len(text) and text[i].isspace():
+                i += 1
+            last_start = i + 1
+            box_braces.add(last_start)
+        elif text[i] == "\\":
+            i += 2  # an escaped brace is not a brace
+        else:
+            if text[i] == "{":
+                braces.append(i + 1)
+            elif text[i] == "}" and braces:
+                start = braces.pop()
+                if start in box_braces:
+                    closed.append((start, i))
+            i += 1
+    if all(start != last_start for start, _ in closed):
+        return None
+    # Whatever closes after the box that opened last contains it.
+    start, end = closed.pop()
+    while closed and _is_box(text[start:end], closed[-1][0] - start, closed[-1][1] - start):
+        start, end = closed.pop()
+    return text[start:end]
+
+
+def _is_box(text: str, start: int, end: int) -> bool:
+    """Whether `text` is a box around `text[start:end]` and nothing else."""
+    return start > 0 and text[: start - 1].strip() in _BOXES and not text[end + 1 :].strip()
+
+
+def _last_tag(text: str, lowered: str) -> str | None:
+    start = lowered.rfind("<answer>") + len("<answer>")
+    end = lowered.find("</answer>", start)
+    return _after_answer_phrase(text[start:end]) if end >= 0 else None
+
+
+def _line_after(text: str, start: int) -> str:
+    """The rest of the line, or the next line that is not blank, without emphasis."""
+    for line in text[start:].splitlines():
+        line = line.strip(" \t*_`")
+        if line:
+            # `**5** apples`: the opening mark is gone already.
+            return _after_answer_phrase(line.replace("**", "") if line.count("**") == 1 else line)
+    return ""
+
+
+def _after_answer_phrase(text: str) -> str:
+    """The text behind "answer is" or "answer:" where it has one: `#### Answer: 5`."""
+    end = _end_of_answer_phrase(text.translate(_LOWER))
+    return text if end is None else text[end:].strip(" \t*_`")
+
+
+def _end_of_answer_phrase(lowered: str) -> int | None:
+    """Where the last "answer is" or "answer:" ends, emphasis between the words allowed."""
+    found = lowered.rfind("answer")
+    while found >= 0:
+        i = _skip(lowered, found + len("answer"), " *_")
+        if lowered.startswith("is", i) and not (
+            lowered[i + 2 : i + 3].isalnum() or lowered[i + 2 : i + 3] in ("'", "\u2019")
+        ):
+            i = _skip(lowered, i + 2, " *_")
+            return i + 1 if lowered.startswith(":", i) else i
+        if lowered.startswith(":", i):
+            return i + 1
+        found = lowered.rfind("answer", 0, found)
+    return None
+
+
+def _skip(text: str, start: int, characters: str) -> int:
+    while start < len(text) and text[start] in characters:
+        start += 1
+    return start
+
+
+def _first_sentence(line: str) -> str:
+    """The text up to a full stop that ends a sentence; one inside a number does not."""
+    for i, character in enumerate(line):
+        if character == "." and line[i + 1 : i + 2] in (" ", "\t", "*"):
+            return line[:i]
+    return line
+
+
+def _unmarked(text: str) -> Extraction | None:
+    """The value of the last equation or the last number, whichever comes last."""
+    last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
+    equals = text.rfind("=")
+    if equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!", ":", "="):
+        end = _end_of_value(text, equals + 1)
+        if end > last_digit:
+            return _extraction(text[equals + 1 : end], Rule.EQUATION)
+    return _extraction(_number_around(text, last_digit), Rule.NUMBER) if last_digit >= 0 else None
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where the right-hand side of an equation ends: its line, its sentence, its clause or its formula."""
+    depth = 0
+    started = False
+    for i in range(start, len(text)):
+        character = text[i]
+        if character in "\r\n" or text.startswith(("\\)", "\\]"), i):
+            return i
+        if character == "$" and started:
+            return i
+        depth += (character in _OPENING) - (character in _CLOSING)
+        if character in ".,;" and depth == 0 and (i + 1 == len(text) or text[i + 1].isspace()):
+            return i
+        started = started or not character.isspace()
+    return len(text)
+
+
+def _number_around(text: str, last_digit: int) -> str | None:
+    """The number that ends at `last_digit`, together with the arithmetic or list that it is the end of.
+
+    `14, 15` and `2 + 3` stay whole, so that half of them is not taken for an answer. None where the number is part of
+    something else, such as an argument or a subscript.
+    """
+    line_start = max(text.rfind("\n", 0, last_digit), text.rfind(". ", 0, last_digit)) + 1
+    line_end = text.find("\n", last_digit)
+    line_end = len(text) if line_end < 0 else line_end
+    opening, closing = text.rfind("$", line_start, last_digit), text.find("$", last_digit, line_end)
+    if opening >= 0 and closing >= 0:
+        return text[opening + 1 : closing]
+    start, end = last_digit, last_digit + 1
+    while start > line_start and (text[start - 1] in _NUMBER_RUN or text.endswith(" or", line_start, start)):
+        start -= 1 if text[start - 1] in _NUMBER_RUN else 2
+    while end < line_end and (text[end] in _LETTERS or text[end] in "%°"):
+        end += 1
+    before, number = text[start - 1 : start], text[start:end].lstrip(" .,/+*\u00d7\u00b7^%")
+    touching = start > line_start and text[start] != " "
+    if (touching and (before in _LETTERS or before in "_\\")) or before in _OPENING or text[end : end + 1] in _CLOSING:
+        return None
+    # A dash is a sign where it touches the number and punctuation otherwise.
+    return number.lstrip("-\u2212 ") if number.startswith(("- ", "\u2212 ", "--")) else number

@@ -1,0 +1,146 @@
+"""Where the final answer of a completion is."""
+
+import time
+
+import pytest
+
+from rewards.extract import WINDOW, Extraction, Rule, extract_answer
+
+FOUND = [
+    # boxes
+    (r"\boxed{42}", "42", Rule.BOXED),
+    (r"\boxed{42}.", "42", Rule.BOXED),
+    (r"\boxed{42.}", "42", Rule.BOXED),
+    (r"\fbox{42}", "42", Rule.BOXED),
+    (r"\boxed {42}", "42", Rule.BOXED),
+    (r"$\boxed{\frac{3}{4}}$", r"\frac{3}{4}", Rule.BOXED),
+    (r"\boxed{1} then \boxed{2}", "2", Rule.BOXED),
+    (r"\boxed{1} then \fbox{2}", "2", Rule.BOXED),
+    (r"\boxed{\boxed{5}}", "5", Rule.BOXED),
+    (r"\boxed{13 \fbox{14}}", r"13 \fbox{14}", Rule.BOXED),
+    (r"\boxed{ oops \boxed{5}", "5", Rule.BOXED),
+    (r"\boxed{\{1, 2\}}", r"\{1, 2\}", Rule.BOXED),
+    (r"\boxed{5} #### 6", "5", Rule.BOXED),
+    (r"\boxed{$42$}", "42", Rule.BOXED),
+    (r"\boxed{**42**}", "42", Rule.BOXED),
+    (r"\boxed{\$42}", r"\$42", Rule.BOXED),
+    # tags
+    ("<answer>42</answer>", "42", Rule.ANSWER_TAG),
+    ("<Answer> 42 </ANSWER> bye 7", "42", Rule.ANSWER_TAG),
+    ("<answer>1</answer><answer>2</answer>", "2", Rule.ANSWER_TAG),
+    ("<answer>The answer is 5</answer>", "5", Rule.ANSWER_TAG),
+    # hashes
+    ("2 + 2 = 4\n#### 42", "42", Rule.HASHES),
+    ("#### 42.", "42", Rule.HASHES),
+    ("#### 42\nbye 7", "42", Rule.HASHES),
+    ("#### Answer: 42", "42", Rule.HASHES),
+    ("####\n42", "42", Rule.HASHES),
+    ("#### 14 or 15", "14 or 15", Rule.HASHES),
+    # phrases
+    ("The answer is 42.", "42", Rule.ANSWER_IS),
+    ("The answer is $42$.", "42", Rule.ANSWER_IS),
+    ("The answer is \\(42\\).", "42", Rule.ANSWER_IS),
+    ("THE ANSWER IS: 42", "42", Rule.ANSWER_IS),
+    ("**Answer:** 5", "5", Rule.ANSWER_IS),
+    ("**Answer**: 5", "5", Rule.ANSWER_IS),
+    ("**The answer is 5.**", "5", Rule.ANSWER_IS),
+    ("**The answer is 5.** I hope", "5", Rule.ANSWER_IS),
+    ("The answer is **5** apples", "5 apples", Rule.ANSWER_IS),
+    ("The answer is 4.5. Indeed, 9/2 = 4.5", "4.5", Rule.ANSWER_IS),
+    ("Answer: 4\nAnswer: 5", "5", Rule.ANSWER_IS),
+    ("Answer:\n\n$$5$$", "5", Rule.ANSWER_IS),
+    ("The answer is 14 or 15.", "14 or 15", Rule.ANSWER_IS),
+    # no mark
+    ("so x = 5", "5", Rule.EQUATION),
+    ("so x = 3/4.", "3/4", Rule.EQUATION),
+    ("so $x = \\frac{3}{4}$ holds", "\\frac{3}{4}", Rule.EQUATION),
+    ("1 + 1 = 2\n2 + 2 = 4", "4", Rule.EQUATION),
+    ("1 + 1 = 2, so 3 remain", "3", Rule.NUMBER),
+    ("x = (1, 2)", "(1, 2)", Rule.EQUATION),
+    ("it costs $1,234.50 today", "$1,234.50", Rule.NUMBER),
+    ("it is -5", "-5", Rule.NUMBER),
+    ("it is - 5", "5", Rule.NUMBER),
+    ("**42**", "42", Rule.NUMBER),
+    ("it is 2 1/2", "2 1/2", Rule.NUMBER),
+    ("it is $\\frac{3}{4}$", "\\frac{3}{4}", Rule.NUMBER),
+    ("it is 50%", "50%", Rule.NUMBER),
+    ("14, 15", "14, 15", Rule.NUMBER),
+    ("14 or 15", "14 or 15", Rule.NUMBER),
+    ("5!", "5", Rule.NUMBER),
+    # thoughts do not count
+    (r"<think>\boxed{1}</think> #### 2", "2", Rule.HASHES),
+    (r"<think></think>\boxed{1}</think>so 2", "2", Rule.NUMBER),
+]
+NOT_FOUND = [
+    "",
+    "no idea",
+    r"\boxed{5} and then \boxed{6",
+    r"\boxed{5} and then \boxed{}",
+    r"\boxed{5} and then \boxed",
+    r"\boxed{5} and then \boxed 6",
+    r"#### 5 \boxed{6",
+    r"The answer is 5. \boxed{",
+    r"\boxed{6\}",
+    "<answer>5",
+    "<answer></answer> so 5",
+    "</answer>",
+    "####",
+    "The answer is",
+    r"<think>\boxed{5}</think>",
+    "f(5)",
+    "x_5",
+    "\u0664\u0662",
+    "{5}",
+]
+
+
+@pytest.mark.parametrize(("text", "answer", "rule"), FOUND)
+def test_found(text, answer, rule):
+    assert extract_answer(text) == Extraction(answer, rule)
+
+
+@pytest.mark.parametrize("text", NOT_FOUND)
+def test_not_found(text):
+    assert extract_answer(text) is None
+
+
+@pytest.mark.parametrize("text", ["so x = 5", "it is 5", "answers 5", "The answer isn't 5", "my answer 5"])
+def test_marks_can_be_required(text):
+    assert extract_answer(text, allow_unmarked=False) is None
+    assert extract_answer(text).rule in (Rule.EQUATION, Rule.NUMBER)
+
+
+def test_only_the_end_is_read():
+    assert extract_answer(r"\boxed{5}" + " " * (WINDOW - 9)).text == "5"
+    assert extract_answer(r"\boxed{5}" + " " * (WINDOW - 8)) is None
+
+
+class CountedString(str):
+    """A text that counts how many characters are cut from it."""
+
+    read = 0
+
+    def __getitem__(self, key):
+        piece = str.__getitem__(self, key)
+        self.read += len(piece)
+        return piece
+
+
+def test_no_more_than_the_window_is_taken_from_a_text():
+    text = CountedString("9" * 5_000_000)
+    assert extract_answer(text) is not None
+    assert text.read <= WINDOW
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\\boxed{", "\\boxed", "}", "{", "\\", "answer", "answer ", "answer:", "<answer>", "</answer>", "####", "=", "$",
+     "\\(", "*", "* ", "1 or ", "-", "1,", "(", "\n", " ", "</think>", "9", "\u0660", "\ud800", "\0"],
+)  # fmt: skip
+def test_hostile_repetition_returns(piece):
+    text = piece * (5_000_000 // len(piece))
+    start = time.process_time()
+    found = extract_answer(text)
+    # Milliseconds when linear; generous, for busy machines. Quadratic in the text would be hours.
+    assert time.process_time() - start < 5
+    assert found is None or len(found.text) <= WINDOW

@@ -1,0 +1,199 @@
+"""Verdicts of the maths reward."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards.base import InvalidReference, Outcome, Reward, RewardResult
+from rewards.math import MathReward
+
+STRICT = MathReward()
+LENIENT = MathReward(strict=False)
+
+
+def outcome(reward, completion, reference):
+    (result,) = reward(["?"], [completion], [reference])
+    assert result.reward == (1.0 if result.outcome is Outcome.CORRECT else 0.0)
+    return result.outcome
+
+
+RIGHT = [
+    ("#### 42.", "42"),
+    ("so $42", "42"),
+    ("\\boxed{42}.", "42"),
+    ("**42**", "42"),
+    ("The answer is $42$.", "42"),
+    ("\\boxed{42}", 42),
+    ("\\boxed{42.0}", "42"),
+    ("\\boxed{1,234}", "1234"),
+    ("\\boxed{-7}", "\u22127"),
+    ("\\boxed{14 \\text{ apples}}", "14"),
+    ("\\boxed{\\$14}", "14"),
+    ("\\boxed{x = 14}", "14"),
+    ("\\boxed{= 14}", "14"),
+    ("\\boxed{17 \\times 25 = 425}", "425"),
+    ("\\boxed{x = y + 1 = 14}", "14"),
+    ("\\boxed{3/4 = 0.75}", "0.75"),
+    ("\\boxed{2 1/2}", "5/2"),
+    ("\\boxed{1.2e3}", "1200"),
+    ("\\boxed{50\\%}", "1/2"),
+    ("\\boxed{14 cm}", "14 \\text{ cm}"),
+    ("\\boxed{(14)}", "14"),
+    ("\\boxed{" + "9" * 4_000 + "}", "9" * 4_000),
+    ("\\boxed{2^{10}}", "2^{10}"),
+    ("\\boxed{1024}", "2^{10}"),
+    ("\\boxed{4}", "\\sqrt{16}"),
+    ("\\boxed{2\\sqrt{2}}", "\\sqrt{8}"),
+    ("\\boxed{(x+1)^2}", "x^2 + 2x + 1"),
+    ("\\boxed{y = 1 + x}", "x + 1"),
+    ("\\boxed{\\frac{x^2-1}{x-1}}", "x + 1"),
+    ("\\boxed{\\sin(2x)}", "2\\sin x\\cos x"),
+    ("\\boxed{|x|}", "\\sqrt{x^2}"),
+    ("\\boxed{\\pi + e}", "e + \\pi"),
+]
+WRONG = [
+    ("\\boxed{43}", "42"),
+    ("\\boxed{1e-9}", "2e-9"),
+    ("\\boxed{0.33}", "1/3"),
+    ("\\boxed{0.3333333333333333333333333333}", "1/3"),
+    ("\\boxed{3.14159265358979323846264338327950288}", "\\pi"),
+    ("\\boxed{\\pi + 1e-90}", "\\pi"),
+    ("\\boxed{50\\%}", "50"),
+    ("\\boxed{14 or 15}", "14"),
+    ("\\boxed{14, 15}", "14"),
+    ("\\boxed{15 \\text{ or } 14}", "14"),
+    ("\\boxed{x = 15, y = 14}", "14"),
+    ("\\boxed{15 = 14}", "14"),
+    ("14 or 15", "15"),
+    ("\\boxed{14 m^2}", "14 cm^2"),
+    ("\\boxed{14 cm}", "14 kg"),
+    ("\\boxed{x}", "y"),
+    ("\\boxed{\\sqrt{x^2}}", "x"),
+    ("\\boxed{x + 1}", "x"),
+    ("\\boxed{x + 1/99999999999999999999}", "x"),
+    ("\\boxed{(x+1)^{900}}", "(x+1)^{901}"),
+    ("\\boxed{1/(x-x)}", "x"),
+]
+UNEVALUATED = [
+    ("\\boxed{17 \\times 25}", "425"),
+    ("\\boxed{2 + 2 * 6}", "14"),
+    ("\\boxed{84/2}", "42"),
+    ("\\boxed{\\frac{84}{2}}", "42"),
+    ("\\boxed{-(-5)}", "5"),
+    ("\\boxed{2^{10}}", "1024"),
+    ("\\boxed{\\sqrt{16}}", "4"),
+    ("\\boxed{42 = 42}", "42"),
+    ("\\boxed{17 \\times 25 = 17 \\times 25}", "425"),
+    ("\\boxed{17 \\times 25}", "850/2"),
+]
+NO_ANSWER = [("", "5"), ("I do not know", "5"), ("\\boxed{5} \\boxed{", "5"), ("\\boxed{}", "5")]
+UNPARSED = [
+    ("\\boxed{apples from the tree}", "5"),
+    ("\\boxed{__import__('os').system('true')}", "5"),
+    ("\\boxed{\u0664\u0662}", "42"),
+    ("\\boxed{\uff14\uff12}", "42"),
+    ("\\boxed{\ud800}", "5"),
+    ("\\boxed{5\0}", "5"),
+    ("\\boxed{\u202e5}", "5"),
+    ("\\boxed{x < 5}", "5"),
+    ("\\boxed{1/0}", "5"),
+]
+TOO_LARGE = [
+    ("\\boxed{9^9^9^9}", "5"),
+    ("#### 9**9**9**9", "5"),
+    ("\\boxed{" + "9" * 5_000 + "}", "5"),
+    ("9" * 1_000_000, "5"),
+    ("\\boxed{" + "(" * 9_000 + "5" + ")" * 9_000 + "}", "5"),
+    ("\\boxed{1e999999}", "5"),
+]
+
+
+def verdicts():
+    rows = [
+        (RIGHT, Outcome.CORRECT, Outcome.CORRECT),
+        (UNEVALUATED, Outcome.WRONG, Outcome.CORRECT),
+        (NO_ANSWER, Outcome.NO_ANSWER, Outcome.NO_ANSWER),
+        (UNPARSED, Outcome.UNPARSED, Outcome.UNPARSED),
+        (TOO_LARGE, Outcome.TOO_LARGE, Outcome.TOO_LARGE),
+        (WRONG, Outcome.WRONG, Outcome.WRONG),
+    ]
+    for cases, strict, lenient in rows:
+        for completion, reference in cases:
+            yield pytest.param(completion, reference, strict, lenient, id=f"{completion[:30]!a}-{str(reference)[:15]}")
+
+
+@pytest.mark.parametrize(("completion", "reference", "strict", "lenient"), list(verdicts()))
+def test_verdict(completion, reference, strict, lenient):
+    assert outcome(STRICT, completion, reference) is strict
+    assert outcome(LENIENT, completion, reference) is lenient
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [None, 1.5, True, b"5", ["5"], "", "  ", "apples pie now", "5, 6", "5 or 6", "5 = 5", "1/0", "9^9^9^9", "9" * 5_000,
+     10**5_000, "\u0664", "\ud800"],
+    ids=lambda reference: f"{type(reference).__name__}",
+)  # fmt: skip
+def test_invalid_reference(reference):
+    with pytest.raises(InvalidReference):
+        STRICT.check_reference(reference)
+    with pytest.raises(InvalidReference):
+        STRICT([""], ["\\boxed{5}"], [reference])
+
+
+@pytest.mark.parametrize("reference", ["5", 5, -5, "$5$", "3/4", "x + 1", "\\sqrt{2}", "x = 5", "14 \\text{ cm}"])
+def test_valid_reference(reference):
+    STRICT.check_reference(reference)
+
+
+def test_a_batch_is_scored_in_order():
+    results = STRICT(["a", "b", "c"], ["\\boxed{1}", "#### 5", "none"], ["1", "2", "3"])
+    assert results == [
+        RewardResult(1.0, Outcome.CORRECT, "1"),
+        RewardResult(0.0, Outcome.WRONG, "5"),
+        RewardResult(0.0, Outcome.NO_ANSWER),
+    ]
+    assert STRICT([], [], []) == []
+
+
+def test_sequences_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        STRICT(["a", "b"], ["\\boxed{1}"], ["1", "2"])
+
+
+def test_marks_can_be_required():
+    assert outcome(MathReward(allow_unmarked=False), "it is 5", "5") is Outcome.NO_ANSWER
+    assert outcome(MathReward(allow_unmarked=True), "it is 5", "5") is Outcome.CORRECT
+
+
+def test_a_long_answer_is_shown_in_part():
+    (result,) = STRICT([""], ["\\boxed{" + "9" * 5_000 + "}"], ["5"])
+    assert result.answer == "9" * 200
+
+
+def test_it_is_a_reward_that_survives_pickling():
+    reward = MathReward(strict=False, allow_unmarked=False)
+    assert isinstance(reward, Reward)
+    assert pickle.loads(pickle.dumps(reward)) == reward  # noqa: S301
+
+
+PIECES = st.sampled_from(
+    ["\\boxed{", "}", "{", "(", ")", "[", "]", "|", "^", "_", "+", "-", "*", "/", "=", ",", ".", "%", "$", "\\frac{",
+     "\\sqrt{", "\\sin ", "\\ln ", "e", "\\pi", "x", "y", "2", "0", "10", "1e9", " or ", "\\text{", "\\left", "\n",
+     "#### ", "Answer: ", "</think>", "\\", "\ud800", "\0"]
+)  # fmt: skip
+ANY_TEXT = st.one_of(
+    st.text(st.characters(codec=None)),
+    st.lists(PIECES, max_size=40).map("".join),
+    st.lists(PIECES, max_size=40).map(lambda pieces: "\\boxed{" + "".join(pieces) + "}"),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=ANY_TEXT, reference=st.sampled_from(["5", "x + 1", "\\sqrt{2}", "0", "\\sin x"]))
+def test_any_text_gives_a_result(text, reference):
+    for reward in (STRICT, LENIENT):
+        (result,) = reward([""], [text], [reference])
+        assert isinstance(result, RewardResult)
