@@ -9,6 +9,6 @@ from llm_envs.spaces import Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.vector_env import CompletionVectorEnv
 
-import llm_envs.tasks  # noqa: E402, F401
+import llm_envs.tasks  # noqa: F401
 
 __all__ = ["CompletionEnv", "CompletionVectorEnv", "Problem", "ProblemStream", "Unicode", "register_task"]

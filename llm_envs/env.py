@@ -113,7 +113,7 @@ class CompletionEnv(gymnasium.Env[str, str]):
         self._print_if_human()
         return "", float(self._result.reward), True, False, step_info(self._result, problem)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The episode so far as text in mode `"ansi"`; None otherwise (mode `"human"` prints by itself)."""
         return self._as_text() if self.render_mode == "ansi" else None
 

@@ -1,4 +1,8 @@
-"""What Gymnasium calls when it is imported, so that `gymnasium.make("llm_envs/...")` needs no import of this package."""
+"""The package's entry point in Gymnasium's plugin group `gymnasium.envs`.
+
+Gymnasium up to 0.29 called it when it was imported. Gymnasium 1.0 stopped loading plugins: there,
+`gymnasium.make("llm_envs:llm_envs/Arithmetic-v0")` makes an environment without an import, Gymnasium doing the import.
+"""
 
 from __future__ import annotations
 

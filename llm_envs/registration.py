@@ -62,7 +62,7 @@ class Task:
 
 
 def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
-    """Register the decorated sampler as a Gymnasium environment.
+    r"""Register the decorated sampler as a Gymnasium environment.
 
     The sampler gets a `numpy.random.Generator` and returns a `Problem`. Its keyword arguments become those of
     `gymnasium.make(id, ...)` and `gymnasium.make_vec(id, ...)`, beside `split`, `prompt_template` and `render_mode`.
@@ -72,7 +72,7 @@ def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
     >>> @register_task("doc/Doubling-v0", reward=MathReward())
     ... def doubling(rng, high: int = 100):
     ...     n = int(rng.integers(high))
-    ...     return Problem(f"What is 2 * {n}?", reference=str(2 * n), solution=f"\\\\boxed{{{2 * n}}}")
+    ...     return Problem(f"What is 2 * {n}?", reference=str(2 * n), solution=f"\\boxed{{{2 * n}}}")
     >>> env = gymnasium.make("doc/Doubling-v0", high=50)
     >>> prompt, info = env.reset(seed=0)
 

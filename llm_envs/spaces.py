@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -64,7 +64,7 @@ class Unicode(Space[str]):
         code_point = int(self.np_random.integers(0, 0x110000 - len(_SURROGATES)))
         return chr(code_point if code_point < _SURROGATES.start else code_point + len(_SURROGATES))
 
-    def to_jsonable(self, sample_n: Sequence[str]) -> list[Any]:
+    def to_jsonable(self, sample_n: Iterable[str]) -> list[Any]:
         """The strings as they are: JSON has them."""
         return list(sample_n)
 
@@ -83,7 +83,7 @@ class Unicode(Space[str]):
 
 
 # `gymnasium.make_vec(..., vectorization_mode="async")` passes observations through shared memory. A row is the length
-# of the text followed by its code points, so that every string, also one with a NUL or a lone surrogate, arrives intact.
+# of the text followed by its code points, so that every string arrives intact, also one with a NUL or a lone surrogate.
 
 
 @create_shared_memory.register(Unicode)

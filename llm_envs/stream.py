@@ -34,7 +34,9 @@ class ProblemStream:
         TypeError: The sampler does not return a `Problem`.
     """
 
-    def __init__(self, sampler: Sampler, reward: Reward, split: str = "train", prompt_template: str | None = None) -> None:
+    def __init__(
+        self, sampler: Sampler, reward: Reward, split: str = "train", prompt_template: str | None = None
+    ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
         if prompt_template is not None and prompt_template.count(_PLACEHOLDER) != 1:

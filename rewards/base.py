@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 
-class InvalidReference(ValueError):  # noqa: N818
+class InvalidReference(ValueError):
     """A task's reference answer cannot be used; raised when the task is made, never during scoring."""
 
 

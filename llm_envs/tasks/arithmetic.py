@@ -13,10 +13,11 @@ from llm_envs.problem import Problem
 from llm_envs.registration import register_task
 from rewards.math import MathReward
 
-AnswerFormat = Literal["boxed", "hashes"]
+AnswerFormat = Literal["boxed", "hashes", "unstated"]
 INSTRUCTIONS: dict[str, str] = {
     "boxed": "End with \\boxed{answer}.",
     "hashes": "End with #### and the answer.",
+    "unstated": "",
 }
 _SYMBOLS = "+-*/"
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
@@ -96,16 +97,16 @@ def sample_expression(
 
 
 def worked_solution(expression: Expression, answer_format: AnswerFormat = "boxed") -> str:
-    """The expression reduced one operation at a time, then the answer as the prompt asks for it.
+    r"""The expression reduced one operation at a time, then the answer as the prompt asks for it.
 
     >>> worked_solution(Expression(14, "+", Expression(2), Expression(12, "*", Expression(2), Expression(6))))
-    '2 + 2 * 6 = 2 + 12 = 14. \\\\boxed{14}'
+    '2 + 2 * 6 = 2 + 12 = 14. \\boxed{14}'
     """
     steps = [str(expression)]
     while expression.op is not None:
         expression = expression.reduce_once()
         steps.append(str(expression))
-    answer = f"\\boxed{{{expression.value}}}" if answer_format == "boxed" else f"#### {expression.value}"
+    answer = f"#### {expression.value}" if answer_format == "hashes" else f"\\boxed{{{expression.value}}}"
     return f"{' = '.join(steps)}. {answer}"
 
 
@@ -118,7 +119,7 @@ def arithmetic(
     max_value: int | None = None,
     answer_format: AnswerFormat = "boxed",
 ) -> Problem:
-    """Calculate an expression such as `2 + 2 * 6`; the answer is always an integer.
+    r"""Calculate an expression such as `2 + 2 * 6`; the answer is always an integer.
 
     Args:
         rng: Source of randomness.
@@ -127,8 +128,9 @@ def arithmetic(
         operators: The operators to draw from, a selection of `+-*/`; repeating one makes it more frequent.
         max_value: Bound on the magnitude of every intermediate and final result; by default one digit more than the
             operands have (99 for one-digit operands).
-        answer_format: What the prompt asks for, `"boxed"` (`\\boxed{14}`) or `"hashes"` (`#### 14`). The reward accepts
-            either, but not a number that is not marked as the answer.
+        answer_format: What the prompt asks for: `"boxed"` (`\\boxed{14}`), `"hashes"` (`#### 14`), or nothing
+            (`"unstated"`, for a policy that is shown the format, as by a worked example). The reward accepts any marked
+            answer, but not a number that is not marked as the answer.
 
     Raises:
         ValueError: An argument is out of range, or no expression fits them.
@@ -146,7 +148,7 @@ def arithmetic(
         expression = sample_expression(rng, operands, digits, operators, bound)
         if expression is not None:
             return Problem(
-                prompt=f"What is {expression}? {INSTRUCTIONS[answer_format]}",
+                prompt=f"What is {expression}? {INSTRUCTIONS[answer_format]}".rstrip(),
                 reference=str(expression.value),
                 solution=worked_solution(expression, answer_format),
             )

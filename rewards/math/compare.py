@@ -39,7 +39,7 @@ _TEXT_WORDS = tuple(
 _NOT_EQUALITY = ("<", ">", "!", ":", "=", "\\neq", "\\ne", "\\not")
 
 
-class SeveralCandidates(ValueError):  # noqa: N818
+class SeveralCandidates(ValueError):
     """The text offers more than one answer, or contradicts itself."""
 
 

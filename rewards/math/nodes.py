@@ -26,7 +26,7 @@ MAX_TERMS = 10_000
 """Where the bound on the number of terms stops counting."""
 
 
-class Unreadable(ValueError):  # noqa: N818
+class Unreadable(ValueError):
     """The text is not an expression that is read here."""
 
 

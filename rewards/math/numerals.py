@@ -92,7 +92,7 @@ _NOT_UNIT_WORDS = """
 _NOT_UNITS = frozenset(_NOT_UNIT_WORDS.split())
 
 
-class TooLarge(ValueError):  # noqa: N818
+class TooLarge(ValueError):
     """The text exceeds a size cap and was not read further."""
 
 

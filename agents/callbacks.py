@@ -1,0 +1,192 @@
+"""Callbacks receive a read-only record after each update; they never see the agent."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from agents.rollout import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """What happened in one update.
+
+    Attributes:
+        update: Number of this update in the agent's life, from 1.
+        total_updates: Number at which this call of `learn` ends.
+        episodes: Episodes learned from in the agent's life, those of this update included.
+        metrics: Figures by name, see docs/metrics.md.
+        rollouts: The episodes of this update, groups next to each other.
+    """
+
+    update: int
+    total_updates: int
+    episodes: int
+    metrics: Mapping[str, float]
+    rollouts: Sequence[Rollout]
+
+
+class Callback:
+    """Base class; override what is needed."""
+
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Called once, before the first update; `update` is how many the agent has behind it."""
+
+    def on_update(self, record: UpdateRecord) -> bool | None:
+        """Called after each update; returning False ends training."""
+
+    def on_training_end(self) -> None:
+        """Called once at the end, also after Ctrl-C or an error."""
+
+
+class MetricsWriter(Callback):
+    """Appends every update's metrics to `metrics.csv` and `metrics.jsonl`, and to TensorBoard event files.
+
+    A resumed run appends to the same files; rows of updates that were lost with an unsaved state are dropped first.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._json: TextIO | None = None
+        self._csv: TextIO | None = None
+        self._columns: list[str] = []
+        self._tensorboard: Any = None
+
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Open the files, after dropping rows past `update`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        rows = [row for row in read_metrics(self._folder) if row["update"] <= update]
+        self._json = (self._folder / "metrics.jsonl").open("w", encoding="utf-8")
+        self._csv = (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="")
+        self._columns = []
+        for row in rows:
+            self._write(row)
+        self._tensorboard = SummaryWriter(self._folder / "tensorboard", purge_step=update + 1)
+
+    def on_update(self, record: UpdateRecord) -> None:
+        """Write one row everywhere and flush, so that a killed run loses none."""
+        self._write({"update": record.update, "episodes": record.episodes, **record.metrics})
+        for name, value in record.metrics.items():
+            self._tensorboard.add_scalar(name, value, record.update)
+        self._tensorboard.flush()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        assert self._json is not None, "on_training_start has not been called"
+        assert self._csv is not None, "on_training_start has not been called"
+        if not self._columns:
+            self._columns = list(row)
+            csv.writer(self._csv).writerow(self._columns)
+        self._json.write(json.dumps(row) + "\n")
+        csv.writer(self._csv).writerow([row.get(column, "") for column in self._columns])
+        self._json.flush()
+        self._csv.flush()
+
+    def on_training_end(self) -> None:
+        """Close the files."""
+        for file in (self._json, self._csv, self._tensorboard):
+            if file is not None:
+                file.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder's `metrics.jsonl`, in order; none where there is no such file."""
+    file = folder / "metrics.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+class CompletionsWriter(Callback):
+    """Appends a few of each update's episodes to `completions.jsonl`, for people to read.
+
+    Args:
+        folder: The run folder.
+        groups_per_update: How many whole groups are written per update.
+    """
+
+    def __init__(self, folder: Path, groups_per_update: int = 1) -> None:
+        self._file = folder / "completions.jsonl"
+        self._groups = groups_per_update
+
+    def on_update(self, record: UpdateRecord) -> None:
+        """Write the first groups of this update."""
+        seeds = list(dict.fromkeys(rollout.seed for rollout in record.rollouts))[: self._groups]
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            for rollout in record.rollouts:
+                if rollout.seed in seeds:
+                    file.write(json.dumps({"update": record.update, **rollout_as_json(rollout)}) + "\n")
+
+
+def rollout_as_json(rollout: Rollout) -> dict[str, Any]:
+    """What a person wants to read of an episode."""
+    return {
+        "seed": rollout.seed,
+        "prompt": rollout.prompt,
+        "completion": rollout.text,
+        "tokens": len(rollout.completion.ids),
+        "truncated": rollout.completion.truncated,
+        "reward": rollout.reward,
+        "outcome": rollout.outcome,
+        "answer": rollout.answer,
+        "reference": rollout.reference if isinstance(rollout.reference, str | int | float) else repr(rollout.reference),
+    }
+
+
+class CheckpointEvery(Callback):
+    """Saves every few updates, so that a machine that stops loses little.
+
+    Args:
+        save: Called without arguments; usually `functools.partial(agent.save, path)`.
+        every: Updates between two saves.
+    """
+
+    def __init__(self, save: Callable[[], None], every: int) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self._save = save
+        self._every = every
+
+    def on_update(self, record: UpdateRecord) -> None:
+        """Save where the update's number says so."""
+        if record.update % self._every == 0:
+            self._save()
+
+
+class CallbackList(Callback):
+    """Several callbacks as one, called in order; training goes on only if none of them returns False."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = list(callbacks)
+
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Call all."""
+        for callback in self._callbacks:
+            callback.on_training_start(update, total_updates)
+
+    def on_update(self, record: UpdateRecord) -> bool:
+        """Call all, then say whether to go on."""
+        answers = [callback.on_update(record) for callback in self._callbacks]
+        return all(answer is not False for answer in answers)
+
+    def on_training_end(self) -> None:
+        """Call all."""
+        for callback in self._callbacks:
+            callback.on_training_end()
+
+
+def as_callback(callback: Callback | Sequence[Callback] | None) -> Callback:
+    """One callback, whatever `learn` was given."""
+    if callback is None:
+        return Callback()
+    return callback if isinstance(callback, Callback) else CallbackList(callback)

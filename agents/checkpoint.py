@@ -1,0 +1,194 @@
+"""What an agent writes to disk and reads back: safetensors and JSON, never a pickle.
+
+checkpoint/
+  agent.json              counters, seed, config, objective, environment, state of numpy's generator
+  policy/                 the model and tokenizer in transformers' own layout (with adapters: peft's)
+  reference/              the frozen reference, where the objective needs one and it is not the adapters' base
+  optimizer.safetensors   the moments and step counts of AdamW, by parameter name
+  generators.safetensors  the states of torch's generators
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agents import objectives
+from agents.grpo_config import GRPOConfig
+from agents.objectives import Objective
+from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder is missing, incomplete, or from another version."""
+
+
+@dataclass(frozen=True)
+class AgentState:
+    """Everything of an agent that is not a tensor."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    policy_name: str
+    precision: str
+    chat: ChatFormat
+    objective: Objective
+    config: GRPOConfig
+    seed: int
+    num_episodes: int
+    num_updates: int
+    numpy_rng: Any
+
+
+def write(
+    path: Path,
+    state: AgentState,
+    policy: LanguageModelPolicy,
+    optimizer: Mapping[str, Tensor],
+    generators: Mapping[str, Tensor],
+) -> None:
+    """Write a checkpoint beside the old one, then swap them."""
+    fresh = path.with_name(path.name + ".new")
+    old = path.with_name(path.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    policy.save(fresh / "policy")
+    if policy.reference is not None:
+        policy.reference.save_pretrained(fresh / "reference")
+    save_file(dict(optimizer), fresh / "optimizer.safetensors")
+    save_file(dict(generators), fresh / "generators.safetensors")
+    objective = {"name": type(state.objective).__name__, **asdict(state.objective)}  # type: ignore[call-overload]
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    record = fields | {
+        "format": FORMAT,
+        "objective": objective,
+        "config": asdict(state.config),
+        "chat": asdict(state.chat),
+    }
+    (fresh / "agent.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if path.exists():
+        path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_state(path: Path, objective: Objective | None = None) -> AgentState:
+    """Read `agent.json`.
+
+    Args:
+        path: The checkpoint folder.
+        objective: Used instead of the one that was saved.
+
+    Raises:
+        CheckpointError: There is no such file, or it is not one that this version reads.
+    """
+    file = path / "agent.json"
+    if not file.is_file():
+        raise CheckpointError(f"there is no agent in {str(path)!r}: {file.name} is missing")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if record.pop("format", None) != FORMAT:
+        raise CheckpointError(f"{file} was written by another version of this package")
+    saved = record.pop("objective")
+    if objective is None:
+        name = saved.pop("name")
+        if name not in objectives.__all__:
+            raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
+        objective = getattr(objectives, name)(**saved)
+    examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
+    chat = ChatFormat(record["chat"]["system_prompt"], examples)
+    return AgentState(**record | {"objective": objective, "config": GRPOConfig(**record["config"]), "chat": chat})
+
+
+def read_policy(path: Path, state: AgentState, device: torch.device) -> LanguageModelPolicy:
+    """Load the policy with its trained weights."""
+    folder = path / "policy"
+    if (folder / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        base = load_policy(state.policy_name, device="cpu", precision="float32")
+        model = PeftModel.from_pretrained(base.model, folder, is_trainable=True)
+        tokenizer = base.tokenizer
+    else:
+        loaded = load_policy(folder, device="cpu", precision="float32")
+        model, tokenizer = loaded.model, loaded.tokenizer
+    return LanguageModelPolicy(
+        model,
+        tokenizer,
+        name=state.policy_name,
+        device=device,
+        precision=state.precision,  # type: ignore[arg-type]
+        chat=state.chat,
+    )
+
+
+def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
+    """Put the saved reference in place of the one that was made from the trained weights."""
+    folder = path / "reference"
+    if policy.reference is not None:
+        weights = load_policy_weights(folder)
+        policy.reference.load_state_dict(weights)
+
+
+def load_policy_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict of a saved transformers model.
+
+    Raises:
+        CheckpointError: The folder holds no model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"there is no model in {str(folder)!r}")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    state: dict[str, Tensor] = model.state_dict()
+    return state
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The optimizer's state as tensors named `parameter|entry`; empty before the first step."""
+    return {
+        f"{name}|{entry}": torch.as_tensor(value).contiguous()
+        for name, parameter in parameters.items()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: The file is missing or belongs to a model with other parameters.
+    """
+    for key, value in _load(path / "optimizer.safetensors").items():
+        name, _, entry = key.rpartition("|")
+        if name not in parameters:
+            raise CheckpointError(f"optimizer.safetensors has a state for {name!r}, which the policy does not have")
+        parameter = parameters[name]
+        optimizer.state[parameter][entry] = value.to(parameter.device)
+
+
+def read_generators(path: Path) -> dict[str, Tensor]:
+    """The saved states of torch's generators, by name."""
+    return _load(path / "generators.safetensors")
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}") from error

@@ -1,0 +1,138 @@
+"""`CachedEngine`: decoding with the policy's own model and a key-value cache.
+
+Each prompt is computed once and its cache expanded to the group; rows that have ended leave the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from agents.engines.base import GenerativePolicy
+from agents.rollout import Completion, SamplingParams, position_ids
+
+
+@dataclass
+class _Row:
+    """A completion as it grows."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class CachedEngine:
+    """Generates with the policy's model itself: its weights are always the current ones.
+
+    Args:
+        policy: Whose model generates.
+        max_rows: How many completions are decoded side by side at most, a bound on memory; more prompts are taken in
+            turns.
+    """
+
+    def __init__(self, policy: GenerativePolicy, max_rows: int = 1024) -> None:
+        if max_rows < 1:
+            raise ValueError(f"max_rows must be at least 1, got {max_rows}")
+        self._policy = policy
+        self._max_rows = max_rows
+
+    def sync_weights(self, policy: GenerativePolicy) -> None:
+        """Use this policy's model from now on."""
+        self._policy = policy
+
+    @torch.no_grad()
+    def generate(
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+    ) -> list[list[Completion]]:
+        """See `RolloutEngine.generate`.
+
+        Raises:
+            ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+        """
+        if group_size < 1:
+            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        if not prompt_ids or not all(prompt_ids):
+            raise ValueError("there must be at least one prompt, and each must have at least one token")
+        prompts_at_once = max(1, self._max_rows // group_size)
+        groups: list[list[Completion]] = []
+        for start in range(0, len(prompt_ids), prompts_at_once):
+            groups += self._generate(prompt_ids[start : start + prompts_at_once], group_size, sampling, generator)
+        return groups
+
+    def _generate(
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+    ) -> list[list[Completion]]:
+        device = self._policy.device
+        end_tokens = torch.tensor(sorted(self._policy.end_token_ids), device=device)
+        rows = [_Row() for _ in range(len(prompt_ids) * group_size)]
+        truncated = set(range(len(rows)))
+        logits, cache, mask = self._prefill(prompt_ids, group_size)
+        live = list(range(len(rows)))  # which row of `rows` each line of the batch is
+        for step in range(sampling.max_completion_tokens):
+            ids, logprobs = sample(logits, sampling.temperature, generator)
+            for row, token, logprob in zip(live, ids.tolist(), logprobs.tolist(), strict=True):
+                rows[row].ids.append(token)
+                rows[row].logprobs.append(logprob)
+            goes_on = ~torch.isin(ids, end_tokens)
+            kept = goes_on.nonzero().flatten()
+            truncated.difference_update(row for row, on in zip(live, goes_on.tolist(), strict=True) if not on)
+            if len(kept) == 0 or step + 1 == sampling.max_completion_tokens:
+                break
+            if len(kept) < len(live):
+                cache.batch_select_indices(kept)
+                ids, mask = ids[kept], mask[kept]
+                live = [live[i] for i in kept.tolist()]
+            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+            logits = self._forward(ids[:, None], mask, cache)
+        completions = [Completion(row.ids, row.logprobs, i in truncated) for i, row in enumerate(rows)]
+        return [completions[i : i + group_size] for i in range(0, len(completions), group_size)]
+
+    def _prefill(self, prompt_ids: list[list[int]], group_size: int) -> tuple[Tensor, DynamicCache, Tensor]:
+        """Run the prompts once; logits (N, V), cache and mask (N, Tp) are those of the expanded groups."""
+        longest = max(map(len, prompt_ids))
+        pad = self._policy.pad_token_id
+        device = self._policy.device
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompt_ids], device=device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
+        cache = DynamicCache(config=self._policy.model.config)
+        logits = self._forward(ids, mask, cache)
+        cache.batch_repeat_interleave(group_size)
+        return logits.repeat_interleave(group_size, dim=0), cache, mask.repeat_interleave(group_size, dim=0)
+
+    def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """Next-token logits (N, V) in float32; `ids` are the tokens that the cache does not hold yet."""
+        with self._policy.autocast():
+            output = self._policy.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position_ids(mask)[:, -ids.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return output.logits[:, -1].float()
+
+
+def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a token from `softmax(logits / temperature)`, or the most probable one at temperature 0.
+
+    The draw is the argmax of probabilities divided by independent exponential variables, which equals the softmax
+    distribution and is many times faster than `torch.multinomial` for large vocabularies.
+
+    Args:
+        logits: (N, V), float32.
+        temperature: Not negative.
+        generator: Source of randomness, on the device of `logits`; untouched at temperature 0.
+
+    Returns:
+        Token ids (N,), and their log-probabilities (N,) in nats.
+    """
+    logprobs = torch.log_softmax(logits / temperature if temperature > 0 else logits, dim=1)
+    if temperature > 0:
+        noise = torch.empty_like(logprobs).exponential_(generator=generator)
+        ids = (logprobs - noise.log()).argmax(dim=1)
+    else:
+        ids = logprobs.argmax(dim=1)
+    return ids, logprobs.gather(1, ids[:, None]).squeeze(1)

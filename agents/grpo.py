@@ -1,0 +1,328 @@
+"""`GRPOAgent`: groups of completions, group-relative advantages, clipped and KL-regularized updates."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import checkpoint
+from agents.base import Agent
+from agents.callbacks import Callback, UpdateRecord, as_callback
+from agents.collect import collect
+from agents.engines import CachedEngine, RolloutEngine
+from agents.envs import EnvLike, env_spec, make_envs
+from agents.grpo_config import GRPOConfig
+from agents.hardware import resolve_device
+from agents.objectives import GRPO, Objective
+from agents.policies import LanguageModelPolicy, load_policy
+from agents.policies.language_model import Precision
+from agents.rollout import GroupBatch, Rollout, SamplingParams
+
+__all__ = ["GRPOAgent", "GRPOConfig"]
+
+
+class GRPOAgent(Agent):
+    """Group relative policy optimization (DeepSeekMath, arXiv:2402.03300, algorithm 1) of a transformers model.
+
+    Each update draws P problems, resets each G times by repeating its seed, generates one completion per episode,
+    scores all of them in one vector `step`, and takes `epochs * minibatches` AdamW steps on the objective.
+
+    Args:
+        policy: A name for `load_policy`, or a loaded policy.
+        env: An environment id, a spec, or an environment made by `gymnasium.make`.
+        objective: What is optimized.
+        config: How much is collected and how it is updated.
+        seed: Names the streams of problems and of sampling noise; equal seeds repeat a run exactly on one machine.
+        device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
+        precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
+        engine: What generates; by default the policy's own model with a key-value cache.
+
+    Raises:
+        PolicyNotFound: There is no such model.
+        gymnasium.error.Error: There is no such environment.
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | LanguageModelPolicy,
+        env: EnvLike,
+        *,
+        objective: Objective | None = None,
+        config: GRPOConfig | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        precision: Precision = "auto",
+        engine: RolloutEngine | None = None,
+    ) -> None:
+        self.env_spec = env_spec(env)
+        self.config = config or GRPOConfig()
+        self.objective = objective or GRPO()
+        self.seed = seed
+        self.envs = make_envs(self.env_spec, self.config.episodes_per_update)
+        if not isinstance(policy, LanguageModelPolicy):
+            policy = load_policy(policy, device=resolve_device(device), precision=precision)
+        self.policy = policy
+        self.engine = engine or CachedEngine(policy)
+        if self.objective.needs_reference:
+            policy.freeze_reference()
+        self.num_episodes = 0
+        self.num_updates = 0
+        self._parameters = dict(policy.trainable_parameters())
+        self.optimizer = torch.optim.AdamW(
+            list(self._parameters.values()),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=policy.device.type in ("cpu", "cuda"),
+        )
+        # independent streams: problems and minibatches; sampling noise of training; that of predict
+        streams = np.random.SeedSequence(seed).spawn(3)
+        self.rng = np.random.default_rng(streams[0])
+        self.generator = _torch_generator(streams[1], policy.device)
+        self._predict_generator = _torch_generator(streams[2], policy.device)
+
+    # -- the algorithm -----------------------------------------------------------------------------------------------
+
+    def learn(self, total_episodes: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
+        """See `Agent.learn`; the number of updates is rounded up to whole batches of `P * G` episodes."""
+        callbacks = as_callback(callback)
+        total_updates = math.ceil(total_episodes / self.config.episodes_per_update)
+        with _deferred_interrupt() as interrupted:
+            callbacks.on_training_start(self.num_updates, total_updates)
+            try:
+                while self.num_updates < total_updates and not interrupted.is_set():
+                    if callbacks.on_update(self._update(total_updates)) is False:
+                        break
+            finally:
+                callbacks.on_training_end()
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return self
+
+    def _update(self, total_updates: int) -> UpdateRecord:
+        """Collect a batch, take the optimizer steps, and say what happened."""
+        started = time.perf_counter()
+        rollouts = self._collect()
+        collected = time.perf_counter()
+        batch = self._make_batch(rollouts)
+        learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
+        figures = self._optimize(batch, learning_rate)
+        self.engine.sync_weights(self.policy)
+        self.num_updates += 1
+        self.num_episodes += len(rollouts)
+        finished = time.perf_counter()
+        metrics = rollout_metrics(rollouts, batch) | figures
+        metrics["learning_rate"] = learning_rate
+        metrics["seconds_rollout"] = collected - started
+        metrics["seconds_update"] = finished - collected
+        metrics["tokens_per_second"] = batch.total_tokens / (finished - started)
+        return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(rollouts))
+
+    def _collect(self) -> list[Rollout]:
+        seeds = self.rng.integers(2**63, size=self.config.prompts_per_update).tolist()
+        sampling = SamplingParams(self.config.max_completion_tokens, self.config.temperature)
+        return collect(self.envs, self.policy, self.engine, seeds, self.config.group_size, sampling, self.generator)
+
+    def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
+        """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
+        batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
+        batch = replace(batch, advantages=self.objective.advantages(batch.rewards))
+        if self.objective.needs_reference:
+            batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
+        # in float32 the engine's own log-probabilities are the policy's up to rounding; in bfloat16 they are not
+        if self.policy.precision != "float32":
+            with torch.no_grad():
+                batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
+        return batch
+
+    def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
+        """(N, T) log-probabilities, computed a micro-batch at a time."""
+        out = torch.zeros_like(batch.sampler_logprobs)
+        for groups in self._micro_batches(torch.arange(len(batch.rewards), device=batch.rewards.device)):
+            part = logprobs(batch.select_groups(groups), self.config.temperature)
+            rows = (groups[:, None] * batch.group_size + torch.arange(batch.group_size, device=groups.device)).flatten()
+            out[rows, : part.shape[1]] = part
+        return out
+
+    def _micro_batches(self, groups: Tensor) -> Iterator[Tensor]:
+        yield from groups.split(max(1, self.config.micro_batch_size // self.config.group_size))
+
+    def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
+        """Take `epochs * minibatches` optimizer steps; the figures are means over those steps."""
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = learning_rate
+        sums: Counter[str] = Counter()
+        steps = self.config.epochs * self.config.minibatches
+        for _ in range(self.config.epochs):
+            order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
+            for groups in order.tensor_split(self.config.minibatches):
+                for name, value in self._step(batch.select_groups(groups)).items():
+                    sums[name] += value / steps  # type: ignore[assignment]
+        return dict(sums)
+
+    def _step(self, minibatch: GroupBatch) -> dict[str, float]:
+        """One optimizer step, its gradient accumulated over micro-batches of whole groups."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
+        if not self.objective.needs_reference:
+            # without a KL term, a group of equal rewards adds nothing to the gradient; the divisors still count it
+            groups = groups[minibatch.advantages.ne(0).any(dim=1)]
+            if len(groups) == 0:
+                return sums
+        for part in self._micro_batches(groups):
+            micro_batch = minibatch.select_groups(part, of_step=minibatch)
+            logprobs = self.policy.logprobs(micro_batch, self.config.temperature)
+            loss, figures = self.objective.loss(micro_batch, logprobs)
+            loss.backward()
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.config.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient of update {self.num_updates + 1} is not finite; nothing was changed by this step. Lower "
+                "the learning rate, or use precision='float32'"
+            )
+        self.optimizer.step()
+        sums["grad_norm"] = norm.item()
+        return sums
+
+    # -- predicting --------------------------------------------------------------------------------------------------
+
+    def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:
+        """See `Agent.predict`; sampling uses the training temperature and never disturbs training's randomness."""
+        prompts = [observation] if isinstance(observation, str) else list(observation)
+        temperature = 0.0 if deterministic else self.config.temperature
+        sampling = SamplingParams(self.config.max_completion_tokens, temperature)
+        ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
+        groups = self.engine.generate(ids, 1, sampling, self._predict_generator) if ids else []
+        texts = [self.policy.decode(group[0].ids) for group in groups]
+        return texts[0] if isinstance(observation, str) else texts
+
+    # -- saving and loading ------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """See `Agent.save`. The folder's `policy/` is an ordinary transformers model that any tool loads.
+
+        Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
+        """
+        state = checkpoint.AgentState(
+            env_id=self.env_spec.id,
+            env_kwargs=dict(self.env_spec.kwargs),
+            policy_name=self.policy.name,
+            precision=self.policy.precision,
+            chat=self.policy.chat,
+            objective=self.objective,
+            config=self.config,
+            seed=self.seed,
+            num_episodes=self.num_episodes,
+            num_updates=self.num_updates,
+            numpy_rng=self.rng.bit_generator.state,
+        )
+        generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
+        optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
+        checkpoint.write(Path(path), state, self.policy, optimizer, generators)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, env: EnvLike | None = None, *, objective: Objective | None = None, device: str = "auto"
+    ) -> Self:
+        """See `Agent.load`.
+
+        Args:
+            path: A folder that `save` wrote.
+            env: Replaces the environment that was saved.
+            objective: Needed where the saved agent had an objective that this package does not have; replaces it.
+            device: Where to put the policy.
+
+        Raises:
+            CheckpointError: The folder is missing or incomplete.
+        """
+        path = Path(path)
+        state = checkpoint.read_state(path, objective)
+        spec = env if env is not None else _spec_with(state.env_id, state.env_kwargs)
+        policy = checkpoint.read_policy(path, state, resolve_device(device))
+        agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
+        checkpoint.read_reference(path, policy)
+        checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
+        agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
+        agent.rng.bit_generator.state = state.numpy_rng
+        generators = checkpoint.read_generators(path)
+        agent.generator.set_state(generators["training"])
+        agent._predict_generator.set_state(generators["predict"])
+        return agent
+
+
+def rollout_metrics(rollouts: Sequence[Rollout], batch: GroupBatch) -> dict[str, float]:
+    """What a batch of episodes says about the policy that sampled them."""
+    n = len(rollouts)
+    rewards = batch.rewards
+    metrics = {
+        "reward": rewards.mean().item(),
+        "reward_std": rewards.std(correction=0).item(),
+        "accuracy": sum(rollout.correct for rollout in rollouts) / n,
+        # the groups that a group-relative advantage can learn from
+        "informative_groups": (rewards != rewards[:, :1]).any(dim=1).float().mean().item(),
+        "entropy": -(batch.sampler_logprobs * batch.action_mask).sum().item() / batch.total_tokens,
+        "completion_tokens": batch.total_tokens / n,
+        "truncated": sum(rollout.completion.truncated for rollout in rollouts) / n,
+    }
+    outcomes = Counter(rollout.outcome for rollout in rollouts if rollout.outcome)
+    return metrics | {f"outcome/{outcome}": count / n for outcome, count in sorted(outcomes.items())}
+
+
+def scheduled_learning_rate(update: int, total_updates: int, config: GRPOConfig) -> float:
+    """The learning rate of an update (from 0): linear warm-up, then the schedule down to `final_lr_fraction`."""
+    if update < config.warmup_updates:
+        return config.learning_rate * (update + 1) / (config.warmup_updates + 1)
+    progress = (update - config.warmup_updates) / max(1, total_updates - 1 - config.warmup_updates)
+    remaining = {
+        "constant": 1.0,
+        "linear": 1 - progress,
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+    }[config.lr_schedule]
+    floor = 1.0 if config.lr_schedule == "constant" else config.final_lr_fraction
+    return config.learning_rate * (floor + (1 - floor) * remaining)
+
+
+def _torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _spec_with(env_id: str, kwargs: dict[str, Any]) -> Any:
+    return replace(env_spec(env_id), kwargs=kwargs)
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag, so that an update is never cut in half; the second one interrupts at once.
+
+    Outside the main thread, where Python delivers no signals, nothing is changed.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)

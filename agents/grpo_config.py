@@ -1,0 +1,69 @@
+"""`GRPOConfig`, apart from the agent so that the command line can show it without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOConfig:
+    """How a GRPO agent collects and updates; what it optimizes is the objective's."""
+
+    prompts_per_update: int = 32
+    """P: how many problems are drawn for each update."""
+    group_size: int = 8
+    """G: how many completions are sampled for each problem."""
+    epochs: int = 2
+    """How many times an update goes through its batch."""
+    minibatches: int = 2
+    """Into how many optimizer steps each epoch is split (whole groups each). With one epoch of one minibatch the
+    probability ratio is 1 everywhere and clipping never acts."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of AdamW. 3e-4 suits builtin/tiny; models of 100 million parameters and more want 1e-6 to
+    1e-5, adapters about 1e-4."""
+    warmup_updates: int = 5
+    """Updates over which the learning rate rises linearly from 0."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls after the warm-up, over all updates of the run."""
+    final_lr_fraction: float = 0.1
+    """The learning rate at the end, as a fraction of the peak (not used by `constant`)."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this Euclidean norm."""
+    temperature: float = 1.0
+    """Sampling temperature of training; log-probabilities are taken at the same one."""
+    max_completion_tokens: int = 64
+    """A completion is cut at this length and counts as truncated."""
+    micro_batch_size: int = 256
+    """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "prompts_per_update", "group_size", "epochs", "minibatches", "max_completion_tokens", "micro_batch_size",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.group_size < 2:
+            raise ValueError("group_size must be at least 2: a group of one has nothing to be compared with")
+        if self.minibatches > self.prompts_per_update:
+            raise ValueError(
+                f"minibatches ({self.minibatches}) must not exceed prompts_per_update ({self.prompts_per_update}): "
+                "a minibatch holds whole groups"
+            )
+        for name in ("learning_rate", "max_grad_norm", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("warmup_updates", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.final_lr_fraction <= 1:
+            raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
+        if self.lr_schedule not in ("constant", "linear", "cosine"):
+            raise ValueError(f"lr_schedule must be 'constant', 'linear' or 'cosine', got {self.lr_schedule!r}")
+
+    @property
+    def episodes_per_update(self) -> int:
+        """N = P * G."""
+        return self.prompts_per_update * self.group_size

@@ -1,0 +1,232 @@
+"""`LanguageModelPolicy`: a transformers causal language model that reads prompts and writes completions."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from agents.policies.chat import ChatFormat
+from agents.rollout import GroupBatch, position_ids
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class PromptTooLong(ValueError):
+    """A prompt and its completion do not fit into the model's context."""
+
+
+class LanguageModelPolicy:
+    """A causal language model with its tokenizer, on one device.
+
+    The parameters that are trained stay in float32; with precision bfloat16 the computation runs under autocast.
+
+    Args:
+        model: A transformers model with a language-model head.
+        tokenizer: Its tokenizer. With a chat template, a prompt becomes a user turn; without one, plain text.
+        name: What the policy was loaded from, for messages and checkpoints.
+        device: Where the model is put.
+        precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
+        chat: The turns that come before every prompt.
+
+    Raises:
+        ValueError: `chat` has turns, and the tokenizer has no chat template to put them in.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str = "",
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        chat: ChatFormat | None = None,
+    ) -> None:
+        self.chat = chat or ChatFormat()
+        if tokenizer.chat_template is None and self.chat != ChatFormat():
+            raise ValueError(
+                f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
+            )
+        self.device = torch.device(device)
+        self.model = model.to(device=self.device, dtype=torch.float32)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.precision = resolve_precision(precision, self.device)
+        # torch gives an embedding's padding_idx no gradient; several models pad with a token that they also read
+        model.get_input_embeddings().padding_idx = None
+        # sampling and scoring must see the same function: dropout would make the ratio noise
+        self.model.eval()
+        self._reference: Any = None
+
+    # -- text and tokens ---------------------------------------------------------------------------------------------
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The tokens that end a completion: those of the generation config, and the tokenizer's."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = {configured} if isinstance(configured, int) else set(configured or ())
+        if self.tokenizer.eos_token_id is not None:
+            ids.add(self.tokenizer.eos_token_id)
+        return frozenset(ids)
+
+    @property
+    def pad_token_id(self) -> int:
+        """What padding is filled with. Masks say what is padding, so any id will do where the tokenizer has none."""
+        return (
+            self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else min(self.end_token_ids, default=0)
+        )
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model can attend to; None where its config does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def encode_prompts(self, prompts: Sequence[str], max_completion_tokens: int = 0) -> list[list[int]]:
+        """Token ids of each prompt, with the chat template applied, ready for the completion to follow.
+
+        Args:
+            prompts: What the environment asks.
+            max_completion_tokens: Room to leave in the context.
+
+        Raises:
+            PromptTooLong: A prompt and that room exceed the model's context.
+        """
+        encoded: dict[str, list[int]] = {}
+        for prompt in prompts:
+            if prompt not in encoded:
+                encoded[prompt] = self._encode(prompt)
+                needed = len(encoded[prompt]) + max_completion_tokens
+                if self.context_length is not None and needed > self.context_length:
+                    raise PromptTooLong(
+                        f"a prompt of {len(encoded[prompt])} tokens and a completion of up to {max_completion_tokens} "
+                        f"do not fit into the {self.context_length} tokens that {self.name or 'the model'} can attend to; "
+                        f"shorten the prompt or lower max_completion_tokens. The prompt begins: {prompt[:80]!r}"
+                    )
+        return [encoded[prompt] for prompt in prompts]
+
+    def _encode(self, prompt: str) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            ids = self.tokenizer(prompt)["input_ids"]
+        else:
+            text = self.tokenizer.apply_chat_template(
+                self.chat.messages(prompt), tokenize=False, add_generation_prompt=True
+            )
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ValueError("a prompt became zero tokens; a model needs at least one to continue")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a completion, without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    # -- log-probabilities -------------------------------------------------------------------------------------------
+
+    def logprobs(self, batch: GroupBatch, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities of the completion tokens, with gradient.
+
+        Args:
+            batch: P prompts and N completions.
+            temperature: The one the completions were sampled at, so that these are log-probabilities of the sampling
+                distribution.
+
+        Returns:
+            (N, T) nats in float32; arbitrary where `completion_mask` is 0.
+        """
+        return self._logprobs(self.model, batch, temperature)
+
+    def _logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:
+        prompts = batch.prompt_ids.repeat_interleave(batch.group_size, dim=0)
+        prompt_mask = batch.prompt_mask.repeat_interleave(batch.group_size, dim=0)
+        input_ids = torch.cat([prompts, batch.completion_ids], dim=1)  # (N, Tp + T)
+        mask = torch.cat([prompt_mask, batch.completion_mask], dim=1)
+        completion_length = batch.completion_ids.shape[1]
+        with self.autocast():
+            logits = model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=position_ids(mask),
+                use_cache=False,
+                logits_to_keep=completion_length + 1,
+            ).logits
+        # the logits at one position predict the next token
+        return token_logprobs(logits[:, -completion_length - 1 : -1], batch.completion_ids, temperature)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which forward passes run: autocast in bfloat16, nothing in float32."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    # -- the frozen reference ----------------------------------------------------------------------------------------
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the model is a peft model, whose base without adapters is the reference."""
+        return hasattr(self.model, "disable_adapter")
+
+    def freeze_reference(self) -> None:
+        """Keep the policy as it is now as the reference; with adapters, the base model serves and nothing is copied."""
+        if not self.has_adapters:
+            self._reference = copy.deepcopy(self.model).requires_grad_(False)
+
+    @property
+    def reference(self) -> Any:
+        """The frozen copy, or None where there is none (adapters, or `freeze_reference` was not called)."""
+        return self._reference
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: GroupBatch, temperature: float = 1.0) -> Tensor:
+        """As `logprobs`, under the frozen reference and without gradient.
+
+        Raises:
+            RuntimeError: `freeze_reference` has not been called.
+        """
+        if self.has_adapters:
+            with self.model.disable_adapter():
+                return self._logprobs(self.model, batch, temperature)
+        if self._reference is None:
+            raise RuntimeError("there is no reference: call freeze_reference() first")
+        return self._logprobs(self._reference, batch, temperature)
+
+    # -- parameters and files ----------------------------------------------------------------------------------------
+
+    def trainable_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Name and parameter of everything that is trained (with adapters, those alone)."""
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+    def save(self, folder: Path) -> None:
+        """Write model (safetensors) and tokenizer in transformers' own layout, so that any tool loads them."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """What `"auto"` means on a device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each token under `softmax(logits / temperature)`.
+
+    Args:
+        logits: (N, T, V); cast to float32.
+        ids: (N, T).
+        temperature: Positive.
+
+    Returns:
+        (N, T) nats, float32.
+    """
+    scaled = logits.float() / temperature
+    chosen = scaled.gather(2, ids.unsqueeze(2)).squeeze(2)
+    return chosen - scaled.logsumexp(dim=2)

