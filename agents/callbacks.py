@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from agents.rollout import Rollout
+from agents.rollout import Completion, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,21 @@ def rollout_as_json(rollout: Rollout) -> dict[str, Any]:
         "answer": rollout.answer,
         "reference": rollout.reference if isinstance(rollout.reference, str | int | float) else repr(rollout.reference),
     }
+
+
+def rollout_from_json(record: Mapping[str, Any]) -> Rollout:
+    """The inverse of `rollout_as_json`, but for the token ids and log-probabilities, which it does not write."""
+    return Rollout(
+        seed=record["seed"],
+        prompt=record["prompt"],
+        prompt_ids=[],
+        completion=Completion([], [], record["truncated"]),
+        text=record["completion"],
+        reward=record["reward"],
+        outcome=record["outcome"],
+        answer=record["answer"],
+        reference=record["reference"],
+    )
 
 
 class CheckpointEvery(Callback):

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from agents.base import Agent
-from agents.callbacks import rollout_as_json
+from agents.callbacks import rollout_as_json, rollout_from_json
 from agents.collect import collect
 from agents.engines import CachedEngine, RolloutEngine
 from agents.envs import EnvLike, env_spec, make_envs
@@ -116,6 +116,15 @@ class EvaluationReport:
         """Write `as_json` to a file."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> EvaluationReport:
+        """Read what `save` wrote; the rollouts come back without their token ids, which are not stored."""
+        record = json.loads(file.read_text(encoding="utf-8"))
+        greedy, sampled = (
+            [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
+        )
+        return summarize(record["env"], record["env_kwargs"], record["samples"], record["temperature"], greedy, sampled)
 
 
 def evaluate(

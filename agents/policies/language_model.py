@@ -106,8 +106,9 @@ class LanguageModelPolicy:
                 needed = len(encoded[prompt]) + max_completion_tokens
                 if self.context_length is not None and needed > self.context_length:
                     raise PromptTooLong(
-                        f"a prompt of {len(encoded[prompt])} tokens and a completion of up to {max_completion_tokens} "
-                        f"do not fit into the {self.context_length} tokens that {self.name or 'the model'} can attend to; "
+                        f"a prompt of {len(encoded[prompt])} tokens and a completion of up to "
+                        f"{max_completion_tokens} do not fit into the {self.context_length} tokens that "
+                        f"{self.name or 'the model'} can attend to; "
                         f"shorten the prompt or lower max_completion_tokens. The prompt begins: {prompt[:80]!r}"
                     )
         return [encoded[prompt] for prompt in prompts]

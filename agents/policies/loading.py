@@ -84,6 +84,8 @@ def _find(name: str) -> _Source:
         if importlib.util.find_spec("gguf") is None:
             raise ImportError(f"reading {path.name} needs the package gguf: pip install 'llm-envs[gguf]'")
         return _Source(str(path.parent), path.name)
+    if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise PolicyNotFound(f"there is no folder {name!r}")
     return _Source(str(path) if path.is_dir() else name)
 
 

@@ -1,0 +1,20 @@
+"""The command `llm-envs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point: run the subcommand; a mistake in what was asked ends with one line and exit code 2."""
+    # read by OpenMP when torch is loaded: threads that wait sleep instead of spinning, which on a machine that is not
+    # ours alone costs others (and so ourselves) a multiple of what it saves
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from agents.commands import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The subcommands of `llm-envs`, one file each; command line and help come from their dataclasses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import gymnasium
+import tyro
+
+from agents.checkpoint import CheckpointError
+from agents.commands.common import UsageError
+from agents.commands.evaluate import Evaluate
+from agents.commands.list_tasks import ListTasks
+from agents.commands.play import Play
+from agents.commands.train import Train
+from agents.policies import PolicyNotFound, PromptTooLong
+from rewards import InvalidReference
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[ListTasks, tyro.conf.subcommand("list")]
+    | Annotated[Play, tyro.conf.subcommand("play")]
+)
+# mistakes of the person at the keyboard, each with a message that says what to do; anything else is ours: a traceback
+_MISTAKES = (
+    UsageError,
+    CheckpointError,
+    PolicyNotFound,
+    PromptTooLong,
+    InvalidReference,
+    gymnasium.error.Error,
+    ImportError,
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the command line and run it.
+
+    Returns:
+        The exit code: 0, or 2 for a mistake on the command line, or 130 after Ctrl-C.
+    """
+    command = tyro.cli(
+        Command,
+        prog="llm-envs",
+        description="Reinforcement learning of language models on verifiable tasks.",
+        args=list(arguments),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    try:
+        command.run()
+    except _MISTAKES as error:
+        print(f"llm-envs: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,72 @@
+"""What several subcommands share."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from gymnasium.envs.registration import EnvSpec
+
+from agents.envs import env_spec, make_envs
+from agents.hardware import recommended_threads
+from agents.policies import LanguageModelPolicy
+
+
+class UsageError(ValueError):
+    """What was asked for on the command line cannot be done."""
+
+
+def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """Turn `name=value` pairs into keyword arguments; a value is a Python literal, or else text.
+
+    >>> parse_env_args(["operands=2", "operators=+-"])
+    {'operands': 2, 'operators': '+-'}
+
+    Raises:
+        UsageError: A pair has no `=` or no name.
+    """
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"an environment argument is written name=value, got {pair!r}")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
+
+
+def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
+    """The spec of an id with the arguments given on the command line, tried out once.
+
+    Raises:
+        UsageError: The environment refuses an argument.
+        gymnasium.error.Error: There is no such environment.
+    """
+    spec = env_spec(env)
+    spec.kwargs = {**spec.kwargs, **parse_env_args(pairs)}
+    try:
+        make_envs(spec, 1).close()
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    return spec
+
+
+def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
+    """Set how many CPU threads torch uses; None chooses by the size of the model. Returns the number."""
+    if threads is None:
+        threads = recommended_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def quiet_loading() -> None:
+    """Keep the bars of the model loader out of our own display."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

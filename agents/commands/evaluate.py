@@ -1,0 +1,94 @@
+"""`llm-envs evaluate`: held-out accuracy of a run, or of any policy on any task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from gymnasium.envs.registration import EnvSpec
+from rich.console import Console
+
+from agents.checkpoint import read_state
+from agents.commands.common import UsageError, quiet_loading, spec_with, use_threads
+from agents.envs import env_spec
+from agents.evaluation import evaluate
+from agents.grpo import GRPOAgent
+from agents.hardware import resolve_device
+from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+from agents.report import EvaluationProgress
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a run (or a policy) on held-out problems: greedy and sampled accuracy with confidence intervals."""
+
+    run_or_policy: Annotated[str, tyro.conf.Positional]
+    """A run folder that `llm-envs train` left, or a policy (builtin/tiny, smollm2, a hub name, a folder, a .gguf file)."""
+    env: str | None = None
+    """Id of the environment; by default the one of the run."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, each as name=value; by default those of the run."""
+    problems: int = 200
+    """How many different held-out problems to ask."""
+    samples: int = 8
+    """How many completions to sample for each problem, beside the greedy one."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    max_completion_tokens: int | None = None
+    """A completion is cut at this length; by default the run's, or 64."""
+    seed: int = 0
+    """Names the problems and the sampling noise."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads; by default chosen by the size of the model."""
+    output: Path | None = None
+    """Also write the report, with every completion, to this JSON file."""
+    chat: ChatFormat = field(default_factory=ChatFormat)
+
+    def run(self) -> None:
+        """Evaluate and print the report."""
+        quiet_loading()
+        console = Console()
+        policy, env, tokens = self._load()
+        spec = spec_with(env, self.env_args) if isinstance(env, str) else env
+        use_threads(self.threads, policy)
+        with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
+            report = evaluate(
+                policy,
+                spec,
+                problems=self.problems,
+                samples=self.samples,
+                temperature=self.temperature,
+                max_completion_tokens=self.max_completion_tokens or tokens,
+                seed=self.seed,
+                on_progress=progress,
+            )
+        console.print(str(report), highlight=False, markup=False)
+        if self.output is not None:
+            report.save(self.output)
+
+    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, int]:
+        """The policy, the environment (an id where the command line names one, else a spec), and the token limit."""
+        checkpoint = run_checkpoint(Path(self.run_or_policy))
+        if checkpoint is not None:
+            agent = GRPOAgent.load(checkpoint, device=self.device)
+            if self.env is None and not self.env_args:
+                return agent.policy, agent.env_spec, agent.config.max_completion_tokens
+            return agent.policy, self.env or read_state(checkpoint).env_id, agent.config.max_completion_tokens
+        if self.env is None:
+            raise UsageError(
+                f"{self.run_or_policy!r} is not a run folder; to evaluate a policy, say on which task: --env ID"
+            )
+        env_spec(self.env)
+        return load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat), self.env, 64
+
+
+def run_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a path stands for: a run folder's, or itself; None where it is neither."""
+    for candidate in (folder / "checkpoint", folder):
+        if (candidate / "agent.json").is_file():
+            return candidate
+    return None

