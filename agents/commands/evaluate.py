@@ -25,7 +25,7 @@ class Evaluate:
     """Evaluate a run (or a policy) on held-out problems: greedy and sampled accuracy with confidence intervals."""
 
     run_or_policy: Annotated[str, tyro.conf.Positional]
-    """A run folder that `llm-envs train` left, or a policy (builtin/tiny, smollm2, a hub name, a folder, a .gguf file)."""
+    """A run folder that `llm-envs train` left, or a policy (builtin/tiny, smollm2, a hub name, a folder)."""
     env: str | None = None
     """Id of the environment; by default the one of the run."""
     env_args: tuple[str, ...] = ()
