@@ -103,7 +103,7 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise ValueError(f"reset_mask must be bool ({self.num_envs},), got {mask.dtype} {mask.shape}")
-        never_reset = [i for i in np.flatnonzero(~mask) if self._current[i] is None]
+        never_reset = [i for i in np.flatnonzero(~mask).tolist() if self._current[i] is None]
         if never_reset:
             raise ValueError(f"reset_mask leaves out environments that have never been reset: {never_reset}")
         return mask
