@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agents.rollout import Completion, Rollout
+
+METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ class MetricsWriter(Callback):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._json: TextIO | None = None
-        self._csv: TextIO | None = None
+        self._rows: list[dict[str, Any]] = []
         self._columns: list[str] = []
         self._tensorboard: Any = None
 
@@ -65,42 +66,48 @@ class MetricsWriter(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        rows = [row for row in read_metrics(self._folder) if row["update"] <= update]
-        self._json = (self._folder / "metrics.jsonl").open("w", encoding="utf-8")
-        self._csv = (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="")
-        self._columns = []
-        for row in rows:
-            self._write(row)
+        self._rows = [row for row in read_metrics(self._folder) if row["update"] <= update]
+        (self._folder / METRICS_FILE).write_text("".join(map(_json_line, self._rows)), encoding="utf-8")
+        self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        self._write_csv()
         self._tensorboard = SummaryWriter(self._folder / "tensorboard", purge_step=update + 1)
 
     def on_update(self, record: UpdateRecord) -> None:
         """Write one row everywhere and flush, so that a killed run loses none."""
-        self._write({"update": record.update, "episodes": record.episodes, **record.metrics})
+        row = {"update": record.update, "episodes": record.episodes, **record.metrics}
+        self._rows.append(row)
+        with (self._folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(_json_line(row))
+        new_columns = [name for name in row if name not in self._columns]
+        if new_columns:  # an outcome that had not occurred before, say
+            self._columns += new_columns
+            self._write_csv()
+        else:
+            with (self._folder / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
         for name, value in record.metrics.items():
             self._tensorboard.add_scalar(name, value, record.update)
         self._tensorboard.flush()
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        assert self._json is not None, "on_training_start has not been called"
-        assert self._csv is not None, "on_training_start has not been called"
-        if not self._columns:
-            self._columns = list(row)
-            csv.writer(self._csv).writerow(self._columns)
-        self._json.write(json.dumps(row) + "\n")
-        csv.writer(self._csv).writerow([row.get(column, "") for column in self._columns])
-        self._json.flush()
-        self._csv.flush()
+    def _write_csv(self) -> None:
+        with (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
 
     def on_training_end(self) -> None:
-        """Close the files."""
-        for file in (self._json, self._csv, self._tensorboard):
-            if file is not None:
-                file.close()
+        """Close the event file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run folder's `metrics.jsonl`, in order; none where there is no such file."""
-    file = folder / "metrics.jsonl"
+    file = folder / METRICS_FILE
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

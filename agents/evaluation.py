@@ -37,8 +37,8 @@ class Estimate:
     high: float
 
     def as_percent(self) -> str:
-        """Such as `31.2 % [27.9, 34.8]`."""
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """Such as `31.2 [27.9, 34.8]`, in percent."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class EvaluationReport:
             f"{self.env} {self.env_kwargs or ''}".strip(),
             f"{self.problems} held-out problems, greedy and {self.samples} samples each at temperature "
             f"{self.temperature:g}; 95 % intervals over problems",
-            f"greedy accuracy  {self.greedy.as_percent()}",
-            *(f"pass@{k:<11} {estimate.as_percent()}" for k, estimate in self.pass_at_k.items()),
+            f"greedy accuracy  {self.greedy.as_percent()} %",
+            *(f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items()),
             f"mean reward      {self.mean_reward.value:.3f} [{self.mean_reward.low:.3f}, {self.mean_reward.high:.3f}]",
             f"truncated        {100 * self.truncated:.1f} %",
             "outcomes         " + ", ".join(f"{name} {count}" for name, count in self.outcomes.items()),

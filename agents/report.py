@@ -104,9 +104,9 @@ def header(agent: Any, run_dir: Path, threads: int) -> Text:
     where = str(policy.device) + (
         f", {threads} thread{'s' if threads > 1 else ''}" if policy.device.type == "cpu" else ""
     )
-    arguments = ", ".join(f"{name}={value!r}" for name, value in agent.env_spec.kwargs.items())
+    arguments = "".join(f" {name}={value!r}" for name, value in agent.env_spec.kwargs.items())
     return Text(
-        f"{agent.env_spec.id}({arguments})\n"
+        f"{agent.env_spec.id}{arguments}\n"
         f"{policy.name}: {size}; {where}, {policy.precision}\n"
         f"{type(objective).__name__}: {config.prompts_per_update} prompts x {config.group_size} completions per "
         f"update, learning rate {config.learning_rate:g}; run folder {run_dir}"
@@ -120,12 +120,12 @@ def print_comparison(console: Console, before: EvaluationReport, after: Evaluati
         "before",
         "after",
         "difference",
-        title=f"Held-out accuracy on {after.problems} problems that were not trained on",
+        title=f"Held-out accuracy in % on {after.problems} problems that were not trained on",
         caption=f"95 % intervals over problems; sampled: {after.samples} completions each at temperature "
         f"{after.temperature:g}; difference: paired by problem",
     )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
     rows = [
         ("greedy", before.greedy, after.greedy, before.greedy_by_problem(), after.greedy_by_problem()),
         (

@@ -59,7 +59,7 @@ def load_policy(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
         model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=torch.float32)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
             "with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us. The loader said: "

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.wrappers import TransformObservation
+
+from agents.collect import collect
+from agents.engines import CachedEngine
+from agents.envs import env_spec, make_envs
+from agents.rollout import Completion, SamplingParams
+from llm_envs import Unicode
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+
+
+class ScriptedEngine:
+    """Writes given texts, in the order of the rollouts."""
+
+    def __init__(self, policy, texts):
+        self.policy, self.texts = policy, list(texts)
+
+    def generate(self, prompt_ids, group_size, sampling, generator):
+        encode = self.policy.tokenizer
+        completions = [
+            Completion(encode(text, add_special_tokens=False)["input_ids"], [], False) for text in self.texts
+        ]
+        return [completions[i : i + group_size] for i in range(0, len(completions), group_size)]
+
+    def sync_weights(self, policy):
+        pass
+
+
+def play(policy, engine, seeds, group_size, env=ARITHMETIC, **kwargs):
+    envs = make_envs(env, len(seeds) * group_size, **kwargs)
+    return collect(envs, policy, engine, seeds, group_size, SamplingParams(8), torch.Generator().manual_seed(0))
+
+
+def test_groups_share_a_problem_and_rewards_belong_to_their_completions(micro_policy):
+    env = gymnasium.make(ARITHMETIC)
+    references = []
+    for seed in (7, 8):
+        env.reset(seed=seed)
+        references.append(env.unwrapped.problem.reference)
+    texts = [f"\\boxed{{{references[0]}}}", "no", f"\\boxed{{{references[0]}}}x", f"\\boxed{{{references[1]}}}"]
+    rollouts = play(micro_policy, ScriptedEngine(micro_policy, texts), [7, 8], 2)
+    assert [rollout.seed for rollout in rollouts] == [7, 7, 8, 8]
+    assert [rollout.text for rollout in rollouts] == texts
+    assert [rollout.reward for rollout in rollouts] == [1.0, 0.0, float(references[0] == references[1]), 1.0]
+    assert [rollout.outcome for rollout in rollouts][:2] == ["correct", "no_answer"]
+    assert [rollout.reference for rollout in rollouts] == [references[0]] * 2 + [references[1]] * 2
+    assert rollouts[0].prompt == rollouts[1].prompt != rollouts[2].prompt
+    assert rollouts[0].prompt_ids == micro_policy.encode_prompts([rollouts[0].prompt])[0]
+
+
+def test_a_real_engine_fills_in_tokens_and_text(micro_policy):
+    rollouts = play(micro_policy, CachedEngine(micro_policy), [1, 2, 3], 4)
+    assert len(rollouts) == 12
+    for rollout in rollouts:
+        assert 1 <= len(rollout.completion.ids) <= 8
+        assert rollout.text == micro_policy.decode(rollout.completion.ids)
+
+
+def test_the_number_of_environments_must_fit(micro_policy):
+    with pytest.raises(ValueError, match="2 seeds x 2"):
+        collect(
+            make_envs(ARITHMETIC, 3), micro_policy, CachedEngine(micro_policy), [1, 2], 2, SamplingParams(1),
+            torch.Generator(),
+        )  # fmt: skip
+
+
+class Unseeded(gymnasium.Env[str, str]):
+    """Ignores its seed, or goes on for several turns."""
+
+    observation_space = Unicode()
+    action_space = Unicode()
+    count = 0
+
+    def __init__(self, turns: int = 1, seeded: bool = True) -> None:
+        self.turns, self.seeded = turns, seeded
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        Unseeded.count += 1
+        return ("same" if self.seeded else f"prompt {Unseeded.count}"), {}
+
+    def step(self, action: str):
+        return "go on", 2.0, self.turns == 1, False, {}
+
+
+@pytest.fixture
+def foreign():
+    """An environment that does not come from register_task: no vector entry point, no outcome."""
+    gymnasium.register("test/Foreign-v0", entry_point=Unseeded)
+    yield "test/Foreign-v0"
+    del gymnasium.registry["test/Foreign-v0"]
+
+
+def test_any_text_environment_works(micro_policy, foreign):
+    [rollout, _] = play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign)
+    assert (rollout.prompt, rollout.reward, rollout.outcome, rollout.answer) == ("same", 2.0, "", None)
+    assert rollout.correct
+
+
+def test_an_environment_that_ignores_its_seed_is_refused(micro_policy, foreign):
+    with pytest.raises(ValueError, match="two prompts for seed 1"):
+        play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, seeded=False)
+
+
+def test_several_turns_are_refused_not_cut(micro_policy, foreign):
+    with pytest.raises(NotImplementedError, match="several turns"):
+        play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, turns=2)
+
+
+def test_wrappers_around_an_environment_are_kept(micro_policy):
+    env = TransformObservation(gymnasium.make(ARITHMETIC, operands=2), str.upper, Unicode())
+    [rollout, _] = play(micro_policy, CachedEngine(micro_policy), [1], 2, env)
+    assert rollout.prompt.startswith("WHAT IS ")
+
+
+def test_env_spec_accepts_what_people_have():
+    env = gymnasium.make(ARITHMETIC, operands=2)
+    assert env_spec(env).kwargs["operands"] == 2
+    assert env_spec(env_spec(ARITHMETIC)).id == ARITHMETIC
+    assert make_envs(env, 2).reset(seed=0)[0][0].count(" ") < 12
+    with pytest.raises(gymnasium.error.NameNotFound):
+        env_spec("llm_envs/Nothing-v0")
+    with pytest.raises(TypeError, match="int"):
+        env_spec(3)
+    with pytest.raises(ValueError, match="no spec"):
+        env_spec(Unseeded())

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import gymnasium
+import pytest
+import torch
+
+from agents import GRPO, Callback, GRPOAgent, GRPOConfig, load_policy
+from agents.checkpoint import CheckpointError
+from agents.grpo import scheduled_learning_rate
+from agents.policies import LanguageModelPolicy
+from agents.rollout import Completion, GroupBatch, Rollout
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
+
+
+def weights(agent: GRPOAgent) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in agent.policy.model.parameters()])
+
+
+class Recorder(Callback):
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.records, self.events, self.stop_after = [], [], stop_after
+
+    def on_training_start(self, update, total_updates):
+        self.events.append(("start", update, total_updates))
+
+    def on_update(self, record):
+        self.records.append(record)
+        return None if self.stop_after is None else record.update < self.stop_after
+
+    def on_training_end(self):
+        self.events.append(("end",))
+
+
+def small_agent(**kwargs) -> GRPOAgent:
+    return GRPOAgent("builtin/tiny", ARITHMETIC, **{"config": SMALL, "device": "cpu", **kwargs})
+
+
+def test_learn_counts_calls_and_reports():
+    recorder = Recorder()
+    agent = small_agent()
+    before = weights(agent).clone()
+    assert agent.learn(40, recorder) is agent  # 40 episodes are rounded up to three updates of 16
+    assert (agent.num_updates, agent.num_episodes) == (3, 48)
+    assert recorder.events == [("start", 0, 3), ("end",)]
+    assert [record.episodes for record in recorder.records] == [16, 32, 48]
+    metrics = recorder.records[-1].metrics
+    assert {"reward", "accuracy", "kl", "entropy", "loss", "grad_norm", "tokens_per_second"} <= set(metrics)
+    assert sum(value for name, value in metrics.items() if name.startswith("outcome/")) == pytest.approx(1)
+    rollouts = recorder.records[-1].rollouts
+    assert metrics["reward"] == pytest.approx(sum(rollout.reward for rollout in rollouts) / 16)
+    assert not torch.equal(weights(agent), before)
+
+
+def test_learning_counts_over_life_and_a_callback_can_stop_it():
+    agent = small_agent()
+    agent.learn(10_000, Recorder(stop_after=2))
+    assert agent.num_updates == 2
+    agent.learn(32)
+    assert agent.num_updates == 2  # it has already seen that many
+    agent.learn(48, [Recorder(), Recorder()])
+    assert agent.num_updates == 3
+
+
+def test_equal_seeds_repeat_a_run_and_others_do_not():
+    first, second, third = small_agent(seed=1), small_agent(seed=1), small_agent(seed=2)
+    for agent in (first, second, third):
+        agent.learn(48)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(third))
+
+
+def test_predicting_does_not_disturb_training():
+    first, second = small_agent(), small_agent()
+    first.learn(32)
+    second.learn(16)
+    second.predict(["What is 1 + 1?"] * 3)
+    second.learn(32)
+    assert torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.04])
+def test_micro_batches_do_not_change_the_update(kl_coef):
+    agents = [
+        small_agent(config=replace(SMALL, micro_batch_size=size), objective=GRPO(kl_coef=kl_coef)) for size in (256, 4)
+    ]
+    for agent in agents:
+        agent.learn(16)
+    # the first steps of AdamW are sign-like: rounding moves single weights by more than it moves gradients
+    assert torch.allclose(weights(agents[0]), weights(agents[1]), atol=1e-5)
+
+
+def test_without_kl_there_is_no_reference():
+    assert small_agent(objective=GRPO(kl_coef=0)).policy.reference is None
+    assert small_agent().policy.reference is not None
+
+
+def test_kl_holds_the_policy_near_the_reference():
+    config = replace(SMALL, learning_rate=1e-3, warmup_updates=0)
+    drift = {}
+    for kl_coef in (0.01, 10.0):
+        recorder = Recorder()
+        small_agent(config=config, objective=GRPO(kl_coef=kl_coef)).learn(16 * 6, recorder)
+        drift[kl_coef] = recorder.records[-1].metrics["kl"]
+    assert drift[10.0] < 0.5 * drift[0.01]
+
+
+class Fixed:
+    """An engine that always writes the same group: one right habit and three wrong ones."""
+
+    def __init__(self, policy, texts):
+        self.policy, self.texts = policy, texts
+
+    def generate(self, prompt_ids, group_size, sampling, generator):
+        end = self.policy.tokenizer.eos_token_id
+        ids = [[*self.policy.tokenizer(text, add_special_tokens=False)["input_ids"], end] for text in self.texts]
+        out = []
+        for prompt in prompt_ids:
+            group = []
+            for completion in ids:
+                unscored = Completion(completion, [0.0] * len(completion), False)
+                rollout = Rollout(0, "", prompt, unscored, "", 0.0, "", None, None)
+                batch = GroupBatch.from_rollouts([rollout], 1, self.policy.pad_token_id)
+                with torch.no_grad():
+                    logprobs = self.policy.logprobs(batch)[0].tolist()
+                group.append(Completion(completion, logprobs, False))
+            out.append(group)
+        return out
+
+    def sync_weights(self, policy):
+        pass
+
+
+@pytest.fixture
+def always_seven():
+    from llm_envs import Problem, register_task
+    from rewards.math import MathReward
+
+    @register_task("test/Seven-v0", reward=MathReward())
+    def seven(rng):
+        return Problem(f"Problem {rng.integers(10**6)}: say 7.", reference="7")
+
+    yield "test/Seven-v0"
+    del gymnasium.registry["test/Seven-v0"]
+
+
+def test_an_update_makes_the_right_completion_likelier_and_wrong_ones_rarer(always_seven):
+    policy = load_policy("builtin/tiny")
+    texts = ["\\boxed{7}", "\\boxed{8}", "seven", "\\boxed{9}"]
+    engine = Fixed(policy, texts)
+    config = replace(SMALL, warmup_updates=0)
+    agent = GRPOAgent(policy, always_seven, engine=engine, config=config, objective=GRPO(kl_coef=0))
+    prompt = policy.encode_prompts(["Problem 3: say 7."])
+    before = [sum(completion.logprobs) for completion in engine.generate(prompt, 4, None, None)[0]]
+    agent.learn(16 * 5)
+    after = [sum(completion.logprobs) for completion in engine.generate(prompt, 4, None, None)[0]]
+    assert after[0] > before[0] + 1
+    assert after[0] - before[0] > max(after[i] - before[i] for i in (1, 2, 3)) + 1
+
+
+def test_groups_of_equal_rewards_change_nothing_without_kl(always_seven):
+    policy = load_policy("builtin/tiny")
+    recorder = Recorder()
+    agent = GRPOAgent(
+        policy, always_seven, engine=Fixed(policy, ["\\boxed{7}"] * 4), config=SMALL, objective=GRPO(kl_coef=0)
+    )
+    before = weights(agent).clone()
+    agent.learn(16, recorder)
+    assert torch.equal(weights(agent), before)
+    assert recorder.records[0].metrics["informative_groups"] == 0.0
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_harms():
+    agent = small_agent()
+
+    class Broken(GRPO):
+        def loss(self, batch, logprobs):
+            loss, figures = super().loss(batch, logprobs)
+            return loss * float("nan"), figures
+
+    agent.objective = Broken()
+    before = weights(agent).clone()
+    with pytest.raises(FloatingPointError, match="update 1"):
+        agent.learn(16)
+    assert torch.equal(weights(agent), before)
+
+
+def test_ctrl_c_finishes_the_update_and_raises():
+    class Interrupting(Recorder):
+        def on_update(self, record):
+            super().on_update(record)
+            if record.update == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    recorder = Interrupting()
+    agent = small_agent()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(10_000, recorder)
+    assert agent.num_updates == 2
+    assert recorder.events[-1] == ("end",)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_predict_takes_one_prompt_or_several():
+    agent = small_agent()
+    prompt = "What is 2 + 2? End with \\boxed{answer}."
+    one = agent.predict(prompt, deterministic=True)
+    assert isinstance(one, str)
+    assert agent.predict([prompt, prompt], deterministic=True) == [one, one]
+    assert agent.predict([]) == []
+    sampled = agent.predict([prompt] * 20)
+    assert len(set(sampled)) > 1
+
+
+# -- saving and resuming ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.04])
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path, kl_coef):
+    objective = GRPO(kl_coef=kl_coef)
+    straight = small_agent(objective=objective, seed=3).learn(64)
+    first = small_agent(objective=objective, seed=3)
+    first.learn(64, Recorder(stop_after=2))
+    first.predict(["What is 1 + 1?"])
+    first.save(tmp_path / "agent")
+    first.learn(64)
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert (resumed.num_updates, resumed.config, resumed.objective) == (2, SMALL, objective)
+    # the learning rate depends on the total, which is the same; so do the problems, the noise and AdamW's moments
+    resumed.learn(64)
+    assert torch.equal(weights(resumed), weights(straight))
+    # as did the separate stream of predict
+    assert resumed.predict(["What is 1 + 1?"] * 8) == first.predict(["What is 1 + 1?"] * 8)
+
+
+def test_saving_overwrites_and_leaves_no_debris(tmp_path):
+    agent = small_agent()
+    agent.save(tmp_path / "agent")
+    agent.learn(16)
+    agent.save(tmp_path / "agent")
+    assert [path.name for path in tmp_path.iterdir()] == ["agent"]
+    assert GRPOAgent.load(tmp_path / "agent", device="cpu").num_updates == 1
+    loaded = load_policy(tmp_path / "agent" / "policy")
+    assert torch.equal(torch.cat([p.flatten() for p in loaded.model.parameters()]), weights(agent))
+    files = {path.name for path in (tmp_path / "agent").rglob("*") if path.is_file()}
+    assert not {name for name in files if name.endswith((".bin", ".pt", ".pkl", ".pth"))}
+
+
+def test_the_environments_arguments_are_saved(tmp_path):
+    env = gymnasium.make(ARITHMETIC, operands=2, operators="+")
+    GRPOAgent("builtin/tiny", env, config=SMALL, device="cpu").save(tmp_path / "agent")
+    loaded = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert loaded.env_spec.kwargs["operands"] == 2
+    assert loaded.envs.reset(seed=0)[0][0].count("+") == 1
+    other = GRPOAgent.load(tmp_path / "agent", ARITHMETIC, device="cpu")
+    assert "operands" not in other.env_spec.kwargs
+
+
+def test_adapters_are_saved_and_resume(tmp_path):
+    pytest.importorskip("peft")
+
+    def agent():
+        return GRPOAgent(load_policy("builtin/tiny", lora_rank=4), ARITHMETIC, config=SMALL)
+
+    torch.manual_seed(0)  # peft initializes adapters from torch's global generator
+    straight = agent().learn(48)
+    torch.manual_seed(0)
+    first = agent()
+    first.learn(48, Recorder(stop_after=2))
+    first.save(tmp_path / "agent")
+    assert not (tmp_path / "agent" / "reference").exists()
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu").learn(48)
+    assert torch.allclose(weights(resumed), weights(straight), atol=1e-7)
+
+
+@pytest.mark.parametrize("damage", ["missing", "not json", "version", "optimizer", "objective"])
+def test_a_damaged_checkpoint_is_refused_with_a_reason(tmp_path, damage):
+    path = tmp_path / "agent"
+    small_agent().learn(16).save(path)
+    file = path / "agent.json"
+    record = json.loads(file.read_text())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "not json":
+        file.write_text("{")
+    elif damage == "version":
+        file.write_text(json.dumps(record | {"format": 99}))
+    elif damage == "optimizer":
+        (path / "optimizer.safetensors").write_bytes(b"short")
+    else:
+        file.write_text(json.dumps(record | {"objective": {"name": "Mine"}}))
+    with pytest.raises(CheckpointError):
+        GRPOAgent.load(path, device="cpu")
+    if damage == "objective":
+        assert GRPOAgent.load(path, objective=GRPO(), device="cpu").num_updates == 1
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"prompts_per_update": 0}, {"group_size": 0}, {"group_size": 1}, {"epochs": 0}, {"minibatches": 33},
+        {"learning_rate": 0}, {"temperature": 0}, {"max_grad_norm": 0}, {"warmup_updates": -1}, {"weight_decay": -1},
+        {"final_lr_fraction": 2}, {"lr_schedule": "step"}, {"max_completion_tokens": 0}, {"micro_batch_size": 0},
+    ],
+)  # fmt: skip
+def test_bad_config_is_refused(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        GRPOConfig(**field)
+
+
+def test_wrong_environment_and_prompt_too_long_are_errors():
+    with pytest.raises(gymnasium.error.NameNotFound):
+        GRPOAgent("builtin/tiny", "llm_envs/Nothing-v0")
+    agent = small_agent(config=replace(SMALL, max_completion_tokens=100_000))
+    with pytest.raises(ValueError, match="can attend to"):
+        agent.learn(16)
+    with pytest.raises(ValueError, match="device"):
+        small_agent(device="cuda" if not torch.cuda.is_available() else "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1 / 3, 2 / 3, 1, 1, 1, 1]),
+        ("linear", [1 / 3, 2 / 3, 1, 0.7, 0.4, 0.1]),
+        ("cosine", [1 / 3, 2 / 3, 1, 0.775, 0.325, 0.1]),
+    ],
+)
+def test_learning_rate_schedules(schedule, expected):
+    config = GRPOConfig(learning_rate=1.0, warmup_updates=2, lr_schedule=schedule)
+    assert [scheduled_learning_rate(i, 6, config) for i in range(6)] == pytest.approx(expected)
+
+
+def test_precision_bfloat16_keeps_float32_weights_and_rescores():
+    policy = load_policy("builtin/tiny", precision="bfloat16")
+    assert isinstance(policy, LanguageModelPolicy)
+    agent = GRPOAgent(policy, ARITHMETIC, config=SMALL)
+    recorder = Recorder()
+    agent.learn(32, recorder)
+    assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
+    assert all(record.metrics["grad_norm"] > 0 for record in recorder.records)
