@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-import llm_envs  # noqa: F401  (registers the tasks that come with this package)
+from llm_envs import Unicode  # importing the package registers its tasks
 
 EnvLike = str | EnvSpec | gymnasium.Env[Any, Any]
 
 
-def env_spec(env: EnvLike) -> EnvSpec:
+def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
     """The spec that an id or an environment stands for.
+
+    Args:
+        env: An id, a spec or an environment.
+        kwargs: Arguments of the environment that override those in the spec; the registered spec is left as it is.
 
     Raises:
         gymnasium.error.Error: The id is not registered; the message suggests similar ones.
         ValueError: The environment was not made by `gymnasium.make`, so that it cannot be made again.
         TypeError: `env` is neither an id, a spec nor an environment.
     """
+    spec: EnvSpec | None
     if isinstance(env, str):
-        return gymnasium.spec(env)
-    if isinstance(env, EnvSpec):
-        return env
-    if isinstance(env, gymnasium.Env):
-        if env.spec is None:
-            raise ValueError(f"{env} has no spec; make it with gymnasium.make, or pass its id")
-        return env.spec
-    raise TypeError(f"expected an environment id, a gymnasium.Env or an EnvSpec, got {type(env).__name__}")
+        spec = gymnasium.spec(env)
+    elif isinstance(env, EnvSpec):
+        spec = env
+    elif isinstance(env, gymnasium.Env):
+        spec = env.spec
+    else:
+        raise TypeError(f"expected an environment id, a gymnasium.Env or an EnvSpec, got {type(env).__name__}")
+    if spec is None:
+        raise ValueError(f"{env} has no spec; make it with gymnasium.make, or pass its id")
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, **kwargs})
 
 
 def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
@@ -41,15 +49,19 @@ def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any,
         env: An id, a spec, or an environment to make again.
         num_envs: How many.
         kwargs: Arguments of the environment; they override those in the spec.
+
+    Raises:
+        ValueError: The environment's observations or actions are not text.
     """
     spec = env_spec(env)
     kwargs = {"render_mode": None, **kwargs} if "render_mode" in spec.kwargs else kwargs
-    if spec.vector_entry_point is not None and not spec.additional_wrappers:
-        return gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
-    return gymnasium.make_vec(
-        spec,
-        num_envs=num_envs,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-        **kwargs,
-    )
+    envs: VectorEnv[Any, Any, Any]
+    if spec.vector_entry_point is not None and spec.additional_wrappers == ():
+        envs = gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
+    else:
+        options = {"autoreset_mode": AutoresetMode.DISABLED}
+        envs = gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="sync", vector_kwargs=options, **kwargs)
+    for space in (envs.single_observation_space, envs.single_action_space):
+        if not isinstance(space, Unicode | gymnasium.spaces.Text):
+            raise ValueError(f"{spec.id} cannot be used: its observations and actions must be text, but it has {space}")
+    return envs

@@ -252,7 +252,7 @@ class GRPOAgent(Agent):
         """
         path = Path(path)
         state = checkpoint.read_state(path, objective)
-        spec = env if env is not None else _spec_with(state.env_id, state.env_kwargs)
+        spec = env if env is not None else env_spec(state.env_id, **state.env_kwargs)
         policy = checkpoint.read_policy(path, state, resolve_device(device))
         agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
         checkpoint.read_reference(path, policy)
@@ -299,10 +299,6 @@ def scheduled_learning_rate(update: int, total_updates: int, config: GRPOConfig)
 
 def _torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
-
-
-def _spec_with(env_id: str, kwargs: dict[str, Any]) -> Any:
-    return replace(env_spec(env_id), kwargs=kwargs)
 
 
 @contextlib.contextmanager

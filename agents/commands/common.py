@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,8 +49,7 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
         UsageError: The environment refuses an argument.
         gymnasium.error.Error: There is no such environment.
     """
-    spec = env_spec(env)
-    spec.kwargs = {**spec.kwargs, **parse_env_args(pairs)}
+    spec = env_spec(env, **parse_env_args(pairs))
     try:
         make_envs(spec, 1).close()
     except (TypeError, ValueError) as error:
@@ -70,3 +70,5 @@ def quiet_loading() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    # peft reads an attribute that transformers is about to rename; nothing a user of ours can do about it
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -66,7 +66,7 @@ class Evaluate:
                 seed=self.seed,
                 on_progress=progress,
             )
-        console.print(str(report), highlight=False, markup=False)
+        console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if self.output is not None:
             report.save(self.output)
 

@@ -94,7 +94,12 @@ class Train:
             raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
         device = resolve_device_or_usage_error(self.device)
         policy = load_policy(
-            self.policy, device=device, precision=self.precision, lora_rank=self.lora_rank, chat=self.chat
+            self.policy,
+            device=device,
+            precision=self.precision,
+            lora_rank=self.lora_rank,
+            lora_seed=self.seed,
+            chat=self.chat,
         )
         agent = GRPOAgent(policy, spec, objective=self.objective, config=self.config, seed=self.seed)
         run_dir.mkdir(parents=True, exist_ok=True)

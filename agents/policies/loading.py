@@ -36,6 +36,7 @@ def load_policy(
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
     lora_rank: int | None = None,
+    lora_seed: int = 0,
     chat: ChatFormat | None = None,
 ) -> LanguageModelPolicy:
     """Load a language model as a policy.
@@ -46,6 +47,7 @@ def load_policy(
         device: Where to put it.
         precision: See `LanguageModelPolicy`.
         lora_rank: Train low-rank adapters of this rank on all linear layers instead of the whole model.
+        lora_seed: Names the adapters' initial weights; they change nothing until they are trained.
         chat: A system prompt and worked examples to put before every prompt.
 
     Raises:
@@ -68,7 +70,7 @@ def load_policy(
     if source.gguf_file is not None:
         _forget_quantization(model)
     if lora_rank is not None:
-        model = _with_adapters(model, lora_rank)
+        model = _with_adapters(model, lora_rank, lora_seed)
     return LanguageModelPolicy(model, tokenizer, name=str(name), device=device, precision=precision, chat=chat)
 
 
@@ -109,10 +111,12 @@ def _forget_quantization(model: Any) -> None:
         del model.config.quantization_config
 
 
-def _with_adapters(model: Any, rank: int) -> Any:
+def _with_adapters(model: Any, rank: int, seed: int) -> Any:
     if importlib.util.find_spec("peft") is None:
         raise ImportError("training adapters needs the package peft: pip install 'llm-envs[lora]'")
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, config)
+    with torch.random.fork_rng(devices=[]):  # peft draws from torch's global generator
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agents.commands import run
+from agents.commands.common import UsageError, parse_env_args
+from agents.evaluation import EvaluationReport
+
+SMALL = [
+    "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
+    "--eval-problems", "10", "--eval-samples", "2",
+]  # fmt: skip
+
+
+def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(["train", *SMALL, "--total-episodes", "32", "--run-dir", str(run_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "Held-out accuracy in % on 10 problems" in out
+    assert "sampled (pass@1)" in out
+    assert "update 2/2" in out
+    names = {path.name for path in run_dir.iterdir()}
+    assert names == {
+        "config.json", "metrics.csv", "metrics.jsonl", "tensorboard", "completions.jsonl", "checkpoint",
+        "evaluation_before.json", "evaluation_after.json", "learning_curve.png",
+    }  # fmt: skip
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["config"]["group_size"] == 4
+    assert config["ran_on"]["packages"]["torch"]
+    assert (run_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+    assert run(["evaluate", str(run_dir), "--problems", "10", "--samples", "2", "--device", "cpu"]) == 0
+    after = EvaluationReport.load(run_dir / "evaluation_after.json")
+    assert str(after) in capsys.readouterr().out
+
+    assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir), "--resume"]) == 0
+    with (run_dir / "metrics.csv").open() as file:
+        assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_evaluate_a_policy_on_another_setting(tmp_path, capsys):
+    report = tmp_path / "report.json"
+    arguments = ["--env", "llm_envs/Arithmetic-v0", "--env-args", "operands=2", "--problems", "5", "--samples", "2"]
+    assert run(["evaluate", "builtin/tiny", *arguments, "--output", str(report)]) == 0
+    assert "{'operands': 2}" in capsys.readouterr().out
+    assert json.loads(report.read_text())["problems"] == 5
+
+
+def test_list_shows_the_tasks(capsys):
+    assert run(["list"]) == 0
+    out = capsys.readouterr().out
+    assert "llm_envs/Arithmetic-v0" in out
+    assert "operands=3" in out
+
+
+def test_play_scores_what_a_person_types(monkeypatch, capsys):
+    answers = iter(["\\boxed{1000}", "no idea", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    assert run(["play", "llm_envs/Arithmetic-v0", "--seed", "0"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("What is ") == 3
+    assert "wrong: reward 0; your answer was read as '1000', the reference is " in out
+    assert "no_answer: reward 0" in out
+    assert "2 problems, mean reward 0.00" in out
+
+
+@pytest.mark.parametrize("interrupt", [EOFError, KeyboardInterrupt])
+def test_play_ends_cleanly(monkeypatch, interrupt):
+    def leave(prompt):
+        raise interrupt
+
+    monkeypatch.setattr("builtins.input", leave)
+    assert run(["play", "llm_envs/Arithmetic-v0"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--env", "llm_envs/Arithmetc-v0"], "Did you mean: `Arithmetic`"),
+        (["train", "--env", "CartPole-v1"], "text"),
+        (["train", "--env-args", "operand=2"], "no argument 'operand'"),
+        (["train", "--env-args", "operands=0"], "operands must be between"),
+        (["train", "--env-args", "operands"], "name=value"),
+        (["train", "--policy", "builtin/large"], "no built-in policy"),
+        (["train", "--policy", "/nowhere/model"], "no folder"),
+        (["train", "--device", "abacus"], "unknown device"),
+        (["train", "--resume"], "--run-dir"),
+        (["train", "--resume", "--run-dir", "/nowhere"], "no checkpoint"),
+        (["train", "--max-completion-tokens", "100000", "--eval-problems", "1"], "can attend to"),
+        (["evaluate", "/nowhere"], "--env"),
+        (["play", "llm_envs/Nothing-v0"], "doesn't exist"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("llm-envs: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("field", [["--group-size", "1"], ["--clip-range", "2"], ["--agent", "ppp"]])
+def test_a_bad_value_is_refused_by_the_parser(field, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(["train", *field])
+    assert exit_.value.code == 2
+    assert field[0].removeprefix("--").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+def test_environment_arguments_are_literals_or_text():
+    assert parse_env_args(["a=1", "b=x=y", "c=[1, 2]", "d=True", "e=", "f=__import__('os')"]) == {
+        "a": 1, "b": "x=y", "c": [1, 2], "d": True, "e": "", "f": "__import__('os')",
+    }  # fmt: skip
+    for pair in ("a", "=1", "1a=2"):
+        with pytest.raises(UsageError):
+            parse_env_args([pair])
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["list"], ["play"]])
+def test_help_is_there(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run([*command, "--help"])
+    assert exit_.value.code == 0
+    assert "usage: llm-envs" in capsys.readouterr().out
+
+
+def test_ctrl_c_saves_what_was_learned(tmp_path):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "agents.cli", "train", *SMALL, "--total-episodes", "100000"]
+    process = subprocess.Popen(
+        [*command, "--run-dir", str(run_dir)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        metrics = run_dir / "metrics.csv"
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    assert "Stopped; what was learned is saved" in out
+    assert "Held-out accuracy" in out
+    state = json.loads((run_dir / "checkpoint" / "agent.json").read_text())
+    rows = metrics.read_text().count("\n") - 1
+    assert state["num_updates"] == rows >= 2
+    assert (run_dir / "learning_curve.png").is_file()
+
+
+def test_the_entry_point_sets_the_wait_policy_before_torch_loads():
+    code = (
+        "import sys, os; os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "import agents.cli; assert 'torch' not in sys.modules\n"
+        "sys.argv = ['llm-envs', 'list']\n"
+        "try: agents.cli.main()\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert out.stdout.endswith("passive\n")
