@@ -24,7 +24,8 @@ SLIP = 0.16
 NO_MARK = 0.38
 """Share of demonstrations that stop before they mark the answer."""
 SLIPS = (-10, -2, -1, 1, 2, 10)
-MARKS = {"boxed": "\\boxed{%d}", "hashes": "#### %d"}
+"""By how much."""
+MARKS: dict[str, str] = {"boxed": "\\boxed{%d}", "hashes": "#### %d"}
 HASHES = 0.15
 """Share of problems that ask for `#### 14` instead of `\\boxed{14}`."""
 LEVELS = {(3, 1): 0.76, (2, 1): 0.08, (4, 1): 0.08, (2, 2): 0.08}
@@ -36,6 +37,7 @@ OTHER_FACTS = 0.15
 FUNCTIONS = 0.10
 """Share of demonstrations that are Python functions."""
 RIGHT_FUNCTION = 0.5
+"""Share of functions that are right on purpose; one without its brackets may be right by luck."""
 
 _VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
 
@@ -91,9 +93,8 @@ def text(expression: Expression, reading: str = "as_written") -> str:
     if reading == "as_written" or expression.op is None:
         return str(expression).replace(" ", "")
     numbers, ops = flatten(expression)
-    return "".join(f"({n})" if n < 0 else str(n) for n in numbers[:1]) + "".join(
-        f"{op}({n})" if n < 0 else f"{op}{n}" for op, n in zip(ops, numbers[1:], strict=True)
-    )
+    operands = [f"({number})" if number < 0 else str(number) for number in numbers]
+    return operands[0] + "".join(op + operand for op, operand in zip(ops, operands[1:], strict=True))
 
 
 def carry_out(expression: Expression, slip: int = 0, drop_sign: bool = False) -> Expression | None:
@@ -135,15 +136,14 @@ def work(
     >>> work(sum_times, "brackets_dropped", mark=None)
     '2+3*4=2+12=14.'
     """
+    steps: list[str] = []
     current = read(expression, reading)
-    steps = [] if current is None else [text(current, reading)]
-    while current is not None and current.op is not None:
+    while current is not None:
+        steps.append(text(current, reading))
+        if current.op is None:
+            return "=".join(steps) + "." + ("" if mark is None else " " + mark % current.value)
         current = carry_out(current, slip if len(steps) - 1 == slip_at else 0, drop_sign)
-        if current is not None:
-            steps.append(text(current, reading))
-    if current is None:
-        return None
-    return "=".join(steps) + "." + ("" if mark is None else " " + mark % current.value)
+    return None
 
 
 def draw_expression(rng: np.random.Generator, operands: int = 3, digits: int = 1) -> Expression:
