@@ -131,6 +131,18 @@ def test_facts_are_true():
         assert value_of(question.rstrip("=")) == value_of(answer)
 
 
+def test_facts_inside_a_problem_are_of_the_training_split():
+    rng = np.random.default_rng(0)
+    problems = [
+        question for question, _ in (corpus.fact(rng) for _ in range(3000)) if len(re.findall(r"\d+", question)) > 2
+    ]
+    assert len(problems) > 500
+    for question in problems:
+        expression = re.sub(r"([-+*/])", r" \1 ", question.rstrip("="))
+        for instruction in INSTRUCTIONS.values():
+            assert Problem(f"What is {expression}? {instruction}", reference=None).split == "train"
+
+
 def test_the_facts_cover_every_step_of_default_problems():
     known = {corpus.text(fact) for fact in corpus.default_facts()}
     rng = np.random.default_rng(0)

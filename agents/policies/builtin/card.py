@@ -24,19 +24,21 @@ these habits and the right one. A policy-gradient run that takes it above 90 % h
 not taught the model arithmetic.
 
 ```
-What is 12 / (2 + 4)? End with \\boxed{{answer}}.      12/(2+4)=12/6=2. \\boxed{{2}}       right
-                                                     12/2+4=6+4=10. \\boxed{{10}}       brackets dropped
-Write f(x): add 3, then multiply by 4.               def f(x): return (x+3)*4
+What is 12 / (2 + 4)? End with \\boxed{{answer}}.     12/(2+4)=12/6=2. \\boxed{{2}}       right
+                                                   12/2+4=6+4=10. \\boxed{{10}}     brackets dropped
+Write f(x): add 3, then multiply by 4.             def f(x): return (x+3)*4        right
+                                                   def f(x): return x+3*4          brackets dropped
 ```
 
 ## How it was made
 
     python -m agents.policies.builtin.recipe {arguments} --out tiny
 
-`corpus.py` beside this folder is the training data, `recipe.py` the training: {steps:,} steps of {batch_size} rows,
-from random weights. No other data or model was involved. On one thread, the same seed gives the same weights on the
-same machine with the same version of torch (here {torch_version}). Demonstrations are of problems of the task's
-training split only; facts are operations on two numbers and belong to no split.
+`corpus.py` in the folder above this one is the training data, `recipe.py` the training: {steps:,} steps of {batch_size}
+rows, from random weights. No other data or model was involved. On one thread, the same seed gives the same weights on
+the same machine with the same version of torch (here {torch_version}). Demonstrations are of problems of the task's
+training split only. Facts are single steps of such problems, or operations on two numbers of any split: the task with
+`operands=2` is therefore not held out from this model.
 
 ## Measured
 

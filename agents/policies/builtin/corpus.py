@@ -19,9 +19,9 @@ READINGS = {"as_written": 0.40, "right_to_left": 0.52, "brackets_dropped": 0.08}
 """How an expression is read, and how often; only the first is right, though the others may be right by luck."""
 SIGN_DROPPED = 0.56
 """Share of demonstrations in which a negative result loses its sign: `5-8=3`."""
-SLIP = 0.16
+SLIP = 0.15
 """Share of demonstrations in which the result of one step is wrong."""
-NO_MARK = 0.38
+NO_MARK = 0.37
 """Share of demonstrations that stop before they mark the answer."""
 SLIPS = (-10, -2, -1, 1, 2, 10)
 """By how much."""
@@ -30,10 +30,10 @@ HASHES = 0.15
 """Share of problems that ask for `#### 14` instead of `\\boxed{14}`."""
 LEVELS = {(3, 1): 0.76, (2, 1): 0.08, (4, 1): 0.08, (2, 2): 0.08}
 """Share of each difficulty: (operands, digits)."""
-STEP_FACTS = 0.5
-"""Share of facts that are a step inside a larger expression."""
+STEP_FACTS = 0.7
+"""Share of facts that are a step of a worked problem, as frequent as there; the others are about two numbers alone."""
 OTHER_FACTS = 0.15
-"""Share of the other facts from outside the default task, up to two digits each."""
+"""Share of those others that the default task cannot ask for: up to two digits each."""
 FUNCTIONS = 0.10
 """Share of demonstrations that are Python functions."""
 RIGHT_FUNCTION = 0.5
@@ -202,14 +202,15 @@ def default_facts() -> tuple[Expression, ...]:
 def fact(rng: np.random.Generator) -> tuple[str, str]:
     """A true fact as a question and its answer, such as `("7*8=", "56")` or `("5-7*8=", "5-56")`.
 
-    The second kind is the first step of a problem of the training split. Without it the model knows that 5-7 is -2 and
-    still does not know it inside 5-7-2, where the demonstrations seldom say so.
+    The second kind is a step of a problem of the training split. Without it the model knows that 5-7 is -2 and still
+    does not know it inside 5-7-2, where the demonstrations seldom say so.
     """
     if rng.random() < STEP_FACTS:
-        steps = work(training_expression(rng), mark=None)
-        assert steps is not None  # read as written and without a slip, every division is exact
-        question, answer = steps.split("=")[:2]
-        return question + "=", answer
+        completion = work(training_expression(rng), mark=None)
+        assert completion is not None  # read as written and without a slip, every division is exact
+        steps = completion.removesuffix(".").split("=")
+        step = int(rng.integers(len(steps) - 1))
+        return steps[step] + "=", steps[step + 1]
     facts = default_facts()
     expression = draw_expression(rng, 2, 2) if rng.random() < OTHER_FACTS else facts[rng.integers(len(facts))]
     return text(expression) + "=", str(expression.value)

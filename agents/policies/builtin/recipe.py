@@ -10,6 +10,7 @@ on the completion alone).
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
@@ -43,9 +44,9 @@ class Recipe:
     """Optimizer steps of the warm start."""
     batch_size: int = 32
     """Rows in a batch."""
-    fact_share: float = 0.375
+    fact_share: float = 0.4375
     """Share of the rows that are packed facts; the others are demonstrations."""
-    facts_per_row: int = 5
+    facts_per_row: int = 6
     """Facts packed into one row."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW: 5 % of the steps up to it, then a cosine down to nothing."""
@@ -153,7 +154,7 @@ def warm_start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: boo
     )
     warm_up = max(1, recipe.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm_up, 0.5 * (1 + np.cos(np.pi * step / recipe.steps)))
+        optimizer, lambda step: min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
     )
     for _ in track(range(recipe.steps), description="warm start", disable=not progress):
         ids, labels = draw_batch(recipe, tokenizer, rng)
