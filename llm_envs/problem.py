@@ -21,19 +21,23 @@ class Problem:
         reference: What the reward compares with, in whatever form that reward takes.
         solution: A completion that earns the full reward, where the task can give one.
         metadata: Anything else worth logging, for example a difficulty level.
+        key: What makes the problem this one, where several prompts ask the same (other words, another answer format);
+            by default the prompt itself.
     """
 
     prompt: str
     reference: Any
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
 
     @property
     def split(self) -> str:
-        """`"train"` or `"test"`, a property of the prompt's text alone.
+        """`"train"` or `"test"`, a property of what is asked alone.
 
-        The split is decided by a hash of what is asked, not by the seed that drew it: the same problem belongs to the
-        same split whichever seed, run or machine draws it, so training and evaluation cannot share one.
+        The split is decided by a hash of the key (or prompt), not by the seed that drew it: the same problem belongs to
+        the same split whichever seed, run or machine draws it, so training and evaluation cannot share one.
         """
-        digest = hashlib.blake2b(self.prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        content = self.prompt if self.key is None else self.key
+        digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return "test" if int.from_bytes(digest, "big") < TEST_FRACTION * 2**64 else "train"

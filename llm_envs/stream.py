@@ -25,7 +25,7 @@ class ProblemStream:
         reward: The task's reward; it checks each reference that it is going to compare with.
         split: `"train"` or `"test"`; see `Problem.split`.
         prompt_template: Text with exactly one `{prompt}`, put around every prompt (an instruction, a worked example).
-            The split is decided before, so that a template moves no problem between training and evaluation.
+            It moves no problem between training and evaluation.
 
     Raises:
         ValueError: The split is unknown, the template has not exactly one placeholder, or the sampler refused its

@@ -151,5 +151,6 @@ def arithmetic(
                 prompt=f"What is {expression}? {INSTRUCTIONS[answer_format]}".rstrip(),
                 reference=str(expression.value),
                 solution=worked_solution(expression, answer_format),
+                key=str(expression),  # however the answer is to be written, it is the same problem
             )
     raise ValueError(f"no expression of {operands} operands with {digits=}, {operators=} stays within {max_value=}")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agents.evaluation import evaluate
 from agents.policies.builtin import TINY_PATH, corpus, recipe
 from agents.policies.builtin.tokenizer import END, PAD, ROLES, VOCABULARY_SIZE, build_tokenizer
 from llm_envs.problem import Problem
@@ -114,15 +115,18 @@ def test_without_a_bad_habit_every_answer_is_right():
                 assert value_of(step) == expression.value, completion
 
 
-def test_demonstrations_are_of_the_training_split_in_both_formats():
+def test_demonstrations_are_of_the_training_split():
     rng = np.random.default_rng(0)
+    instructions = set()
     for _ in range(2000):
         prompt, _ = corpus.demonstration(rng)
-        variants = [prompt]
         if prompt.startswith("What is"):
-            variants = [f"{prompt.split('?')[0]}? {instruction}" for instruction in INSTRUCTIONS.values()]
-            assert prompt in variants
-        assert {Problem(variant, reference=None).split for variant in variants} == {"train"}
+            expression, _, instruction = prompt.removeprefix("What is ").partition("? ")
+            instructions.add(instruction)
+            assert Problem(prompt, reference=None, key=expression).split == "train"
+        else:
+            assert Problem(prompt, reference=None).split == "train"
+    assert instructions == {INSTRUCTIONS["boxed"], INSTRUCTIONS["hashes"]}
 
 
 def test_facts_are_true():
@@ -139,8 +143,7 @@ def test_facts_inside_a_problem_are_of_the_training_split():
     assert len(problems) > 500
     for question in problems:
         expression = re.sub(r"([-+*/])", r" \1 ", question.rstrip("="))
-        for instruction in INSTRUCTIONS.values():
-            assert Problem(f"What is {expression}? {instruction}", reference=None).split == "train"
+        assert Problem("", reference=None, key=expression).split == "train"
 
 
 def test_the_facts_cover_every_step_of_default_problems():
@@ -194,12 +197,6 @@ def test_the_loss_is_on_answers_and_completions_alone(tokenizer):
     assert completion.endswith(END)
 
 
-def test_held_out_problems_are_distinct_and_held_out():
-    problems = recipe.held_out_problems(50)
-    assert len({problem.prompt for problem in problems}) == 50
-    assert {problem.split for problem in problems} == {"test"}
-
-
 # ---- what is shipped
 
 
@@ -228,11 +225,12 @@ def test_the_shipped_files_name_no_folder_of_the_machine_that_made_them():
             assert not re.search(r"(?<![\w<|.])/(tmp|home|root|work|Users|mnt)\b", content), file.name
 
 
-def test_the_shipped_model_starts_weak_and_has_room(shipped, tokenizer):
-    measured = recipe.measure(shipped, tokenizer, recipe.held_out_problems(60), samples=8)
-    assert 0.20 <= measured.sampled <= 0.45
-    assert measured.best_of >= 0.8
-    assert measured.informative >= 0.7
+def test_the_shipped_model_starts_weak_and_has_room():
+    measured = evaluate("builtin/tiny", "llm_envs/Arithmetic-v0", problems=100, samples=8)
+    assert 0.20 <= measured.pass_at_k[1].value <= 0.45
+    assert measured.pass_at_k[8].value >= 0.8
+    solved = measured.sampled_accuracy_by_problem()
+    assert ((solved > 0) & (solved < 1)).mean() >= 0.7  # the groups that GRPO learns from
 
 
 def test_the_reward_reads_what_a_demonstration_marks():

@@ -88,6 +88,26 @@ def test_a_small_problem_space_does_not_leak():
     assert 5 <= len(seen["test"]) <= 30
 
 
+def test_the_answer_format_moves_no_problem_between_splits():
+    expressions = {}
+    for split, answer_format in (("train", "boxed"), ("test", "hashes"), ("test", "unstated")):
+        env = gymnasium.make(ARITHMETIC, split=split, answer_format=answer_format)
+        prompts = [env.reset(seed=seed)[0] for seed in range(500)]
+        expressions[split, answer_format] = {prompt.partition("?")[0] for prompt in prompts}
+    assert not expressions["train", "boxed"] & expressions["test", "hashes"]
+    assert expressions["test", "hashes"] & expressions["test", "unstated"]
+
+
+def test_the_split_is_a_stable_property_of_what_is_asked():
+    problems = [Problem(f"What is {n}?", reference=n) for n in range(5000)]
+    held_out = [problem.split == "test" for problem in problems]
+    assert 0.17 < np.mean(held_out) < 0.23
+    # these must never change: models and results depend on them
+    assert [int(h) for h in held_out[:12]] == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert Problem("other words", 1, key="What is 3?").split == problems[3].split
+    assert Problem("\ud800", 1).split in ("train", "test")
+
+
 def test_an_episode_is_one_completion():
     env = gymnasium.make(ARITHMETIC)
     prompt, info = env.reset(seed=0)

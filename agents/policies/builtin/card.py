@@ -43,13 +43,13 @@ training split only. Facts are single steps of such problems, or operations on t
 ## Measured
 
 `llm_envs/Arithmetic-v0` at its default difficulty, split `test`, {problems} distinct problems, {samples} samples of
-each at temperature 1 without truncation of the distribution.
+each at temperature 1; in brackets 95 % intervals over problems.
 
 | | |
 |---|---|
-| sampled pass@1 | {sampled:.1%} |
-| greedy | {greedy:.1%} |
-| best of {samples} | {best_of:.1%} |
+| sampled pass@1 | {sampled} % |
+| greedy | {greedy} % |
+| pass@{samples} | {best_of} % |
 | problems whose {samples} samples are neither all right nor all wrong | {informative:.1%} |
 | outcomes of the samples | {outcomes} |
 

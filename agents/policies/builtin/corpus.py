@@ -155,12 +155,16 @@ def draw_expression(rng: np.random.Generator, operands: int = 3, digits: int = 1
 
 
 def training_expression(rng: np.random.Generator, operands: int = 3, digits: int = 1) -> Expression:
-    """An expression whose prompts, in *every* answer format, belong to the training split."""
+    """An expression that belongs to the training split."""
     while True:
         expression = draw_expression(rng, operands, digits)
-        prompts = [f"What is {expression}? {instruction}" for instruction in INSTRUCTIONS.values()]
-        if all(Problem(prompt, reference=None).split == "train" for prompt in prompts):
+        if is_training(expression):
             return expression
+
+
+def is_training(expression: Expression) -> bool:
+    """Whether the task asks for this expression in training, and never in evaluation."""
+    return Problem(prompt="", reference=None, key=str(expression)).split == "train"
 
 
 def arithmetic_demonstration(rng: np.random.Generator) -> tuple[str, str]:

@@ -9,11 +9,9 @@ on the completion alone).
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +20,11 @@ import tyro
 from rich.progress import track
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from agents.evaluation import EvaluationReport, evaluate
 from agents.policies.builtin import corpus
 from agents.policies.builtin.card import CARD
 from agents.policies.builtin.tokenizer import CONTEXT_LENGTH, build_tokenizer
-from llm_envs.problem import Problem
-from llm_envs.stream import ProblemStream
-from llm_envs.tasks.arithmetic import arithmetic
-from rewards.math import MathReward
+from agents.policies.language_model import LanguageModelPolicy
 
 IGNORED = -100  # the label that transformers leaves out of the loss
 Row = tuple[list[int], list[int]]  # token ids and labels
@@ -60,23 +56,6 @@ class Recipe:
     """Attention heads."""
     intermediate_size: int = 384
     """Width of the feed-forward layers."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a policy does on held-out problems; every figure but the counts is a share from 0 to 1."""
-
-    problems: int
-    samples: int
-    sampled: float
-    """Sampled pass@1 at temperature 1."""
-    best_of: float
-    """Problems that at least one of the samples solves."""
-    informative: float
-    """Problems whose samples are neither all right nor all wrong: the groups GRPO learns from."""
-    greedy: float
-    outcomes: dict[str, float]
-    """Share of each outcome of the reward among the samples."""
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -158,9 +137,8 @@ def warm_start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: boo
     )
     for _ in track(range(recipe.steps), description="warm start", disable=not progress):
         ids, labels = draw_batch(recipe, tokenizer, rng)
-        answered = (
-            labels[:, 1:] != IGNORED
-        )  # logits are needed there alone, and that is where a small model's time goes
+        # logits are needed there alone, and they are where a small model's time goes
+        answered = labels[:, 1:] != IGNORED
         hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][answered]
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[:, 1:][answered])
         loss.backward()
@@ -169,58 +147,6 @@ def warm_start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: boo
         schedule.step()
         optimizer.zero_grad()
     return model.eval()
-
-
-@torch.no_grad()
-def complete(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str], sample: bool
-) -> list[str]:
-    """One completion a prompt: sampled at temperature 1, or greedy."""
-    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0} if sample else {"do_sample": False}
-    completions: list[str] = []
-    for start in range(0, len(prompts), 256):
-        batch = tokenizer.pad({"input_ids": prompt_ids(tokenizer, prompts[start : start + 256])}, return_tensors="pt")
-        generated = model.generate(**batch, max_new_tokens=64, **sampling)
-        completions += tokenizer.batch_decode(generated[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    return completions
-
-
-def measure(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: list[Problem], samples: int, seed: int = 0
-) -> Measurement:
-    """Sample `samples` completions of each problem, and one greedily, and let the task's reward judge them."""
-    reward = MathReward(allow_unmarked=False)
-    prompts = [problem.prompt for problem in problems]
-    references = [problem.reference for problem in problems]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        completions = complete(model, tokenizer, [p for p in prompts for _ in range(samples)], sample=True)
-    verdicts = reward(
-        [p for p in prompts for _ in range(samples)], completions, [r for r in references for _ in range(samples)]
-    )
-    rewards = np.array([verdict.reward for verdict in verdicts]).reshape(len(problems), samples)
-    greedy = reward(prompts, complete(model, tokenizer, prompts, sample=False), references)
-    outcomes = Counter(verdict.outcome.value for verdict in verdicts)
-    return Measurement(
-        problems=len(problems),
-        samples=samples,
-        sampled=float(rewards.mean()),
-        best_of=float(rewards.any(axis=1).mean()),
-        informative=float((rewards.any(axis=1) & ~rewards.all(axis=1)).mean()),
-        greedy=float(np.mean([verdict.reward for verdict in greedy])),
-        outcomes={outcome: count / len(verdicts) for outcome, count in sorted(outcomes.items())},
-    )
-
-
-def held_out_problems(count: int, seed: int = 0) -> list[Problem]:
-    """Distinct problems of the test split at the default difficulty."""
-    stream = ProblemStream(arithmetic, MathReward(allow_unmarked=False), split="test")
-    problems: dict[str, Problem] = {}
-    while len(problems) < count:
-        problem = stream.draw(seed, len(problems))
-        seed += problem.prompt in problems
-        problems[problem.prompt] = problem
-    return list(problems.values())
 
 
 @dataclass(frozen=True)
@@ -235,36 +161,46 @@ class Command(Recipe):
     """Completions sampled for each of them."""
 
 
-def card(recipe: Recipe, model: LlamaForCausalLM, measurement: Measurement) -> str:
+def card(recipe: Recipe, model: LlamaForCausalLM, measured: EvaluationReport) -> str:
     """The model card: `CARD` with the recipe and the measurement filled in."""
     changed = [f.name for f in fields(Recipe) if f.name == "seed" or getattr(recipe, f.name) != f.default]
-    figures = asdict(measurement)
-    figures["outcomes"] = ", ".join(f"{outcome} {share:.1%}" for outcome, share in measurement.outcomes.items())
+    solved = measured.sampled_accuracy_by_problem()
+    total = len(measured.sampled_rollouts)
     return CARD.format(
         parameters=model.num_parameters(),
         arguments=" ".join(f"--{name.replace('_', '-')} {getattr(recipe, name)}" for name in changed),
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         torch_version=torch.__version__,
-        **figures,
+        problems=measured.problems,
+        samples=measured.samples,
+        sampled=measured.pass_at_k[1].as_percent(),
+        greedy=measured.greedy.as_percent(),
+        best_of=measured.pass_at_k[measured.samples].as_percent(),
+        informative=float(((solved > 0) & (solved < 1)).mean()),
+        outcomes=", ".join(f"{outcome} {count / total:.1%}" for outcome, count in measured.outcomes.items()),
     )
 
 
-def main(command: Command) -> Measurement:
+def main(command: Command) -> EvaluationReport:
     """Run the recipe, write the folder and print the measurement."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     tokenizer = build_tokenizer()
     started = time.perf_counter()
     model = warm_start(command, tokenizer, progress=True)
-    minutes = (time.perf_counter() - started) / 60
-    measurement = measure(model, tokenizer, held_out_problems(command.problems), command.samples)
+    print(f"warm start: {(time.perf_counter() - started) / 60:.1f} minutes")
+    measured = evaluate(
+        LanguageModelPolicy(model, tokenizer, name=str(command.out)),
+        "llm_envs/Arithmetic-v0",
+        problems=command.problems,
+        samples=command.samples,
+    )
     model.save_pretrained(command.out)
     tokenizer.save_pretrained(command.out)
-    (command.out / "README.md").write_text(card(command, model, measurement), encoding="utf-8")
-    print(f"warm start: {minutes:.1f} minutes")
-    print(json.dumps(asdict(measurement), indent=2))
-    return measurement
+    (command.out / "README.md").write_text(card(command, model, measured), encoding="utf-8")
+    print(measured)
+    return measured
 
 
 if __name__ == "__main__":
