@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
+from agents.commands import run
+from agents.engines import CachedEngine
+from agents.evaluation import paired_difference
+from agents.rollout import GroupBatch, Rollout, SamplingParams
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+PROMPTS = ["What is 1 + 1? End with \\boxed{answer}.", "What is 2 + 2 * (6 - 8)? End with \\boxed{answer}."]
+
+
+def generate(policy, sampling, group_size=4):
+    generator = torch.Generator(device=policy.device).manual_seed(0)
+    ids = policy.encode_prompts(PROMPTS)
+    groups = CachedEngine(policy).generate(ids, group_size, sampling, generator)
+    rollouts = [
+        Rollout(0, prompt, prompt_ids, completion, "", float(i % 2), "", None, None)
+        for prompt, prompt_ids, group in zip(PROMPTS, ids, groups, strict=True)
+        for i, completion in enumerate(group)
+    ]
+    return GroupBatch.from_rollouts(rollouts, group_size, policy.pad_token_id, policy.device)
+
+
+def on_cpu(batch: GroupBatch) -> GroupBatch:
+    tensors = {name: getattr(batch, name) for name in batch.__slots__}
+    return replace(batch, **{name: t.cpu() for name, t in tensors.items() if isinstance(t, torch.Tensor)})
+
+
+def test_auto_means_cuda_and_bfloat16():
+    agent = GRPOAgent("builtin/tiny", ARITHMETIC)
+    assert agent.policy.device.type == "cuda"
+    assert agent.policy.precision == "bfloat16"
+    assert {parameter.dtype for parameter in agent.policy.model.parameters()} == {torch.float32}
+
+
+def test_greedy_decoding_is_the_same_on_both_devices():
+    sampling = SamplingParams(32, temperature=0)
+    batches = [
+        generate(load_policy("builtin/tiny", device=device, precision="float32"), sampling, group_size=1)
+        for device in ("cpu", "cuda")
+    ]
+    assert torch.equal(batches[0].completion_ids, batches[1].completion_ids.cpu())
+
+
+def test_logprobs_loss_and_gradients_agree_with_the_cpu():
+    cuda, cpu = (load_policy("builtin/tiny", device=device, precision="float32") for device in ("cuda", "cpu"))
+    batch = generate(cuda, SamplingParams(32))
+    objective = GRPO()
+    results = {}
+    for name, policy, b in (("cuda", cuda, batch), ("cpu", cpu, on_cpu(batch))):
+        b = replace(b, advantages=objective.advantages(b.rewards), ref_logprobs=policy.logprobs(b).detach() - 0.1)
+        logprobs = policy.logprobs(b)
+        loss, _ = objective.loss(b, logprobs)
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten().cpu() for _, p in policy.trainable_parameters()])
+        mask = b.completion_mask.bool()
+        results[name] = (logprobs.detach()[mask].cpu(), loss.item(), gradient)
+    assert torch.allclose(results["cuda"][0], results["cpu"][0], atol=1e-4)
+    assert torch.allclose(batch.sampler_logprobs[batch.completion_mask.bool()].cpu(), results["cpu"][0], atol=1e-4)
+    assert results["cuda"][1] == pytest.approx(results["cpu"][1], rel=1e-3)
+    difference = (results["cuda"][2] - results["cpu"][2]).norm() / results["cpu"][2].norm()
+    assert difference < 1e-3
+
+
+def test_bfloat16_scores_near_float32():
+    batch = generate(load_policy("builtin/tiny", device="cuda", precision="float32"), SamplingParams(32))
+    exact = load_policy("builtin/tiny", device="cuda", precision="float32").logprobs(batch)
+    rounded = load_policy("builtin/tiny", device="cuda", precision="bfloat16").logprobs(batch)
+    mask = batch.completion_mask.bool()
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact)[mask].abs().mean() < 0.05
+    assert (rounded - exact)[mask].abs().max() > 0  # it really ran in bfloat16
+
+
+def test_a_checkpoint_of_one_device_goes_on_on_the_other(tmp_path):
+    config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
+    GRPOAgent("builtin/tiny", ARITHMETIC, config=config).learn(32).save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent").learn(48)
+    assert resumed.num_updates == 3
+    assert resumed.policy.device.type == "cuda"
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_main_job(precision):
+    agent = GRPOAgent("builtin/tiny", ARITHMETIC, seed=0, device="cuda", precision=precision)
+    before = evaluate(agent, problems=300)
+    agent.learn(11_520)
+    after = evaluate(agent, problems=300)
+    gain = paired_difference(before.sampled_accuracy_by_problem(), after.sampled_accuracy_by_problem())
+    assert gain.value > 0.40
+    assert after.pass_at_k[1].value > 0.82
+    assert after.greedy.value > 0.90
+
+
+@pytest.mark.learning
+def test_the_command_line_runs_on_cuda(tmp_path, capsys):
+    assert run(["train", "--total-episodes", "1024", "--run-dir", str(tmp_path / "run"), "--device", "cuda"]) == 0
+    out = capsys.readouterr().out
+    assert "cuda" in out
+    assert "Held-out accuracy" in out

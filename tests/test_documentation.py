@@ -1,0 +1,84 @@
+"""The documentation's examples run, its links lead somewhere, and its tables are complete."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from agents import Callback, GRPOAgent, GRPOConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+EXAMPLES = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(BLOCK.findall(page.read_text("utf-8")))
+]
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_python_examples_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registered = set(gymnasium.registry)
+    exec(compile(block, "documentation", "exec"), {"__name__": "documentation"})  # noqa: S102 (our own documentation)
+    for env_id in set(gymnasium.registry) - registered:
+        del gymnasium.registry[env_id]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_placeholder_is_left(page):
+    assert not re.search(r"@[A-Z_]+@|TODO|FIXME", page.read_text("utf-8"))
+
+
+def test_every_metric_is_documented():
+    names = set()
+
+    class Names(Callback):
+        def on_update(self, record):
+            names.update(record.metrics)
+
+    config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
+    GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", config=config, device="cpu").learn(16, Names())
+    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "metrics.md").read_text("utf-8")))
+    assert {name for name in names if not name.startswith("outcome/")} <= documented
+
+
+def test_the_architecture_names_every_module():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for package in ("rewards", "llm_envs", "agents"):
+        for path in (ROOT / package).iterdir():
+            if path.suffix == ".py" and not path.name.startswith("_"):
+                assert path.name in text or path.stem in text, f"docs/architecture.md does not mention {path.name}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["gymnasium_loop.py"], pytest.param(["new_task.py", "--episodes", "256"], marks=pytest.mark.learning)],
+    ids=lambda command: command[0],
+)
+def test_examples_run(command):
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / command[0]), *command[1:]], check=True, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"mean reward", out)
+
+
+def test_version_is_the_same_everywhere():
+    from importlib.metadata import version
+
+    assert f"## {version('llm-envs')} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
