@@ -11,6 +11,7 @@ def main() -> None:
     # read by OpenMP when torch is loaded: threads that wait sleep instead of spinning, which on a machine that is not
     # ours alone costs others (and so ourselves) a multiple of what it saves
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of model loaders would break into our own
     from agents.commands import run
 
     sys.exit(run(sys.argv[1:]))
