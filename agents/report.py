@@ -121,7 +121,7 @@ def print_comparison(console: Console, before: EvaluationReport, after: Evaluati
         "after",
         "difference",
         title=f"Held-out accuracy in % on {after.problems} problems that were not trained on",
-        caption=f"95 % intervals over problems; sampled: {after.samples} completions each at temperature "
+        caption=f"95 % intervals over problems; sampled: pass@1 of {after.samples} completions each at temperature "
         f"{after.temperature:g}; difference: paired by problem",
     )
     for column in table.columns:
@@ -129,7 +129,7 @@ def print_comparison(console: Console, before: EvaluationReport, after: Evaluati
     rows = [
         ("greedy", before.greedy, after.greedy, before.greedy_by_problem(), after.greedy_by_problem()),
         (
-            "sampled (pass@1)",
+            "sampled",
             before.pass_at_k[1],
             after.pass_at_k[1],
             before.sampled_accuracy_by_problem(),

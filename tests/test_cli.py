@@ -25,7 +25,7 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
     assert run(["train", *SMALL, "--total-episodes", "32", "--run-dir", str(run_dir)]) == 0
     out = capsys.readouterr().out
     assert "Held-out accuracy in % on 10 problems" in out
-    assert "sampled (pass@1)" in out
+    assert "sampled" in out
     assert "update 2/2" in out
     names = {path.name for path in run_dir.iterdir()}
     assert names == {

@@ -206,7 +206,9 @@ class LanguageModelPolicy:
 
     def save(self, folder: Path) -> None:
         """Write model (safetensors) and tokenizer in transformers' own layout, so that any tool loads them."""
-        self.model.save_pretrained(folder)
+        # adapters are on linear layers alone; without this, peft looks for the base model's config on the hub
+        options = {"save_embedding_layers": False} if self.has_adapters else {}
+        self.model.save_pretrained(folder, **options)
         self.tokenizer.save_pretrained(folder)
 
 
