@@ -298,7 +298,7 @@ def scheduled_learning_rate(update: int, total_updates: int, config: GRPOConfig)
 
 
 def _torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
 
 @contextlib.contextmanager
