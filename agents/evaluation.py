@@ -56,6 +56,7 @@ class EvaluationReport:
             accuracy.
         mean_reward: Of the sampled completions.
         outcomes: How often each outcome occurred among the sampled completions.
+        split: Of the problems; `"test"` are held-out ones.
         truncated: Share of sampled completions that were cut by the token limit.
         greedy_rollouts: One per problem.
         sampled_rollouts: `samples` per problem, next to each other, in the same order of problems.
@@ -71,6 +72,7 @@ class EvaluationReport:
     mean_reward: Estimate
     outcomes: dict[str, int]
     truncated: float
+    split: str | None
     greedy_rollouts: tuple[Rollout, ...]
     sampled_rollouts: tuple[Rollout, ...]
 
@@ -85,7 +87,7 @@ class EvaluationReport:
     def __str__(self) -> str:
         lines = [
             f"{self.env} {self.env_kwargs or ''}".strip(),
-            f"{self.problems} held-out problems, greedy and {self.samples} samples each at temperature "
+            f"{self.problems} problems of split {self.split}, greedy and {self.samples} samples each at temperature "
             f"{self.temperature:g}; 95 % intervals over problems",
             f"greedy accuracy  {self.greedy.as_percent()} %",
             *(f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items()),
@@ -108,6 +110,7 @@ class EvaluationReport:
             **{name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()},
             "outcomes": self.outcomes,
             "truncated": self.truncated,
+            "split": self.split,
             "greedy_rollouts": [rollout_as_json(rollout) for rollout in self.greedy_rollouts],
             "sampled_rollouts": [rollout_as_json(rollout) for rollout in self.sampled_rollouts],
         }
@@ -124,7 +127,15 @@ class EvaluationReport:
         greedy, sampled = (
             [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
         )
-        return summarize(record["env"], record["env_kwargs"], record["samples"], record["temperature"], greedy, sampled)
+        return summarize(
+            record["env"],
+            record["env_kwargs"],
+            record["samples"],
+            record["temperature"],
+            record["split"],
+            greedy,
+            sampled,
+        )
 
 
 def evaluate(
@@ -186,7 +197,7 @@ def evaluate(
 
     greedy = play(1, 0.0)
     sampled = play(samples, temperature)
-    return summarize(spec.id, dict(spec.kwargs), samples, temperature, greedy, sampled)
+    return summarize(spec.id, dict(spec.kwargs), samples, temperature, split, greedy, sampled)
 
 
 def summarize(
@@ -194,6 +205,7 @@ def summarize(
     env_kwargs: dict[str, Any],
     samples: int,
     temperature: float,
+    split: str | None,
     greedy: Sequence[Rollout],
     sampled: Sequence[Rollout],
 ) -> EvaluationReport:
@@ -213,6 +225,7 @@ def summarize(
         pass_at_k={k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts])) for k in ks},
         mean_reward=mean_estimate(rewards),
         outcomes=dict(outcomes.most_common()),
+        split=split,
         truncated=float(np.mean([rollout.completion.truncated for rollout in sampled])),
         greedy_rollouts=tuple(greedy),
         sampled_rollouts=tuple(sampled),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from gymnasium.envs.registration import EnvSpec
@@ -30,8 +30,10 @@ class Evaluate:
     """Id of the environment; by default the one of the run."""
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, each as name=value; by default those of the run."""
+    split: Literal["test", "train"] = "test"
+    """test: held-out problems; train: those of training, to see how far it generalizes."""
     problems: int = 200
-    """How many different held-out problems to ask."""
+    """How many different problems to ask."""
     samples: int = 8
     """How many completions to sample for each problem, beside the greedy one."""
     temperature: float = 1.0
@@ -63,6 +65,7 @@ class Evaluate:
                 samples=self.samples,
                 temperature=self.temperature,
                 max_completion_tokens=self.max_completion_tokens or tokens,
+                split=self.split,
                 seed=self.seed,
                 on_progress=progress,
             )
