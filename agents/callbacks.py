@@ -125,6 +125,12 @@ class CompletionsWriter(Callback):
         self._file = folder / "completions.jsonl"
         self._groups = groups_per_update
 
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Drop what a resumed run is going to write again."""
+        if self._file.exists():
+            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+            self._file.write_text("".join(line for line in lines if json.loads(line)["update"] <= update), "utf-8")
+
     def on_update(self, record: UpdateRecord) -> None:
         """Write the first groups of this update."""
         seeds = list(dict.fromkeys(rollout.seed for rollout in record.rollouts))[: self._groups]

@@ -12,6 +12,7 @@ def main() -> None:
     # ours alone costs others (and so ourselves) a multiple of what it saves
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of model loaders would break into our own
+    sys.path.insert(0, os.getcwd())  # as `python -m` does: --env my_tasks:demo/Doubling-v0 finds my_tasks.py here
     from agents.commands import run
 
     sys.exit(run(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from llm_envs import Unicode  # importing the package registers its tasks
+from llm_envs.registration import Task
 
 EnvLike = str | EnvSpec | gymnasium.Env[Any, Any]
 
@@ -18,17 +20,22 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
     """The spec that an id or an environment stands for.
 
     Args:
-        env: An id, a spec or an environment.
+        env: An id, a spec or an environment. As in `gymnasium.make`, an id may name the module that registers it:
+            `"my_tasks:demo/Doubling-v0"`.
         kwargs: Arguments of the environment that override those in the spec; the registered spec is left as it is.
 
     Raises:
+        ImportError: The module cannot be imported.
         gymnasium.error.Error: The id is not registered; the message suggests similar ones.
         ValueError: The environment was not made by `gymnasium.make`, so that it cannot be made again.
         TypeError: `env` is neither an id, a spec nor an environment.
     """
     spec: EnvSpec | None
     if isinstance(env, str):
-        spec = gymnasium.spec(env)
+        module, _, env_id = env.rpartition(":")
+        if module:
+            importlib.import_module(module)
+        spec = gymnasium.spec(env_id)
     elif isinstance(env, EnvSpec):
         spec = env
     elif isinstance(env, gymnasium.Env):
@@ -38,6 +45,12 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
     if spec is None:
         raise ValueError(f"{env} has no spec; make it with gymnasium.make, or pass its id")
     return dataclasses.replace(spec, kwargs={**spec.kwargs, **kwargs})
+
+
+def importable_id(spec: EnvSpec) -> str:
+    """The id with the module that registers it, so that another process can find a task that is not one of ours."""
+    module = spec.entry_point.sampler.__module__ if isinstance(spec.entry_point, Task) else "__main__"
+    return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
 
 
 def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:

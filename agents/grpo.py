@@ -23,7 +23,7 @@ from agents.base import Agent
 from agents.callbacks import Callback, UpdateRecord, as_callback
 from agents.collect import collect
 from agents.engines import CachedEngine, RolloutEngine
-from agents.envs import EnvLike, env_spec, make_envs
+from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective
@@ -219,7 +219,7 @@ class GRPOAgent(Agent):
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """
         state = checkpoint.AgentState(
-            env_id=self.env_spec.id,
+            env_id=importable_id(self.env_spec),
             env_kwargs=dict(self.env_spec.kwargs),
             policy_name=self.policy.name,
             precision=self.policy.precision,

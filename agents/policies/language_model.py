@@ -24,7 +24,8 @@ class PromptTooLong(ValueError):
 class LanguageModelPolicy:
     """A causal language model with its tokenizer, on one device.
 
-    The parameters that are trained stay in float32; with precision bfloat16 the computation runs under autocast.
+    The parameters that are trained are float32, so that small updates are not rounded away; with precision bfloat16 the
+    computation runs under autocast.
 
     Args:
         model: A transformers model with a language-model head.
@@ -54,7 +55,10 @@ class LanguageModelPolicy:
                 f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
             )
         self.device = torch.device(device)
-        self.model = model.to(device=self.device, dtype=torch.float32)
+        self.model = model.to(device=self.device)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
         self.tokenizer = tokenizer
         self.name = name
         self.precision = resolve_precision(precision, self.device)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
-from agents.policies.language_model import LanguageModelPolicy, Precision
+from agents.policies.language_model import LanguageModelPolicy, Precision, resolve_precision
 
 BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
@@ -58,9 +58,12 @@ def load_policy(
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
     source = _find(str(name))
+    # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
+    frozen_in_bfloat16 = lora_rank is not None and resolve_precision(precision, torch.device(device)) == "bfloat16"
+    dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
-        model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=dtype)
     except (OSError, ValueError) as error:
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "

