@@ -25,7 +25,8 @@ from torch import Tensor
 from agents import objectives
 from agents.grpo_config import GRPOConfig
 from agents.objectives import Objective
-from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+from agents.policies import ChatFormat, LanguageModelPolicy
+from agents.policies.loading import load_model
 
 FORMAT = 1
 
@@ -67,6 +68,7 @@ def write(
     policy.save(fresh / "policy")
     if policy.reference is not None:
         policy.reference.save_pretrained(fresh / "reference")
+        policy.tokenizer.save_pretrained(fresh / "reference")
     save_file(dict(optimizer), fresh / "optimizer.safetensors")
     save_file(dict(generators), fresh / "generators.safetensors")
     objective = {"name": type(state.objective).__name__, **asdict(state.objective)}  # type: ignore[call-overload]
@@ -120,12 +122,12 @@ def read_policy(path: Path, state: AgentState, device: torch.device) -> Language
     if (folder / "adapter_config.json").is_file():
         from peft import PeftModel
 
-        base = load_policy(state.policy_name, device="cpu", precision="float32")
-        model = PeftModel.from_pretrained(base.model, folder, is_trainable=True)
-        tokenizer = base.tokenizer
+        base, tokenizer = load_model(
+            state.policy_name, torch.bfloat16 if state.precision == "bfloat16" else torch.float32
+        )
+        model = PeftModel.from_pretrained(base, folder, is_trainable=True)
     else:
-        loaded = load_policy(folder, device="cpu", precision="float32")
-        model, tokenizer = loaded.model, loaded.tokenizer
+        model, tokenizer = load_model(folder, torch.float32)
     return LanguageModelPolicy(
         model,
         tokenizer,
@@ -138,25 +140,9 @@ def read_policy(path: Path, state: AgentState, device: torch.device) -> Language
 
 def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
     """Put the saved reference in place of the one that was made from the trained weights."""
-    folder = path / "reference"
     if policy.reference is not None:
-        weights = load_policy_weights(folder)
-        policy.reference.load_state_dict(weights)
-
-
-def load_policy_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a saved transformers model.
-
-    Raises:
-        CheckpointError: The folder holds no model.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"there is no model in {str(folder)!r}")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    state: dict[str, Tensor] = model.state_dict()
-    return state
+        model, _ = load_model(path / "reference", torch.float32)
+        policy.reference.load_state_dict(model.state_dict())
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

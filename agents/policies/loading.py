@@ -57,10 +57,20 @@ def load_policy(
     """
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
-    source = _find(str(name))
     # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
     frozen_in_bfloat16 = lora_rank is not None and resolve_precision(precision, torch.device(device)) == "bfloat16"
-    dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
+    model, tokenizer = load_model(name, torch.bfloat16 if frozen_in_bfloat16 else torch.float32)
+    if lora_rank is not None:
+        model = _with_adapters(model, lora_rank, lora_seed)
+    local = Path(name).expanduser()
+    is_local = str(name) not in (BUILTIN_TINY, SMOLLM2) and local.exists()
+    full_name = str(local.resolve()) if is_local else str(name)  # a checkpoint may be read from another folder
+    return LanguageModelPolicy(model, tokenizer, name=full_name, device=device, precision=precision, chat=chat)
+
+
+def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The transformers model and tokenizer under a name; see `load_policy`."""
+    source = _find(str(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
         model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=dtype)
@@ -72,9 +82,7 @@ def load_policy(
         ) from error
     if source.gguf_file is not None:
         _forget_quantization(model)
-    if lora_rank is not None:
-        model = _with_adapters(model, lora_rank, lora_seed)
-    return LanguageModelPolicy(model, tokenizer, name=str(name), device=device, precision=precision, chat=chat)
+    return model, tokenizer
 
 
 def _find(name: str) -> _Source:
