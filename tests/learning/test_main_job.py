@@ -19,6 +19,6 @@ def test_grpo_improves_held_out_accuracy():
     after = evaluate(agent, problems=200, samples=4)
     gain = paired_difference(before.sampled_accuracy_by_problem(), after.sampled_accuracy_by_problem())
     # seen over seeds 0 to 4: see docs/results.md
-    assert gain.low > 0.25
-    assert after.pass_at_k[1].value > 0.65
-    assert after.greedy.value > before.greedy.value
+    assert gain.low > 0.35
+    assert after.pass_at_k[1].value > 0.75
+    assert after.greedy.value > 0.85
