@@ -42,6 +42,7 @@ class AgentState:
     env_id: str
     env_kwargs: dict[str, Any]
     policy_name: str
+    device_type: str
     precision: str
     chat: ChatFormat
     objective: Objective

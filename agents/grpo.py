@@ -222,6 +222,7 @@ class GRPOAgent(Agent):
             env_id=importable_id(self.env_spec),
             env_kwargs=dict(self.env_spec.kwargs),
             policy_name=self.policy.name,
+            device_type=self.policy.device.type,
             precision=self.policy.precision,
             chat=self.policy.chat,
             objective=self.objective,
@@ -241,6 +242,9 @@ class GRPOAgent(Agent):
     ) -> Self:
         """See `Agent.load`.
 
+        The state of torch's generators means nothing on another kind of device: a run that goes on on one draws its
+        sampling noise from new streams, named by the seed and the number of updates.
+
         Args:
             path: A folder that `save` wrote.
             env: Replaces the environment that was saved.
@@ -259,9 +263,13 @@ class GRPOAgent(Agent):
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.rng.bit_generator.state = state.numpy_rng
-        generators = checkpoint.read_generators(path)
-        agent.generator.set_state(generators["training"])
-        agent._predict_generator.set_state(generators["predict"])
+        if policy.device.type == state.device_type:
+            generators = checkpoint.read_generators(path)
+            agent.generator.set_state(generators["training"])
+            agent._predict_generator.set_state(generators["predict"])
+        else:
+            streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
+            agent.generator, agent._predict_generator = (_torch_generator(s, policy.device) for s in streams)
         return agent
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,7 +124,7 @@ class Train:
             "device_name": torch.cuda.get_device_name() if agent.policy.device.type == "cuda" else platform.processor(),
             "precision": agent.policy.precision,
             "python": platform.python_version(),
-            "packages": {name: version(name) for name in packages},
+            "packages": {name: _version(name) for name in packages},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         return {**asked, "ran_on": ran_on}
@@ -190,6 +190,13 @@ class Train:
                 max_completion_tokens=agent.config.max_completion_tokens,
                 on_progress=progress,
             )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is only on the path
+        return "not installed"
 
 
 def resolve_device_or_usage_error(device: str) -> torch.device:

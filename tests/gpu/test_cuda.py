@@ -78,12 +78,14 @@ def test_bfloat16_scores_near_float32():
     assert (rounded - exact)[mask].abs().max() > 0  # it really ran in bfloat16
 
 
-def test_a_checkpoint_of_one_device_goes_on_on_the_other(tmp_path):
+@pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_checkpoint_goes_on_on_either_device(tmp_path, devices):
     config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
-    GRPOAgent("builtin/tiny", ARITHMETIC, config=config).learn(32).save(tmp_path / "agent")
-    resumed = GRPOAgent.load(tmp_path / "agent").learn(48)
+    first, second = devices
+    GRPOAgent("builtin/tiny", ARITHMETIC, config=config, device=first).learn(32).save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device=second).learn(48)
     assert resumed.num_updates == 3
-    assert resumed.policy.device.type == "cuda"
+    assert resumed.policy.device.type == second
 
 
 @pytest.mark.learning
