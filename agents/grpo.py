@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -99,6 +100,12 @@ class GRPOAgent(Agent):
         """See `Agent.learn`; the number of updates is rounded up to whole batches of `P * G` episodes."""
         callbacks = as_callback(callback)
         total_updates = math.ceil(total_episodes / self.config.episodes_per_update)
+        if self.num_updates >= total_updates:
+            warnings.warn(
+                f"nothing to do: the agent has learned from {self.num_episodes} episodes, and learn({total_episodes}) "
+                "counts over its life; ask for more to go on",
+                stacklevel=2,
+            )
         with _deferred_interrupt() as interrupted:
             callbacks.on_training_start(self.num_updates, total_updates)
             try:

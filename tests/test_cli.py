@@ -51,7 +51,7 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
         assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
 
-def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch, capsys):
     arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1"]
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
@@ -67,6 +67,9 @@ def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path,
         assert run(["train", *arguments, "--run-dir", str(stopped)]) == 0
     assert len(read_metrics(stopped)) == 2
     assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0
+    assert len(read_metrics(stopped)) == 3
+    assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0
+    assert "This run has its 48 episodes" in capsys.readouterr().out
     assert len(read_metrics(stopped)) == 3
     for name in ("completions.jsonl", "evaluation_before.json", "evaluation_after.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes()

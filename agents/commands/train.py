@@ -170,8 +170,12 @@ class Train:
             report.TrainingProgress(console),
         ]
         interrupted = False
+        total_episodes = self.total_episodes or _DEFAULT_EPISODES
+        if agent.num_episodes >= total_episodes:
+            console.print(f"This run has its {agent.num_episodes} episodes; to go on, ask for more: --total-episodes")
+            return False
         try:
-            agent.learn(self.total_episodes or _DEFAULT_EPISODES, callbacks)
+            agent.learn(total_episodes, callbacks)
         except KeyboardInterrupt:
             interrupted = True
         save()

@@ -62,8 +62,9 @@ def test_learning_counts_over_life_and_a_callback_can_stop_it():
     agent = small_agent()
     agent.learn(10_000, Recorder(stop_after=2))
     assert agent.num_updates == 2
-    agent.learn(32)
-    assert agent.num_updates == 2  # it has already seen that many
+    with pytest.warns(UserWarning, match="learned from 32 episodes"):
+        agent.learn(32)
+    assert agent.num_updates == 2
     agent.learn(48, [Recorder(), Recorder()])
     assert agent.num_updates == 3
 

@@ -188,6 +188,7 @@ def test_saving_gives_a_folder_that_transformers_loads(micro_policy, batch, tmp_
         ("/no/such/folder", "there is no folder"),
         ("./nowhere", "there is no folder"),
         ("model.gguf", "there is no GGUF file"),
+        ("nobody/no-such-model", "The loader said"),
     ],
 )
 def test_a_missing_model_says_what_was_looked_for(name, message):
