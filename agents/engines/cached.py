@@ -50,6 +50,7 @@ class CachedEngine:
 
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+            NotImplementedError: The model has layers with a recurrent state instead of attention.
         """
         if group_size < 1:
             raise ValueError(f"group_size must be at least 1, got {group_size}")
@@ -98,6 +99,12 @@ class CachedEngine:
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
         cache = DynamicCache(config=self._policy.model.config)
         logits = self._forward(ids, mask, cache)
+        recurrent = {type(layer).__name__ for layer in cache.layers if not hasattr(layer, "batch_repeat_interleave")}
+        if recurrent:
+            raise NotImplementedError(
+                f"{type(self._policy.model).__name__} keeps a state ({', '.join(sorted(recurrent))}) that cannot be "
+                "expanded to a group; use a model whose layers are attention layers, or an engine of your own"
+            )
         cache.batch_repeat_interleave(group_size)
         return logits.repeat_interleave(group_size, dim=0), cache, mask.repeat_interleave(group_size, dim=0)
 
