@@ -99,11 +99,11 @@ class CachedEngine:
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
         cache = DynamicCache(config=self._policy.model.config)
         logits = self._forward(ids, mask, cache)
-        recurrent = {type(layer).__name__ for layer in cache.layers if not hasattr(layer, "batch_repeat_interleave")}
-        if recurrent:
+        # a recurrent layer has no such method; models of some versions of transformers leave the cache empty instead
+        if any(not hasattr(layer, "batch_repeat_interleave") for layer in cache.layers) or not cache.get_seq_length():
             raise NotImplementedError(
-                f"{type(self._policy.model).__name__} keeps a state ({', '.join(sorted(recurrent))}) that cannot be "
-                "expanded to a group; use a model whose layers are attention layers, or an engine of your own"
+                f"{type(self._policy.model).__name__} does not keep its state in a key-value cache, which is what this "
+                "engine expands to a group; use a model of attention layers, or an engine of your own"
             )
         cache.batch_repeat_interleave(group_size)
         return logits.repeat_interleave(group_size, dim=0), cache, mask.repeat_interleave(group_size, dim=0)

@@ -72,5 +72,5 @@ def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(name):
 
 def test_a_recurrent_model_is_refused_with_a_reason():
     policy = random_policy("mamba")
-    with pytest.raises(NotImplementedError, match="MambaForCausalLM keeps a state"):
+    with pytest.raises(NotImplementedError, match="MambaForCausalLM does not keep"):
         CachedEngine(policy).generate(policy.encode_prompts(PROMPTS), 2, SamplingParams(4), torch.Generator())
