@@ -29,6 +29,7 @@ from agents.policies import ChatFormat, LanguageModelPolicy
 from agents.policies.loading import load_model
 
 FORMAT = 1
+_NEW, _OLD = ".new", ".old"
 
 
 class CheckpointError(ValueError):
@@ -60,9 +61,10 @@ def write(
     optimizer: Mapping[str, Tensor],
     generators: Mapping[str, Tensor],
 ) -> None:
-    """Write a checkpoint beside the old one, then swap them."""
-    fresh = path.with_name(path.name + ".new")
-    old = path.with_name(path.name + ".old")
+    """Write a checkpoint beside the old one, then swap them; `recover` mends a swap that was cut short."""
+    recover(path)
+    fresh = path.with_name(path.name + _NEW)
+    old = path.with_name(path.name + _OLD)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -87,6 +89,16 @@ def write(
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover(path: Path) -> None:
+    """Finish the swap of a `write` that was killed between its two renames, when nothing is left at `path` itself.
+
+    The new checkpoint is complete then; the old one is moved only afterwards.
+    """
+    fresh, old = (path.with_name(path.name + suffix) for suffix in (_NEW, _OLD))
+    if not path.exists() and old.exists():
+        (fresh if fresh.exists() else old).rename(path)
+
+
 def read_state(path: Path, objective: Objective | None = None) -> AgentState:
     """Read `agent.json`.
 
@@ -97,6 +109,7 @@ def read_state(path: Path, objective: Objective | None = None) -> AgentState:
     Raises:
         CheckpointError: There is no such file, or it is not one that this version reads.
     """
+    recover(path)
     file = path / "agent.json"
     if not file.is_file():
         raise CheckpointError(f"there is no agent in {str(path)!r}: {file.name} is missing")

@@ -10,7 +10,7 @@ import tyro
 from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
-from agents.checkpoint import read_state
+from agents.checkpoint import read_state, recover
 from agents.commands.common import UsageError, quiet_loading, spec_with, use_threads
 from agents.envs import env_spec
 from agents.evaluation import evaluate
@@ -92,6 +92,7 @@ class Evaluate:
 def run_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a path stands for: a run folder's, or itself; None where it is neither."""
     for candidate in (folder / "checkpoint", folder):
+        recover(candidate)
         if (candidate / "agent.json").is_file():
             return candidate
     return None

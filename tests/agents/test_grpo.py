@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -265,6 +266,27 @@ def test_saving_overwrites_and_leaves_no_debris(tmp_path):
     assert torch.equal(torch.cat([p.flatten() for p in loaded.model.parameters()]), weights(agent))
     files = {path.name for path in (tmp_path / "agent").rglob("*") if path.is_file()}
     assert not {name for name in files if name.endswith((".bin", ".pt", ".pkl", ".pth"))}
+
+
+@pytest.mark.parametrize(("left", "updates"), [((".old", ".new"), 1), ((".old",), 0)])
+def test_a_save_that_was_killed_between_its_renames_loses_nothing(tmp_path, left, updates):
+    agent = small_agent()
+    agent.save(tmp_path / "saved.old")
+    agent.learn(16)
+    agent.save(tmp_path / "saved.new")
+    for name in {".old", ".new"} - set(left):
+        shutil.rmtree(tmp_path / f"saved{name}")
+    assert GRPOAgent.load(tmp_path / "saved", device="cpu").num_updates == updates
+
+
+def test_a_save_that_was_killed_while_writing_leaves_the_old_one(tmp_path):
+    agent = small_agent()
+    agent.save(tmp_path / "saved")
+    (tmp_path / "saved.new").mkdir()
+    assert GRPOAgent.load(tmp_path / "saved", device="cpu").num_updates == 0
+    agent.learn(16).save(tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert GRPOAgent.load(tmp_path / "saved", device="cpu").num_updates == 1
 
 
 def test_the_environments_arguments_are_saved(tmp_path):
