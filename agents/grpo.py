@@ -159,8 +159,7 @@ class GRPOAgent(Agent):
         out = torch.zeros_like(batch.sampler_logprobs)
         for groups in self._micro_batches(torch.arange(len(batch.rewards), device=batch.rewards.device)):
             part = logprobs(batch.select_groups(groups), self.config.temperature)
-            rows = (groups[:, None] * batch.group_size + torch.arange(batch.group_size, device=groups.device)).flatten()
-            out[rows, : part.shape[1]] = part
+            out[batch.rows_of(groups), : part.shape[1]] = part
         return out
 
     def _micro_batches(self, groups: Tensor) -> Iterator[Tensor]:
@@ -184,8 +183,8 @@ class GRPOAgent(Agent):
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
-        if not self.objective.needs_reference:
-            # without a KL term, a group of equal rewards adds nothing to the gradient; the divisors still count it
+        if self.objective.ignores_zero_advantages:
+            # such groups (all rewards equal) are left out; the divisors still count them
             groups = groups[minibatch.advantages.ne(0).any(dim=1)]
             if len(groups) == 0:
                 return sums

@@ -169,6 +169,10 @@ class GroupBatch:
         """G."""
         return self.rewards.shape[1]
 
+    def rows_of(self, groups: Tensor) -> Tensor:
+        """(K * G,) indices of the completions of the prompts (K,), in order."""
+        return (groups[:, None] * self.group_size + torch.arange(self.group_size, device=groups.device)).flatten()
+
     def select_groups(self, groups: Tensor, *, of_step: GroupBatch | None = None) -> GroupBatch:
         """The batch of some prompts with all their completions.
 
@@ -177,7 +181,7 @@ class GroupBatch:
             of_step: The batch of the whole optimizer step, whose totals the part keeps as its divisors; None makes
                 the part an optimizer step of its own.
         """
-        rows = (groups[:, None] * self.group_size + torch.arange(self.group_size, device=groups.device)).flatten()
+        rows = self.rows_of(groups)
         completion_mask = self.completion_mask[rows]
         action_mask = self.action_mask[rows]
         # columns that are padding in every row of the part cost time and carry nothing

@@ -17,6 +17,11 @@ class Objective(Protocol):
         """Whether `loss` reads `batch.ref_logprobs`; where it does not, no reference model is kept or evaluated."""
         ...
 
+    @property
+    def ignores_zero_advantages(self) -> bool:
+        """Whether a group whose advantages are all zero adds nothing to the loss, so that it need not be computed."""
+        ...
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards to (P, G) advantages."""
         ...

@@ -52,6 +52,11 @@ class GRPO:
         """Whether there is a KL penalty."""
         return self.kl_coef > 0
 
+    @property
+    def ignores_zero_advantages(self) -> bool:
+        """Whether there is no KL penalty, which pulls at such groups as well."""
+        return self.kl_coef == 0
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards, standardized within each row."""
         return group_advantages(rewards, self.deviation, self.eps)

@@ -88,7 +88,7 @@ def test_the_parts_of_a_step_add_up_to_the_whole(beta):
     sums = dict.fromkeys(figures, 0.0)
     gradient = torch.zeros_like(logprobs)
     for groups in (torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3])):
-        rows = (groups[:, None] * batch.group_size + torch.arange(batch.group_size)).flatten()
+        rows = batch.rows_of(groups)
         part = batch.select_groups(groups, of_step=batch)
         loss, part_figures = objective.loss(part, logprobs[rows, : part.completion_ids.shape[1]])
         gradient += torch.autograd.grad(loss, logprobs)[0]
@@ -136,6 +136,8 @@ def test_clip_fraction_counts_the_tokens_whose_gradient_is_cut():
 def test_a_reference_is_needed_only_with_kl():
     batch, logprobs = make_batch(reference=False)
     assert not GRPO(kl_coef=0).needs_reference
+    assert GRPO(kl_coef=0).ignores_zero_advantages
+    assert not GRPO().ignores_zero_advantages
     assert torch.isfinite(GRPO(kl_coef=0).loss(batch, logprobs)[0])
     assert GRPO().needs_reference
     with pytest.raises(ValueError, match="ref_logprobs"):
