@@ -9,20 +9,24 @@ import torch
 _SMALL_MODEL = 10_000_000
 
 
+class DeviceNotFound(ValueError):
+    """The device that was asked for does not exist here."""
+
+
 def resolve_device(device: str) -> torch.device:
     """The device that a name stands for; `"auto"` is CUDA where there is a GPU, else the CPU.
 
     Raises:
-        ValueError: The device does not exist here.
+        DeviceNotFound: The device does not exist here.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu' or 'cuda'") from error
+        raise DeviceNotFound(f"unknown device {device!r}; use 'auto', 'cpu' or 'cuda'") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+        raise DeviceNotFound(f"device {device!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
     return resolved
 
 

@@ -10,7 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import llm_envs  # noqa: F401  (registers the tasks)
 from agents.policies import LanguageModelPolicy, load_policy
@@ -22,11 +22,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def micro_policy() -> LanguageModelPolicy:
-    """A randomly initialized two-layer Llama with the tokenizer of builtin/tiny: real code paths in milliseconds."""
+def make_random_policy(architecture: str, **extra) -> LanguageModelPolicy:
+    """A randomly initialized two-layer model with the tokenizer of builtin/tiny: real code paths in milliseconds."""
     tokenizer = load_policy("builtin/tiny").tokenizer
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        architecture,
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -34,10 +34,23 @@ def micro_policy() -> LanguageModelPolicy:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
+        bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **extra,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    return LanguageModelPolicy(model, tokenizer, name="micro")
+        return LanguageModelPolicy(AutoModelForCausalLM.from_config(config), tokenizer, name=architecture)
+
+
+@pytest.fixture
+def random_policy():
+    """A function that makes a policy of a given architecture."""
+    return make_random_policy
+
+
+@pytest.fixture
+def micro_policy() -> LanguageModelPolicy:
+    """A small random Llama."""
+    return make_random_policy("llama")

@@ -42,7 +42,11 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
 
     assert run(["evaluate", str(run_dir), "--problems", "10", "--samples", "2", "--device", "cpu"]) == 0
     after = EvaluationReport.load(run_dir / "evaluation_after.json")
-    assert str(after) in capsys.readouterr().out
+    chat = ["--examples", "What is 5 + 3?", "8"]
+    assert run(["evaluate", str(run_dir), *chat]) == 2
+    captured = capsys.readouterr()
+    assert str(after) in captured.out
+    assert "a run keeps the system prompt and examples" in captured.err
 
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir)]) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -149,6 +153,7 @@ def test_play_ends_cleanly(monkeypatch, interrupt):
         (["train", "--env", "no_such_module:demo/Doubling-v0"], "no_such_module"),
         (["train", "--max-completion-tokens", "100000", "--eval-problems", "1"], "can attend to"),
         (["evaluate", "/nowhere"], "--env"),
+        (["evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0", "--device", "abacus"], "unknown device"),
         (["play", "llm_envs/Nothing-v0"], "doesn't exist"),
     ],
 )
@@ -161,12 +166,31 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, 
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("field", [["--group-size", "1"], ["--clip-range", "2"], ["--agent", "ppp"]])
-def test_a_bad_value_is_refused_by_the_parser(field, capsys):
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("train", "--group-size", "1"),
+        ("train", "--clip-range", "2"),
+        ("train", "--agent", "ppp"),
+        ("train", "--total-episodes", "0"),
+        ("train", "--threads", "0"),
+        ("train", "--lora-rank", "0"),
+        ("train", "--eval-problems", "0"),
+        ("train", "--checkpoint-every", "0"),
+        ("train", "--seed", "-1"),
+        ("evaluate", "--problems", "0"),
+        ("evaluate", "--samples", "0"),
+        ("evaluate", "--temperature", "-1"),
+        ("evaluate", "--max-completion-tokens", "0"),
+        ("play", "--seed", "-1"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
+    positional = {"train": [], "evaluate": ["builtin/tiny"], "play": ["llm_envs/Arithmetic-v0"]}[command]
     with pytest.raises(SystemExit) as exit_:
-        run(["train", *field])
+        run([command, *positional, option, value])
     assert exit_.value.code == 2
-    assert field[0].removeprefix("--").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+    assert option.removeprefix("--").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
 
 
 def test_environment_arguments_are_literals_or_text():

@@ -15,6 +15,7 @@ from agents.commands.evaluate import Evaluate
 from agents.commands.list_tasks import ListTasks
 from agents.commands.play import Play
 from agents.commands.train import Train
+from agents.hardware import DeviceNotFound
 from agents.policies import PolicyNotFound, PromptTooLong
 from rewards import InvalidReference
 
@@ -28,6 +29,7 @@ Command = (
 _MISTAKES = (
     UsageError,
     CheckpointError,
+    DeviceNotFound,
     PolicyNotFound,
     PromptTooLong,
     InvalidReference,

@@ -65,6 +65,18 @@ def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
     return threads
 
 
+def require_at_least(minimum: int, command: object, *names: str) -> None:
+    """Check numbers of a command when it is parsed; None, which stands for a default, is fine.
+
+    Raises:
+        ValueError: A field is smaller; the parser shows it as a mistake on the command line.
+    """
+    for name in names:
+        value = getattr(command, name)
+        if value is not None and not value >= minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
 def quiet_loading() -> None:
     """Keep the bars of the model loader out of our own display."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -10,9 +10,9 @@ import tyro
 from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
-from agents.checkpoint import read_state, recover
-from agents.commands.common import UsageError, quiet_loading, spec_with, use_threads
-from agents.envs import env_spec
+from agents.checkpoint import recover
+from agents.commands.common import UsageError, quiet_loading, require_at_least, spec_with, use_threads
+from agents.envs import env_spec, importable_id
 from agents.evaluation import evaluate
 from agents.grpo import GRPOAgent
 from agents.hardware import resolve_device
@@ -50,6 +50,10 @@ class Evaluate:
     """Also write the report, with every completion, to this JSON file."""
     chat: ChatFormat = field(default_factory=ChatFormat)
 
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads")
+        require_at_least(0, self, "temperature", "seed")
+
     def run(self) -> None:
         """Evaluate and print the report."""
         quiet_loading()
@@ -77,15 +81,18 @@ class Evaluate:
         """The policy, the environment (an id where the command line names one, else a spec), and the token limit."""
         checkpoint = run_checkpoint(Path(self.run_or_policy))
         if checkpoint is not None:
+            if self.chat != ChatFormat():
+                raise UsageError(
+                    "a run keeps the system prompt and examples it was trained with; leave these options out"
+                )
             agent = GRPOAgent.load(checkpoint, device=self.device)
-            if self.env is None and not self.env_args:
-                return agent.policy, agent.env_spec, agent.config.max_completion_tokens
-            return agent.policy, self.env or read_state(checkpoint).env_id, agent.config.max_completion_tokens
+            of_the_run = importable_id(agent.env_spec) if self.env_args else agent.env_spec
+            return agent.policy, self.env or of_the_run, agent.config.max_completion_tokens
         if self.env is None:
             raise UsageError(
-                f"{self.run_or_policy!r} is not a run folder; to evaluate a policy, say on which task: --env ID"
+                f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"
             )
-        env_spec(self.env)
+        env_spec(self.env)  # a wrong id is found before a model is loaded
         return load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat), self.env, 64
 
 

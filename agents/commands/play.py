@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from agents.commands.common import spec_with
+from agents.commands.common import require_at_least, spec_with
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Play:
     """Arguments of the environment, each as name=value."""
     seed: int | None = None
     """Names the problems; by default they differ from game to game."""
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "seed")
 
     def run(self) -> None:
         """Ask until the person stops."""

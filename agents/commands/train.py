@@ -16,7 +16,7 @@ from rich.console import Console
 
 from agents import report
 from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
-from agents.commands.common import UsageError, parse_env_args, quiet_loading, spec_with, use_threads
+from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
 from agents.commands.evaluate import run_checkpoint
 from agents.evaluation import EvaluationReport, evaluate
 from agents.grpo import GRPOAgent
@@ -71,6 +71,11 @@ class Train:
     config: GRPOConfig = field(default_factory=GRPOConfig)
     objective: GRPO = field(default_factory=GRPO)
 
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
+        require_at_least(1, self, "checkpoint_every")
+        require_at_least(0, self, "seed")
+
     def run(self) -> None:
         """Evaluate, learn, evaluate again, and show the difference."""
         quiet_loading()
@@ -100,7 +105,7 @@ class Train:
         run_dir = self.run_dir or _new_run_dir(self.env, self.agent, self.seed)
         if run_dir.exists() and any(run_dir.iterdir()):
             raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
-        device = resolve_device_or_usage_error(self.device)
+        device = resolve_device(self.device)
         policy = load_policy(
             self.policy,
             device=device,
@@ -201,14 +206,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is only on the path
         return "not installed"
-
-
-def resolve_device_or_usage_error(device: str) -> torch.device:
-    """As `resolve_device`, with the error that the command line shows in one line."""
-    try:
-        return resolve_device(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _new_run_dir(env: str, agent: str, seed: int) -> Path:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents.engines import CachedEngine
-from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 PROMPTS = ["What is 1 + 1?", "What is 2 + 2 * 6 - 8 * (4 + 4)? End with \\boxed{answer}."]
@@ -27,30 +25,9 @@ ARCHITECTURES = {
 }
 
 
-def random_policy(name: str) -> LanguageModelPolicy:
-    tokenizer = load_policy("builtin/tiny").tokenizer
-    config = AutoConfig.for_model(
-        name,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **ARCHITECTURES[name],
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LanguageModelPolicy(AutoModelForCausalLM.from_config(config), tokenizer, name=name)
-
-
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mamba"])
-def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(name):
-    policy = random_policy(name)
+def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy, name):
+    policy = random_policy(name, **ARCHITECTURES[name])
     prompt_ids = policy.encode_prompts(PROMPTS)
     generator = torch.Generator().manual_seed(0)
     groups = CachedEngine(policy).generate(prompt_ids, 3, SamplingParams(16), generator)
@@ -70,7 +47,7 @@ def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(name):
         assert scored[i, : len(ids)].tolist() == pytest.approx(plain, abs=1e-4)
 
 
-def test_a_recurrent_model_is_refused_with_a_reason():
-    policy = random_policy("mamba")
+def test_a_recurrent_model_is_refused_with_a_reason(random_policy):
+    policy = random_policy("mamba", **ARCHITECTURES["mamba"])
     with pytest.raises(NotImplementedError, match="MambaForCausalLM does not keep"):
         CachedEngine(policy).generate(policy.encode_prompts(PROMPTS), 2, SamplingParams(4), torch.Generator())
