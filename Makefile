@@ -42,7 +42,8 @@ clean:  ## remove the virtual environment and caches
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt
+# an editable install copies startup/
+$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard startup/*)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 

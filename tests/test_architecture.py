@@ -11,11 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rewards", "llm_envs", "agents")
-FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FILES = sorted(path.relative_to(ROOT) for package in (*PACKAGES, "startup") for path in (ROOT / package).rglob("*.py"))
 STANDARD_LIBRARY = sys.stdlib_module_names
 
 # the first entry that a module's name starts with says what it may import beside the standard library
 ALLOWED = {
+    "startup": {"llm_envs.plugin"},
     "rewards": {"rewards", "sympy", "mpmath"},
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.rollout": {"torch"},
