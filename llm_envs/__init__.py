@@ -1,14 +1,11 @@
 """Verifiable tasks for language models as Gymnasium environments; importing it never loads torch."""
 
-import gymnasium  # noqa: F401, I001  (first: importing it runs our plugin, which needs its modules complete)
-
+import llm_envs.tasks  # noqa: F401
 from llm_envs.env import CompletionEnv
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
 from llm_envs.spaces import Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.vector_env import CompletionVectorEnv
-
-import llm_envs.tasks  # noqa: F401
 
 __all__ = ["CompletionEnv", "CompletionVectorEnv", "Problem", "ProblemStream", "Unicode", "register_task"]
