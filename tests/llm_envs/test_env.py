@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from importlib.metadata import entry_points
 
 import gymnasium
 import numpy as np
@@ -364,14 +363,3 @@ def test_import_does_not_load_torch_or_sympy():
 def test_gymnasium_imports_the_package_by_itself():
     out = run_python(f"import gymnasium; print(gymnasium.make('llm_envs:{ARITHMETIC}').reset(seed=0)[0])")
     assert out.startswith("What is ")
-
-
-def test_plugin_entry_point_registers_the_tasks():
-    [entry_point] = [e for e in entry_points(group="gymnasium.envs") if e.name == "llm_envs"]
-    code = (
-        "import gymnasium; from importlib.metadata import entry_points\n"
-        "[e.load()() for e in entry_points(group='gymnasium.envs') if e.name == 'llm_envs']\n"
-        f"print(gymnasium.make('{ARITHMETIC}').reset(seed=0)[0])"
-    )
-    assert entry_point.value == "llm_envs.plugin:register_builtin_tasks"
-    assert run_python(code).startswith("What is ")
