@@ -1,7 +1,9 @@
 """The package's entry point in Gymnasium's plugin group `gymnasium.envs`.
 
-Gymnasium up to 0.29 called it when it was imported. Gymnasium 1.0 stopped loading plugins: there,
-`gymnasium.make("llm_envs:llm_envs/Arithmetic-v0")` makes an environment without an import, Gymnasium doing the import.
+Gymnasium up to 0.29 called it when it was imported. Gymnasium 1.0 stopped loading plugins, so a hook of our own calls
+it then: `startup/llm_envs_plugin_hook.py`, which installing the package puts into site-packages. With
+`LLM_ENVS_PLUGIN=0`, or where the package is not installed, `gymnasium.make("llm_envs:llm_envs/Arithmetic-v0")` makes an
+environment, Gymnasium doing the import.
 """
 
 from __future__ import annotations
