@@ -21,6 +21,7 @@ START_LIMIT = 60.0
 """Seconds for the host to import the function's module, and for a worker to report."""
 REQUEST_LIMIT = 10.0
 """Seconds for the host to fork or to kill."""
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _BOOT = (
     "import json, sys; setup = json.loads(sys.argv[2]); sys.path[:] = setup['path']; "
     "from rewards.worker_host import main; main(setup)"
@@ -144,7 +145,7 @@ class Host:
         size = host.REPLY.size
         while len(data) < size:
             try:
-                chunk, new, _, _ = socket.recv_fds(self.control, size - len(data), 1)
+                chunk, new, _, _ = socket.recv_fds(self.control, size - len(data), 1, _CLOSE_ON_EXEC)
             except TimeoutError:
                 # the end of the socket may not be seen where a forked child holds the other side
                 if self.process.poll() is not None or monotonic() > until:
@@ -244,7 +245,7 @@ class Fleet:
             elif self.queue or len(self.leased) >= self.workers:
                 return None
             for worker in [worker for worker in self._all if worker not in self.leased]:
-                if worker.is_alive():
+                if worker.host is self._host and worker.is_alive():
                     break
                 self._remove(worker)
             else:
@@ -255,7 +256,9 @@ class Fleet:
     def _spawn(self) -> Worker:
         if self._host is None:
             started = self._start()
-            self._finalizer = weakref.finalize(self, started.close)  # also at the interpreter's exit
+            self._finalizer = weakref.finalize(
+                self, _end_all, started, self._all, self.leased
+            )  # also at the interpreter's exit
             self._host = started
         try:
             worker = self._host.spawn()
@@ -273,18 +276,35 @@ class Fleet:
             del self.leased[worker]
             self._changed.notify_all()
 
+    def give_back_all(self, user: object, keep: Callable[[Worker], bool]) -> None:
+        """Make all workers of `user` idle again, and end those that `keep` does not want."""
+        try:
+            with self._lock:
+                for worker in [worker for worker, who in self.leased.items() if who is user]:
+                    if keep(worker):
+                        del self.leased[worker]
+                    else:
+                        self._remove(worker)
+                self._changed.notify_all()
+        except BaseException:  # a second Ctrl-C: no time to be particular
+            for worker in [worker for worker, who in self.leased.items() if who is user]:
+                self.leased.pop(worker)
+                worker.socket.close()
+            self.close()
+            raise
+
     def end(self, worker: Worker) -> int | None:
         """Kill a worker, and return its exit code, or None if its host has gone."""
         with self._lock:
             return self._remove(worker)
 
     def _remove(self, worker: Worker) -> int | None:
-        if worker in self._all:
-            self._all.remove(worker)
-        self.leased.pop(worker, None)
-        worker.socket.close()
-        self._changed.notify_all()
         try:
+            if worker in self._all:
+                self._all.remove(worker)
+            self.leased.pop(worker, None)
+            worker.socket.close()
+            self._changed.notify_all()
             return worker.host.kill(worker.pid)
         except HostGone:
             self._drop_host(worker.host)
@@ -304,6 +324,14 @@ class Fleet:
             worker.socket.close()
         self._finalizer.detach()
         gone.close()
+
+
+def _end_all(host: Host, workers: list[Worker], leased: dict[Worker, object]) -> None:
+    """End what nobody can close any more. At the interpreter's exit a daemon thread may still use its worker."""
+    host.close()
+    for worker in workers:
+        if worker not in leased:
+            worker.socket.close()
 
 
 def _import_path() -> list[str]:

@@ -85,6 +85,10 @@ def main(setup: dict[str, Any]) -> None:
         os._exit(1)
     # from now on the thread that started this process may end without harm
     die_with(setup["parent"], 0)
+    # what the program or the module ignores or blocks came along
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.collect()
     gc.freeze()
     _reply(control, 0)
@@ -162,10 +166,7 @@ def _signal(pid: int) -> None:
 def _end(pid: int) -> int:
     """Kill a worker where it is not dead yet, and return its exit code (negative: the signal that ended it)."""
     _signal(pid)
-    try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:  # the imported module ignores SIGCHLD
-        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _load_die_with() -> Callable[[int, int], None]:

@@ -170,17 +170,12 @@ class _Batch:
                 self._lease()
                 if self.starting or self.busy:
                     self._wait()
-        finally:
-            self._finish()
+        except BaseException:
+            # a busy worker would answer later, and what a starting one has said may just have been read
+            self.fleet.give_back_all(self, keep=lambda worker: worker.ready and worker.fd not in self.busy)
+            raise
+        self.fleet.give_back_all(self, keep=lambda worker: True)
         return [result for result in self.results if result is not None]
-
-    def _finish(self) -> None:
-        """Give back the workers. A busy one (there is one only after an exception) would answer too late."""
-        for worker in [worker for worker, batch in list(self.fleet.leased.items()) if batch is self]:
-            if worker.fd in self.busy:
-                self.fleet.end(worker)
-            else:
-                self.fleet.give_back(worker)
 
     def _lease(self) -> None:
         """Take idle workers for jobs that wait, or start one: one at a time, as short jobs need no more."""
