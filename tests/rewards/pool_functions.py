@@ -150,6 +150,18 @@ def write_garbage():
     time.sleep(60)
 
 
+def forge():
+    """Answer well-formed, under another job's number."""
+    from rewards.worker_host import ANSWER, DONE
+
+    for fd in range(3, 30):
+        try:
+            os.write(fd, ANSWER.pack(999, DONE, 6) + b'"mine"')
+        except OSError:
+            continue
+    time.sleep(60)
+
+
 def talk_later():
     """Answer well, and leave something that talks when nobody asked."""
     if os.fork() == 0:

@@ -95,6 +95,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-X", "dev", str(path)],
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -102,7 +103,7 @@ class Program:
         )
 
     def finish(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate("typed", timeout=60)
         return self.process.returncode, out, err
 
 
@@ -274,8 +275,8 @@ def test_a_copy_of_the_worker_does_not_answer():
 
 def test_garbage_is_no_answer():
     with WorkerPool(functions.run, workers=1, deadline=SLOW) as pool:
-        results = pool.map([("write_garbage",), ("double", 1)])
-        assert statuses(results) == ["crashed", "done"]
+        results = pool.map([("write_garbage",), ("double", 1), ("forge",), ("double", 2)])
+        assert statuses(results) == ["crashed", "done", "crashed", "done"]
         assert values(pool.map([("talk_later",)])) == ["fine"]
         time.sleep(0.3)
         assert values(pool.map([("double", 2), ("double", 3)])) == [4, 6]
@@ -601,8 +602,11 @@ def test_after_a_fork_the_child_starts_its_own():
 
 
 def test_a_script_without_a_main_guard(program):
-    one = program("print([r.value for r in WorkerPool(double, deadline=30).map([(i,) for i in range(5)])])\n")
-    assert one.finish() == (0, "[0, 2, 4, 6, 8]\n", "")
+    one = program(
+        "print([r.value for r in WorkerPool(double, deadline=30).map([(i,) for i in range(5)])])\n"
+        "print([r.value for r in WorkerPool(shout, deadline=30).map([('x',)])])\n"
+    )
+    assert one.finish() == (0, "[0, 2, 4, 6, 8]\n['']\n", "")
     assert wait_until_gone(one.mark) < 2
 
 
@@ -676,11 +680,37 @@ def test_the_host_notices_a_dead_program_whose_socket_lives_on(program):
         "if os.fork() == 0:\n    os.environ.clear(); os.close(1); os.close(2); time.sleep(4); os._exit(0)\n"
         "print('ready', flush=True)\nos._exit(0)\n"
     )
-    assert one.finish()[:2] == (0, "ready\n")
+    assert one.process.stdout.readline() == "ready\n"
     start = time.monotonic()
     while len(marked(one.mark)) > 1:
         assert time.monotonic() - start < 3
         time.sleep(0.05)
+
+
+def test_close_ends_the_host_though_a_child_keeps_its_socket(program):
+    one = program(
+        "import os, time\nfrom rewards import worker_pool\n"
+        "pool = WorkerPool(pid, workers=1, deadline=30)\npool.map([()])\n"
+        "worker_pool._pools.clear()\n"
+        "if os.fork() == 0:\n    os.close(1); os.close(2); time.sleep(5); os._exit(0)\n"
+        "start = time.monotonic(); pool.close(); print(time.monotonic() - start)\n"
+    )
+    assert float(one.finish()[1]) < 1
+
+
+def test_a_program_that_ignores_or_blocks_signals_gets_true_causes(program):
+    one = program(
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXCPU])\n"
+        "with WorkerPool(run, workers=1, deadline=30) as pool:\n"
+        "    for r in pool.map([('segfault',), ('cpu_limit',), ('leave', 3)]): print(r.status, r.error)\n"
+    )
+    _, out, errors = one.finish()
+    assert out.splitlines() == [
+        "crashed the process was ended by SIGSEGV",
+        "timeout the limit of CPU time was reached",
+        "crashed the process ended with exit code 3",
+    ], errors
 
 
 def test_ctrl_c_reaches_the_program_alone_and_the_pool_goes_on(program):
