@@ -75,7 +75,7 @@ class WorkerPool:
             prints is lost.
         workers: The most processes; by default one for each core that may be used, at most 8.
         deadline: Seconds for one job, from when it is sent to a worker that is ready.
-        memory: Bytes that a worker may take beyond what the imported module has taken.
+        memory: Bytes of address space that a worker may take beyond what the imported module has taken (Linux).
         max_jobs: A worker is replaced after so many jobs.
 
     Raises:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -584,6 +585,10 @@ def test_after_a_fork_the_child_starts_its_own():
             finally:
                 os._exit(code)
         shared._fleet._lock.release()
+        answered = select.select([reader], [], [], 20)[0]
+        if not answered:
+            os.kill(child, signal.SIGKILL)
+        assert answered
         theirs = int(os.read(reader, 100))
         assert theirs != ours
         assert values(shared.map([()])) == [ours]
