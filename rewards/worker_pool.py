@@ -339,8 +339,8 @@ class _Batch:
             self.results[worker.index] = JobResult(JobStatus.CRASHED, error=_cause(code))
 
     def _lose(self, lost: Host) -> None:
-        """Count a host that died under this batch; one may."""
-        if lost not in self.lost:
+        """Count a host that died under this batch; one may. What another thread closed does not count."""
+        if lost.died and lost not in self.lost:
             self.lost.append(lost)
         if len(self.lost) > 1:
             raise WorkerPoolError("the host process of the workers died, and the one that replaced it died as well")

@@ -310,6 +310,18 @@ def test_workers_start_when_they_are_needed_and_stay_warm():
         assert first[0] in pids
 
 
+def test_an_idle_worker_that_died_costs_no_job():
+    with WorkerPool(functions.pid, workers=1, deadline=SLOW) as pool:
+        (first,) = values(pool.map([()]))
+        os.kill(first, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while pool._fleet._all[0].is_alive():
+            assert time.monotonic() < until
+        (second,) = values(pool.map([()]))
+        assert first != second
+        assert [worker.pid for worker in pool._fleet._all] == [second]
+
+
 def test_processes_start_with_the_first_job_and_end_with_close():
     before = fds()
     pool = WorkerPool(functions.pid, workers=2, deadline=SLOW)
@@ -533,6 +545,19 @@ def test_a_batch_takes_up_workers_that_others_gave_back():
     assert len(set(pids)) == 2
 
 
+def test_threads_together_use_no_more_workers_than_allowed():
+    pids = []
+    with WorkerPool(functions.sleep_pid, workers=2, deadline=SLOW) as pool:
+        use = lambda: pids.extend(values(pool.map([(0.03,)] * 4)))  # noqa: E731
+        threads = [threading.Thread(target=use) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(pids) == 20
+    assert len(set(pids)) == 2
+
+
 def test_in_a_running_event_loop():
     async def main(pool):
         direct = pool.map([(1,), (2,)])
@@ -740,6 +765,34 @@ def test_ctrl_c_reaches_the_program_alone_and_the_pool_goes_on(program):
     _, _, errors = one.finish()
     assert errors.count("Traceback") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert wait_until_gone(one.mark) < 2
+
+
+def test_ctrl_c_at_any_moment_costs_nothing(program):
+    """Interrupts while workers are started, used and killed, and while another thread uses the pool."""
+    one = program(
+        "import os, random, signal, threading, time\n"
+        "random.seed(3)\nstop = []\npool = WorkerPool(run, workers=2, deadline=30, max_jobs=17)\n"
+        "before = len(os.listdir('/dev/fd'))\n"
+        "def background():\n"
+        "    while not stop:\n"
+        "        assert [r.value for r in pool.map([('double', i) for i in range(9)])] == list(range(0, 18, 2))\n"
+        "thread = threading.Thread(target=background); thread.start()\n"
+        "for _ in range(40):\n"
+        "    timer = threading.Timer(random.random() * 0.03, os.kill, (os.getpid(), signal.SIGINT))\n"
+        "    try:\n"
+        "        timer.start()\n"
+        "        while True:\n"
+        "            jobs = [('double', i) if i % 8 else ('leave', 1) for i in range(random.randrange(99))]\n"
+        "            for i, r in enumerate(pool.map(jobs)): assert r.value == (2 * i if i % 8 else None)\n"
+        "    except KeyboardInterrupt:\n        timer.join()\n"
+        "    assert pool.map([('double', 7)])[0].value == 14\n"
+        "stop.append(1); thread.join(20); assert not thread.is_alive() and not pool._fleet.leased\n"
+        "pool.close(); print(len(os.listdir('/dev/fd')) - before)\n"
+    )
+    returncode, out, errors = one.finish()
+    assert (returncode, out) == (0, "0\n"), errors
+    assert "Traceback" not in errors
     assert wait_until_gone(one.mark) < 2
 
 
