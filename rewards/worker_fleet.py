@@ -21,7 +21,6 @@ START_LIMIT = 60.0
 """Seconds for the host to import the function's module, and for a worker to report."""
 REQUEST_LIMIT = 10.0
 """Seconds for the host to fork or to kill."""
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _BOOT = (
     "import json, sys; setup = json.loads(sys.argv[2]); sys.path[:] = setup['path']; "
     "from rewards.worker_host import main; main(setup)"
@@ -45,6 +44,8 @@ class Host:
 
     def __init__(self, function: Callable[..., Any], memory: int, deadline: float) -> None:
         self.closed = False
+        self.died = False  # by itself
+        self._lent: socket.socket | None = None
         name = f"{function.__module__}.{function.__qualname__}"
         self.control, theirs = socket.socketpair()
         with theirs:
@@ -73,7 +74,7 @@ class Host:
                 raise
         self.control.settimeout(0.5)
         try:
-            code, text, _ = self._reply(START_LIMIT)
+            code, text = self._reply(START_LIMIT)
         except HostGone:
             self.close(kill=True)
             raise WorkerPoolError(
@@ -96,10 +97,16 @@ class Host:
             HostGone: If the host cannot be reached.
             WorkerPoolError: If the system refuses another process.
         """
-        code, _, fd = self._request(host.SPAWN, 0)
-        if code < 0 or fd is None:
-            raise WorkerPoolError(f"a worker process cannot be started: {os.strerror(-code)}")
-        return Worker(self, code, socket.socket(fileno=fd))
+        ours, self._lent = socket.socketpair()
+        try:
+            with self._lent:
+                code, _ = self._request(host.SPAWN, 0, [self._lent.fileno()])
+            if code < 0:
+                raise WorkerPoolError(f"a worker process cannot be started: {os.strerror(-code)}")
+            return Worker(self, code, ours)
+        except BaseException:
+            ours.close()
+            raise
 
     def kill(self, pid: int) -> int:
         """Kill a worker, and return its exit code: that of its own death where it was dead before."""
@@ -128,41 +135,43 @@ class Host:
         self.closed = True
         self.process.returncode = 0  # not a child of this process
         self.control.close()
+        if self._lent is not None:  # another thread was starting a worker, whose death would not be seen
+            self._lent.close()
 
-    def _request(self, operation: bytes, pid: int) -> tuple[int, str, int | None]:
+    def _request(self, operation: bytes, pid: int, fds: list[int] | None = None) -> tuple[int, str]:
         if self.closed:
             raise HostGone(self)
         try:
-            self.control.sendall(host.REQUEST.pack(operation, pid))
+            socket.send_fds(self.control, [host.REQUEST.pack(operation, pid)], fds or [])
         except OSError:
-            raise HostGone(self) from None
+            raise self._gone() from None
         return self._reply(REQUEST_LIMIT)
 
-    def _reply(self, limit: float) -> tuple[int, str, int | None]:
+    def _reply(self, limit: float) -> tuple[int, str]:
         until = monotonic() + limit
         data = b""
-        fds: list[int] = []
         size = host.REPLY.size
         while len(data) < size:
             try:
-                chunk, new, _, _ = socket.recv_fds(self.control, size - len(data), 1, _CLOSE_ON_EXEC)
+                chunk = self.control.recv(size - len(data))
             except TimeoutError:
                 # the end of the socket may not be seen where a forked child holds the other side
                 if self.process.poll() is not None or monotonic() > until:
-                    raise HostGone(self) from None
+                    raise self._gone() from None
                 continue
             except OSError:
-                raise HostGone(self) from None
-            fds += new
+                raise self._gone() from None
             if not chunk:
-                raise HostGone(self)
+                raise self._gone()
             data += chunk
             if len(data) == host.REPLY.size:
                 size += host.REPLY.unpack_from(data)[1]
         code = host.REPLY.unpack_from(data)[0]
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        return code, data[host.REPLY.size :].decode("utf-8", "surrogatepass"), fds[0] if fds else None
+        return code, data[host.REPLY.size :].decode("utf-8", "surrogatepass")
+
+    def _gone(self) -> HostGone:
+        self.died = not self.closed
+        return HostGone(self)
 
 
 class Worker:
@@ -200,16 +209,15 @@ class Fleet:
 
     Attributes:
         leased: Who has which worker. The others are idle.
-        queue: The users without a worker, the first to wait first.
+        queue: What the users without a worker wait at, the first to wait first.
     """
 
     def __init__(self, function: Callable[..., Any], workers: int, memory: int, deadline: float) -> None:
         self.workers = workers
         self.leased: dict[Worker, object] = {}
-        self.queue: deque[object] = deque()
+        self.queue: deque[threading.Lock] = deque()
         self._start = lambda: Host(function, memory, deadline)
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._host: Host | None = None
         self._finalizer: Any = None
         self._all: list[Worker] = []
@@ -233,25 +241,46 @@ class Fleet:
         Raises:
             HostGone: If a new worker is needed, and the host has died.
         """
-        with self._lock:
-            if wait:
-                self.queue.append(user)
-                try:
-                    while self.queue[0] is not user or len(self.leased) >= self.workers:
-                        self._changed.wait()
-                finally:
-                    self.queue.remove(user)
-                    self._changed.notify_all()
-            elif self.queue or len(self.leased) >= self.workers:
-                return None
-            for worker in [worker for worker in self._all if worker not in self.leased]:
-                if worker.host is self._host and worker.is_alive():
-                    break
-                self._remove(worker)
-            else:
-                worker = self._spawn()
-            self.leased[worker] = user
-            return worker
+        gate = None
+        try:
+            while True:
+                with self._lock:
+                    if len(self.leased) < self.workers and (not self.queue or self.queue[0] is gate):
+                        if gate is not None:
+                            self.queue.popleft()
+                        worker = self._idle_worker()
+                        self.leased[worker] = user
+                        self._wake()
+                        return worker
+                    if not wait:
+                        return None
+                    if gate is None:
+                        gate = threading.Lock()
+                        gate.acquire()
+                        self.queue.append(gate)
+                gate.acquire()
+        except BaseException:
+            with self._lock:
+                if gate is not None and gate in self.queue:
+                    self.queue.remove(gate)
+                self._wake()
+            raise
+
+    def _wake(self) -> None:
+        """Let the first in the queue look again.
+
+        Not a `threading.Condition`: Ctrl-C inside its `wait` may leave it without its lock, which it then releases for
+        somebody else.
+        """
+        if self.queue and len(self.leased) < self.workers and self.queue[0].locked():
+            self.queue[0].release()
+
+    def _idle_worker(self) -> Worker:
+        for worker in [worker for worker in self._all if worker not in self.leased]:
+            if worker.host is self._host and worker.is_alive():
+                return worker
+            self._remove(worker)
+        return self._spawn()
 
     def _spawn(self) -> Worker:
         if self._host is None:
@@ -274,7 +303,7 @@ class Fleet:
         """Make a worker idle again."""
         with self._lock:
             del self.leased[worker]
-            self._changed.notify_all()
+            self._wake()
 
     def give_back_all(self, user: object, keep: Callable[[Worker], bool]) -> None:
         """Make all workers of `user` idle again, and end those that `keep` does not want."""
@@ -285,7 +314,7 @@ class Fleet:
                         del self.leased[worker]
                     else:
                         self._remove(worker)
-                self._changed.notify_all()
+                self._wake()
         except BaseException:  # a second Ctrl-C: no time to be particular
             for worker in [worker for worker, who in self.leased.items() if who is user]:
                 self.leased.pop(worker)
@@ -304,7 +333,7 @@ class Fleet:
                 self._all.remove(worker)
             self.leased.pop(worker, None)
             worker.socket.close()
-            self._changed.notify_all()
+            self._wake()
             return worker.host.kill(worker.pid)
         except HostGone:
             self._drop_host(worker.host)

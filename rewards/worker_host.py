@@ -30,7 +30,7 @@ from time import process_time
 from typing import Any
 
 REQUEST = Struct("!cI")
-"""To the host: `SPAWN` or `KILL`, and the process to kill."""
+"""To the host: `SPAWN`, with the worker's socket, or `KILL` and the process to kill."""
 SPAWN, KILL = b"S", b"K"
 REPLY = Struct("!qI")
 """From the host: a process id, exit code or negative errno, and the length of a text that follows."""
@@ -117,7 +117,7 @@ def _serve(
             if os.getppid() != setup["parent"]:  # someone else holds the other end of a dead program's socket
                 return
             continue
-        request = control.recv(REQUEST.size, socket.MSG_WAITALL)
+        request, fds, _, _ = socket.recv_fds(control, REQUEST.size, 1)
         if len(request) < REQUEST.size:
             return
         operation, pid = REQUEST.unpack(request)
@@ -126,21 +126,19 @@ def _serve(
             _reply(control, _end(pid))
             continue
         try:
-            theirs, ours = socket.socketpair()
-            with theirs, ours:
+            with socket.socket(fileno=fds[0]) as connection:
+                os.set_inheritable(connection.fileno(), False)
                 pid = _fork()
                 if pid == 0:
                     control.close()
-                    theirs.close()
-                    _run_worker(ours, setup, function, die_with)
-                children.add(pid)
-                with suppress(OSError):  # the worker does the same; whoever comes first
-                    os.setpgid(pid, pid)
-                socket.send_fds(control, [REPLY.pack(pid, 0)], [theirs.fileno()])
-        except BrokenPipeError:
-            return
+                    _run_worker(connection, setup, function, die_with)
         except OSError as error:
             _reply(control, -(error.errno or errno.EAGAIN))
+            continue
+        children.add(pid)
+        with suppress(OSError):  # the worker does the same; whoever comes first
+            os.setpgid(pid, pid)
+        _reply(control, pid)
 
 
 def _reply(control: socket.socket, code: int, text: str = "") -> None:

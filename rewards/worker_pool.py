@@ -75,7 +75,7 @@ class WorkerPool:
             prints is lost.
         workers: The most processes; by default one for each core that may be used, at most 8.
         deadline: Seconds for one job, from when it is sent to a worker that is ready.
-        memory: Bytes that a worker may take beyond what the imported module has taken.
+        memory: Bytes of address space that a worker may take beyond what the imported module has taken (Linux).
         max_jobs: A worker is replaced after so many jobs.
 
     Raises:
@@ -339,8 +339,8 @@ class _Batch:
             self.results[worker.index] = JobResult(JobStatus.CRASHED, error=_cause(code))
 
     def _lose(self, lost: Host) -> None:
-        """Count a host that died under this batch; one may."""
-        if lost not in self.lost:
+        """Count a host that died under this batch; one may. What another thread closed does not count."""
+        if lost.died and lost not in self.lost:
             self.lost.append(lost)
         if len(self.lost) > 1:
             raise WorkerPoolError("the host process of the workers died, and the one that replaced it died as well")

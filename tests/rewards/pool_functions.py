@@ -60,9 +60,8 @@ def sleep(seconds):
 
 
 def bomb():
-    everything = []
-    while True:
-        everything.append("x" * 2**20)
+    """Take a gigabyte in small parts: enough for a test, and harmless where the limit is missing."""
+    return len(["x" * 2**20 for _ in range(1024)])
 
 
 def allocate(count):
@@ -145,6 +144,18 @@ def write_garbage():
     for fd in range(3, 30):
         try:
             os.write(fd, b"\0" * 40)
+        except OSError:
+            continue
+    time.sleep(60)
+
+
+def forge():
+    """Answer well-formed, under another job's number."""
+    from rewards.worker_host import ANSWER, DONE
+
+    for fd in range(3, 30):
+        try:
+            os.write(fd, ANSWER.pack(999, DONE, 6) + b'"mine"')
         except OSError:
             continue
     time.sleep(60)

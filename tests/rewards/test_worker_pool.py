@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -95,6 +96,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-X", "dev", str(path)],
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -102,7 +104,7 @@ class Program:
         )
 
     def finish(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate("typed", timeout=60)
         return self.process.returncode, out, err
 
 
@@ -274,8 +276,8 @@ def test_a_copy_of_the_worker_does_not_answer():
 
 def test_garbage_is_no_answer():
     with WorkerPool(functions.run, workers=1, deadline=SLOW) as pool:
-        results = pool.map([("write_garbage",), ("double", 1)])
-        assert statuses(results) == ["crashed", "done"]
+        results = pool.map([("write_garbage",), ("double", 1), ("forge",), ("double", 2)])
+        assert statuses(results) == ["crashed", "done", "crashed", "done"]
         assert values(pool.map([("talk_later",)])) == ["fine"]
         time.sleep(0.3)
         assert values(pool.map([("double", 2), ("double", 3)])) == [4, 6]
@@ -306,6 +308,18 @@ def test_workers_start_when_they_are_needed_and_stay_warm():
         pids = set(values(pool.map([("sleep_pid", 0.1)] * 12)))
         assert len(pids) == 4
         assert first[0] in pids
+
+
+def test_an_idle_worker_that_died_costs_no_job():
+    with WorkerPool(functions.pid, workers=1, deadline=SLOW) as pool:
+        (first,) = values(pool.map([()]))
+        os.kill(first, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while pool._fleet._all[0].is_alive():
+            assert time.monotonic() < until
+        (second,) = values(pool.map([()]))
+        assert first != second
+        assert [worker.pid for worker in pool._fleet._all] == [second]
 
 
 def test_processes_start_with_the_first_job_and_end_with_close():
@@ -531,6 +545,19 @@ def test_a_batch_takes_up_workers_that_others_gave_back():
     assert len(set(pids)) == 2
 
 
+def test_threads_together_use_no_more_workers_than_allowed():
+    pids = []
+    with WorkerPool(functions.sleep_pid, workers=2, deadline=SLOW) as pool:
+        use = lambda: pids.extend(values(pool.map([(0.03,)] * 4)))  # noqa: E731
+        threads = [threading.Thread(target=use) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert len(pids) == 20
+    assert len(set(pids)) == 2
+
+
 def test_in_a_running_event_loop():
     async def main(pool):
         direct = pool.map([(1,), (2,)])
@@ -583,6 +610,10 @@ def test_after_a_fork_the_child_starts_its_own():
             finally:
                 os._exit(code)
         shared._fleet._lock.release()
+        answered = select.select([reader], [], [], 20)[0]
+        if not answered:
+            os.kill(child, signal.SIGKILL)
+        assert answered
         theirs = int(os.read(reader, 100))
         assert theirs != ours
         assert values(shared.map([()])) == [ours]
@@ -601,8 +632,11 @@ def test_after_a_fork_the_child_starts_its_own():
 
 
 def test_a_script_without_a_main_guard(program):
-    one = program("print([r.value for r in WorkerPool(double, deadline=30).map([(i,) for i in range(5)])])\n")
-    assert one.finish() == (0, "[0, 2, 4, 6, 8]\n", "")
+    one = program(
+        "print([r.value for r in WorkerPool(double, deadline=30).map([(i,) for i in range(5)])])\n"
+        "print([r.value for r in WorkerPool(shout, deadline=30).map([('x',)])])\n"
+    )
+    assert one.finish() == (0, "[0, 2, 4, 6, 8]\n['']\n", "")
     assert wait_until_gone(one.mark) < 2
 
 
@@ -676,11 +710,37 @@ def test_the_host_notices_a_dead_program_whose_socket_lives_on(program):
         "if os.fork() == 0:\n    os.environ.clear(); os.close(1); os.close(2); time.sleep(4); os._exit(0)\n"
         "print('ready', flush=True)\nos._exit(0)\n"
     )
-    assert one.finish()[:2] == (0, "ready\n")
+    assert one.process.stdout.readline() == "ready\n"
     start = time.monotonic()
     while len(marked(one.mark)) > 1:
         assert time.monotonic() - start < 3
         time.sleep(0.05)
+
+
+def test_close_ends_the_host_though_a_child_keeps_its_socket(program):
+    one = program(
+        "import os, time\nfrom rewards import worker_pool\n"
+        "pool = WorkerPool(pid, workers=1, deadline=30)\npool.map([()])\n"
+        "worker_pool._pools.clear()\n"
+        "if os.fork() == 0:\n    os.close(1); os.close(2); time.sleep(5); os._exit(0)\n"
+        "start = time.monotonic(); pool.close(); print(time.monotonic() - start)\n"
+    )
+    assert float(one.finish()[1]) < 1
+
+
+def test_a_program_that_ignores_or_blocks_signals_gets_true_causes(program):
+    one = program(
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGXCPU])\n"
+        "with WorkerPool(run, workers=1, deadline=30) as pool:\n"
+        "    for r in pool.map([('segfault',), ('cpu_limit',), ('leave', 3)]): print(r.status, r.error)\n"
+    )
+    _, out, errors = one.finish()
+    assert out.splitlines() == [
+        "crashed the process was ended by SIGSEGV",
+        "timeout the limit of CPU time was reached",
+        "crashed the process ended with exit code 3",
+    ], errors
 
 
 def test_ctrl_c_reaches_the_program_alone_and_the_pool_goes_on(program):
@@ -705,6 +765,34 @@ def test_ctrl_c_reaches_the_program_alone_and_the_pool_goes_on(program):
     _, _, errors = one.finish()
     assert errors.count("Traceback") == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert wait_until_gone(one.mark) < 2
+
+
+def test_ctrl_c_at_any_moment_costs_nothing(program):
+    """Interrupts while workers are started, used and killed, and while another thread uses the pool."""
+    one = program(
+        "import os, random, signal, threading, time\n"
+        "random.seed(3)\nstop = []\npool = WorkerPool(run, workers=2, deadline=30, max_jobs=17)\n"
+        "before = len(os.listdir('/dev/fd'))\n"
+        "def background():\n"
+        "    while not stop:\n"
+        "        assert [r.value for r in pool.map([('double', i) for i in range(9)])] == list(range(0, 18, 2))\n"
+        "thread = threading.Thread(target=background); thread.start()\n"
+        "for _ in range(40):\n"
+        "    timer = threading.Timer(random.random() * 0.03, os.kill, (os.getpid(), signal.SIGINT))\n"
+        "    try:\n"
+        "        timer.start()\n"
+        "        while True:\n"
+        "            jobs = [('double', i) if i % 8 else ('leave', 1) for i in range(random.randrange(99))]\n"
+        "            for i, r in enumerate(pool.map(jobs)): assert r.value == (2 * i if i % 8 else None)\n"
+        "    except KeyboardInterrupt:\n        timer.join()\n"
+        "    assert pool.map([('double', 7)])[0].value == 14\n"
+        "stop.append(1); thread.join(20); assert not thread.is_alive() and not pool._fleet.leased\n"
+        "pool.close(); print(len(os.listdir('/dev/fd')) - before)\n"
+    )
+    returncode, out, errors = one.finish()
+    assert (returncode, out) == (0, "0\n"), errors
+    assert "Traceback" not in errors
     assert wait_until_gone(one.mark) < 2
 
 
