@@ -13,10 +13,11 @@ import tyro
 
 from agents import GRPOAgent, evaluate
 from llm_envs import Problem, register_task
+from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 
-@register_task("examples/Perimeter-v0", reward=MathReward(allow_unmarked=False))
+@register_task("examples/Perimeter-v0", reward=MathReward(rules=MARKED_RULES))
 def perimeter(rng: np.random.Generator, largest: int = 9) -> Problem:
     """The perimeter of a rectangle, as an expression that the small model can work out."""
     width, height = rng.integers(1, largest + 1, size=2).tolist()

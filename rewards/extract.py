@@ -1,19 +1,23 @@
 """The final answer inside a completion.
 
-Every scan here is linear in the text it reads and reads at most the last `WINDOW` characters of a completion: what
-stands before is neither an answer nor a way to slow the reward down.
+Every scan here is linear in the text it reads. But for the search for `</think>`, at most the last `WINDOW` characters
+of a completion are read: what stands before is neither an answer nor a way to slow the reward down.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 WINDOW = 20_000
 """Characters at the end of a completion that are read. A box that opens before them is not seen."""
 
+_MAX_NESTED_BOXES = 8
+_MAX_NESTED_BOXES = 8
 _BOXES = ("\\boxed", "\\fbox")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"))
+_SPACING = ("\\,", "\\;", "\\:", "\\!", "\\ ")
 _BOLD_AND_CODE = ("**", "__", "*", "`")
 # Only ASCII letters, so that positions in the lowered text are positions in the text.
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -34,6 +38,11 @@ class Rule(StrEnum):
     NUMBER = "number"
 
 
+ALL_RULES = tuple(Rule)
+MARKED_RULES = (Rule.BOXED, Rule.ANSWER_TAG, Rule.HASHES, Rule.ANSWER_IS)
+"""The rules that want the answer marked as such."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extraction:
     """An answer as it was written, without the mark-up around it, and the rule that found it."""
@@ -42,38 +51,43 @@ class Extraction:
     rule: Rule
 
 
-def extract_answer(text: str, *, allow_unmarked: bool = True) -> Extraction | None:
+def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extraction | None:
     r"""Find the final answer in a completion.
 
-    Only the text after the last `</think>` counts, where there is one. In it, the first of these that occurs decides:
-    the last `\boxed{}` or `\fbox{}`; the last `<answer></answer>`; the last `####`, up to the end of its line; the last
-    "answer is" or "answer:", up to the end of its sentence or line; and, with `allow_unmarked`, the right-hand side of
-    the last equation or, where a number comes after it, the last number. A marker at the end of a line speaks of the
-    next line that is not blank.
+    Only the text after the last `</think>` counts, where there is one; reasoning that was begun and not ended holds no
+    answer. In that text, the first of these that occurs decides: the last `\boxed{}` or `\fbox{}`; the last
+    `<answer></answer>`; the last `####`, up to the end of its line; the last "answer is" or "answer:", up to the end of
+    its sentence or line; the right-hand side of the last equation or, where a number comes after it, the last number. A
+    marker at the end of a line speaks of the next line that is not blank.
 
     A mark that is broken or empty is no answer. It never gives way to an earlier mark or to another rule: a completion
     that was cut inside its final box must not be paid for an intermediate one.
 
     Args:
         text: The completion.
-        allow_unmarked: Whether an answer without any mark may be read.
+        rules: Which rules apply; a mark of another one is text like any other. `MARKED_RULES` demands a mark.
 
     Returns:
         The answer, or None where there is none.
     """
-    text = text[-WINDOW:]
-    text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
-    lowered = text.translate(_LOWER)
-    if any(box in text for box in _BOXES):
+    if "think>" in text:
+        end = text.rfind("</think>") + 8
+        if text.find("<think>", end if end > 7 else 0) >= 0:
+            return None
+        text = text[max(end, 0, len(text) - WINDOW) :] if end > 7 else text[-WINDOW:]
+    elif len(text) > WINDOW:
+        text = text[-WINDOW:]
+    if ("\\boxed" in text or "\\fbox" in text) and Rule.BOXED in rules:
         return _extraction(_last_box(text), Rule.BOXED)
-    if "<answer>" in lowered:
+    lowered = text.translate(_LOWER)
+    if "<answer>" in lowered and Rule.ANSWER_TAG in rules:
         return _extraction(_last_tag(text, lowered), Rule.ANSWER_TAG)
-    if "####" in text:
+    if "####" in text and Rule.HASHES in rules:
         return _extraction(_line_after(text, text.rfind("####") + 4), Rule.HASHES)
-    end = _end_of_answer_phrase(lowered)
-    if end is not None:
-        return _extraction(_first_sentence(_line_after(text, end)), Rule.ANSWER_IS)
-    return _unmarked(text) if allow_unmarked else None
+    end_of_phrase = _end_of_answer_phrase(lowered) if Rule.ANSWER_IS in rules else None
+    if end_of_phrase is not None:
+        return _extraction(_first_sentence(_line_after(text, end_of_phrase)), Rule.ANSWER_IS)
+    return _unmarked(text, rules)
 
 
 def tidy(text: str) -> str:
@@ -81,7 +95,7 @@ def tidy(text: str) -> str:
     # Each round takes at least one layer off; an answer in more layers than this is not worth reading.
     for _ in range(8):
         before = text
-        text = _without_dollars(text.strip().rstrip(".,;:").strip())
+        text = _without_dollars(_without_spacing(text).rstrip(".,;:").strip())
         for opening, closing in _DELIMITERS:
             if text.count(opening) <= 1 and text.count(closing) == 1:
                 text = text.replace(opening, " ").replace(closing, " ")
@@ -98,6 +112,16 @@ def _extraction(text: str | None, rule: Rule) -> Extraction | None:
     return Extraction(text, rule) if text else None
 
 
+def _without_spacing(text: str) -> str:
+    """Drop white space and spacing commands at both ends."""
+    text = text.strip()
+    while text.startswith(_SPACING):
+        text = text[2:].lstrip()
+    while text.endswith(_SPACING) and not text.endswith(tuple("\\" + space for space in _SPACING)):
+        text = text[:-2].rstrip()
+    return text
+
+
 def _without_dollars(text: str) -> str:
     """Drop dollar signs that delimit mathematics; one that stands before an amount is a currency sign and stays."""
     if "\\$" in text:
@@ -110,6 +134,10 @@ def _without_dollars(text: str) -> str:
 
 def _last_box(text: str) -> str | None:
     """What is in the last box, the outermost one where boxes are nested, or None where it is not well formed."""
+    start = max(text.rfind(box) for box in _BOXES)
+    content, brace, _ = text[start + len(_BOXES[text.startswith("\\f", start)]) :].partition("}")
+    if brace and content[:1] == "{" and "{" not in content[1:] and "\\" not in content and text.find("\\") == start:
+        return content[1:]  # the usual case: a single box around plain text
     braces: list[int] = []  # the start of what is in each open brace
     box_braces: set[int] = set()
     closed: list[tuple[int, int]] = []  # boxes in the order in which they close
@@ -137,14 +165,17 @@ def _last_box(text: str) -> str | None:
         return None
     # Whatever closes after the box that opened last contains it.
     start, end = closed.pop()
-    while closed and _is_box(text[start:end], closed[-1][0] - start, closed[-1][1] - start):
-        start, end = closed.pop()
+    for inner in closed[: -_MAX_NESTED_BOXES - 1 : -1]:
+        if not _is_only(text, (start, end), inner):
+            break
+        start, end = inner
     return text[start:end]
 
 
-def _is_box(text: str, start: int, end: int) -> bool:
-    """Whether `text` is a box around `text[start:end]` and nothing else."""
-    return start > 0 and text[: start - 1].strip() in _BOXES and not text[end + 1 :].strip()
+def _is_only(text: str, outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    r"""Whether a box holds no number but what is in the box inside it: `\boxed{The area is \boxed{24}}`."""
+    around = text[outer[0] : max(outer[0], inner[0])] + text[inner[1] : outer[1]]
+    return inner[0] >= outer[0] and _DIGITS.isdisjoint(around)
 
 
 def _last_tag(text: str, lowered: str) -> str | None:
@@ -199,15 +230,17 @@ def _first_sentence(line: str) -> str:
     return line
 
 
-def _unmarked(text: str) -> Extraction | None:
+def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
     """The value of the last equation or the last number, whichever comes last."""
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")
-    if equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!", ":", "="):
+    if Rule.EQUATION in rules and equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!", ":", "="):
         end = _end_of_value(text, equals + 1)
         if end > last_digit:
             return _extraction(text[equals + 1 : end], Rule.EQUATION)
-    return _extraction(_number_around(text, last_digit), Rule.NUMBER) if last_digit >= 0 else None
+    if Rule.NUMBER not in rules or last_digit < 0:
+        return None
+    return _extraction(_number_around(text, last_digit), Rule.NUMBER)
 
 
 def _end_of_value(text: str, start: int) -> int:
@@ -216,7 +249,7 @@ def _end_of_value(text: str, start: int) -> int:
     started = False
     for i in range(start, len(text)):
         character = text[i]
-        if character in "\r\n" or text.startswith(("\\)", "\\]"), i):
+        if character in "\r\n" or text.startswith(("\\)", "\\]", "\\\\", "\\end{"), i):
             return i
         if character == "$" and started:
             return i

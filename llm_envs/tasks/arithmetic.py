@@ -11,6 +11,7 @@ import numpy as np
 
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
+from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 AnswerFormat = Literal["boxed", "hashes", "unstated"]
@@ -110,7 +111,7 @@ def worked_solution(expression: Expression, answer_format: AnswerFormat = "boxed
     return f"{' = '.join(steps)}. {answer}"
 
 
-@register_task("llm_envs/Arithmetic-v0", reward=MathReward(allow_unmarked=False))
+@register_task("llm_envs/Arithmetic-v0", reward=MathReward(rules=MARKED_RULES))
 def arithmetic(
     rng: np.random.Generator,
     operands: int = 3,

@@ -1,249 +1,388 @@
-"""Whether an answer equals the reference, exactly.
+"""Whether an answer says the same as the reference, type by type.
 
-Everything runs in the calling process, without a deadline. That is safe because of the caps in `numerals`, `parser` and
-`nodes`: what passes them is small enough for every step here. Anything that is not bounded in this way, such as sympy's
-`simplify`, belongs in a worker process that can be killed.
+Run in worker processes: everything here is small enough by the caps of `lexer`, `parser` and `nodes`, and what is not
+(sympy's `simplify`) is ended by the worker's deadline.
 """
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
-from rewards.math.nodes import Node, Unreadable, symbol, to_sympy
-from rewards.math.numerals import normalize_spaces, read_numeral
-from rewards.math.parser import parse
-
-MAX_EXPANDED_TERMS = 200
-"""A difference that could have more terms is not multiplied out."""
-DIGITS = 100
-"""Precision of the evaluation at random points."""
-AGREEING_DIGITS = 80
-POINTS = 5
-MIN_POINTS = 3
-"""Points at which both sides must have a value for their agreement to count."""
-MAX_MAGNITUDE = 10_000
-"""Bits of the integer part of a value at a random point; a point that leads beyond is passed over."""
-
-_SEED = 20_250_101
-_SEVERAL_WORDS = (" or ", " and ")
-_TEXT_WORDS = tuple(
-    f"\\{command}{{{before}{word}{after}}}"
-    for command in ("text", "mathrm", "textbf", "mbox")
-    for word in ("or", "and")
-    for before in ("", " ", "~")
-    for after in ("", " ", "~")
+from rewards.math import lines, numeric, relations, symbolic
+from rewards.math.answers import Answer, Several, half_unit
+from rewards.math.nodes import Node, divided, is_arithmetic, number, symbols_of
+from rewards.math.units import same_dimension
+from rewards.math.values import (
+    BaseNumeral,
+    Choice,
+    Congruence,
+    FiniteSet,
+    LongNumber,
+    Matrix,
+    NumberSet,
+    Ratio,
+    Region,
+    Relation,
+    Sequence,
+    Value,
+    Words,
+    variables_of,
 )
-_NOT_EQUALITY = ("<", ">", "!", ":", "=", "\\neq", "\\ne", "\\not")
 
-
-class SeveralCandidates(ValueError):
-    """The text offers more than one answer, or contradicts itself."""
+_LINE_SETS = (Region, Relation, NumberSet)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an answer or a reference says.
+class Rules:
+    """How equality is judged.
 
     Attributes:
-        node: The value; the last one of a chain `a = b = c`.
-        text: How the value is written, without white space.
-        unit: The known unit behind it, or an empty string.
-        is_tautology: Whether it only says that something equals itself.
+        strict: Whether a rational number must be written as a result, with nothing left to compute.
+        rel_tol: How far apart two constant numbers may be, relative to the reference.
     """
 
-    node: Node
-    text: str
-    unit: str = ""
-    is_tautology: bool = False
-
-    @property
-    def is_evaluated(self) -> bool:
-        """Whether the value is a number as one writes a result, with nothing left to compute."""
-        return self.node.is_evaluated
+    strict: bool = True
+    rel_tol: float = 0.0
 
 
-def read_answer(text: str) -> Answer:
-    """Read an answer: a value, or an equation or chain of them whose last side is the value.
-
-    Raises:
-        Unreadable: Where the text is not in a form that is read.
-        SeveralCandidates: Where it offers more than one answer: `14 or 15`, `14, 15`, `15 = 14`.
-        TooLarge: Where it exceeds a cap.
-    """
-    *earlier, last = _sides(text)
-    answer = _read_value(last)
-    for side in earlier:
-        if _offers_several(side):
-            raise SeveralCandidates(f"more than one value in {text[:80]!a}")
-        numeral = read_numeral(side)
-        if numeral is not None and answer.node.value is not None and numeral.value != answer.node.value:
-            raise SeveralCandidates(f"two numbers that differ in {text[:80]!a}")
-    if any(_bare(side) == answer.text for side in earlier):
-        return Answer(answer.node, answer.text, answer.unit, is_tautology=True)
-    return answer
-
-
-def same(reference: Answer, candidate: Answer) -> bool:
-    """Whether two answers have the same value. There is no tolerance: 0.33 is not 1/3."""
-    if reference.unit and candidate.unit and reference.unit != candidate.unit:
+def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
+    """Whether two answers say the same."""
+    if answer.is_tautology and (rules.strict or _says_nothing(answer)):
         return False
-    left, right = reference.node, candidate.node
-    if left.value is not None and right.value is not None:
-        return left.value == right.value
-    if left.terms + right.terms <= MAX_EXPANDED_TERMS:
-        difference = _expanded_difference(left, right)
-        if difference.is_Rational:
-            return bool(difference == 0)
-    return _agree_at_random_points(left, right)
-
-
-def rational_value(node: Node) -> Fraction | None:
-    """The value of an expression that comes to a rational number, such as the root of 16; None for others."""
-    if node.value is not None:
-        return node.value
-    if _symbols(node):
-        return None
-    value = to_sympy(_algebraic(node, {}))
-    return Fraction(int(value.p), int(value.q)) if value.is_Rational else None
-
-
-def _sides(text: str) -> list[str]:
-    """The text between its equality signs; an empty left side (`= 5`) is dropped."""
-    sides, start = [], 0
-    found = text.find("=")
-    while found >= 0:
-        if text[start:found].rstrip().endswith(_NOT_EQUALITY):
-            raise Unreadable("inequalities are not read")
-        sides.append(text[start:found].strip(" &"))
-        start = found + 1
-        found = text.find("=", start)
-    sides.append(text[start:].strip(" &"))
-    return sides[1:] if len(sides) > 1 and not sides[0] else sides
-
-
-def _read_value(text: str) -> Answer:
-    numeral = read_numeral(text)
-    if numeral is not None:
-        # Made without `number`, whose cap is for numbers that are computed with.
-        node = Node("number", value=numeral.value, is_evaluated=numeral.is_evaluated)
-        return Answer(node, _bare(text), numeral.unit)
-    if _offers_several(text):
-        raise SeveralCandidates(f"more than one value in {text[:80]!a}")
-    return Answer(parse(text), _bare(text))
-
-
-def _offers_several(text: str) -> bool:
-    """Whether values stand beside each other, outside brackets, in a list or as alternatives."""
-    if read_numeral(text) is not None:
+    if (
+        answer.text
+        and answer.text == reference.text
+        and answer.unit == reference.unit
+        and answer.name == reference.name
+    ):
+        return True
+    if isinstance(reference.value, Several) or isinstance(answer.value, Several):
+        return _same_several(reference, answer, rules)
+    if _same_answer(reference, answer, rules):
+        return True
+    # 10/3 ≈ 3.33 answers 3.33, and where the reference is π ≈ 3.14, π is right.
+    rounded = answer.approximation
+    if rounded is None or not isinstance(answer.value, Node) or not isinstance(reference.value, Node):
         return False
-    for words in _TEXT_WORDS:
-        text = text.replace(words, " or ")
-    text = normalize_spaces(text).replace("\\,", " ")
-    depth = 0
-    for i, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if depth == 0 and (character in ",;" or (character == " " and text.startswith(_SEVERAL_WORDS, i))):
-            return True
+    return _is_rounding(answer.value, rounded) and _same_answer(
+        reference, replace(answer, value=rounded, approximation=None), rules
+    )
+
+
+def _says_nothing(answer: Answer) -> bool:
+    """Whether a tautology has variables: `42 = 42` at least names a number."""
+    return isinstance(answer.value, Several) or bool(variables_of(answer.value))
+
+
+def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
+    """`same` for answers that are not several."""
+    left, right = reference.value, answer.value
+    if isinstance(left, Several) or isinstance(right, Several):
+        return False
+    if reference.unit and answer.unit:
+        if not same_dimension(reference.unit, answer.unit):
+            return False
+        factor = answer.unit.factor / reference.unit.factor
+        if factor != 1 and isinstance(right, Node) and right.value is not None:
+            right = replace(number(right.value * factor), is_evaluated=right.is_evaluated)
+    if reference.relation and answer.relation and _need_relations(reference, answer):
+        return _same_relation(reference.relation, answer.relation, rules)
+    if isinstance(left, Node) and isinstance(right, Relation):
+        right = _quantity(right)
+    if reference.name and answer.name and reference.name != answer.name and not reference.relation:
+        return False
+    return same_value(left, right, rules)
+
+
+def _need_relations(reference: Answer, answer: Answer) -> bool:
+    """Whether two equations must be compared as such: they are not both solved for the same variable."""
+    return not (reference.name and reference.name == answer.name)
+
+
+def _quantity(relation: Relation) -> Value:
+    """The value of a quantity in several variables: `a + b = 14` answers 14, and `2x = 14` does not."""
+    left, right = relation.sides[0], relation.sides[-1]
+    is_equation = relation.ops == ("=",) and isinstance(right, Node) and not symbols_of(right)
+    return right if is_equation and len(variables_of(left)) > 1 else relation
+
+
+def same_value(reference: Value, answer: Value, rules: Rules) -> bool:
+    """Whether two values are the same. Different types differ, with the exceptions documented in `MathReward`."""
+    left, right = reference, answer
+    if isinstance(left, Node) and isinstance(right, Node):
+        return same_node(left, right, rules)
+    if isinstance(left, Sequence) and isinstance(right, Sequence):
+        return _same_sequence(left, right, rules)
+    if isinstance(left, FiniteSet) and isinstance(right, FiniteSet):
+        return _same_items(_distinct(left.items), _distinct(right.items), rules)
+    if isinstance(left, Matrix) and isinstance(right, Matrix):
+        return _same_matrix(left, right, rules)
+    if isinstance(left, _LINE_SETS) or isinstance(right, _LINE_SETS):
+        return _same_set(left, right, rules)
+    if isinstance(left, BaseNumeral) or isinstance(right, BaseNumeral):
+        return _same_numeral(left, right, rules)
+    if isinstance(left, Ratio) or isinstance(right, Ratio):
+        return _same_ratio(left, right, rules)
+    if isinstance(left, Congruence) and isinstance(right, Congruence):
+        return _same_congruence(left, right, rules)
+    if isinstance(left, LongNumber | Words | Choice):
+        return left == right or (
+            isinstance(left, Choice) and isinstance(right, Node) and right.op == "symbol" and right.name == left.letter
+        )
     return False
 
 
-def _bare(text: str) -> str:
-    return normalize_spaces(text).replace(" ", "")
+# --- numbers and expressions ------------------------------------------------------------------------------------------
 
 
-def _symbols(node: Node) -> set[str]:
-    names = {node.name} if node.op == "symbol" else set()
-    return names.union(*(_symbols(arg) for arg in node.args))
+def same_node(reference: Node, answer: Node, rules: Rules) -> bool:
+    """Whether two expressions are equal and, if `strict`, the answer to a rational number is one as well."""
+    if reference == answer:
+        return True
+    if "infinity" in (reference.op, answer.op):
+        return False
+    if rules.strict and not answer.is_evaluated and _must_be_evaluated(reference, answer):
+        return False
+    if reference.value is not None and answer.value is not None:
+        return _close(reference.value, answer.value, rules)
+    if rules.rel_tol and not symbols_of(reference) and not symbols_of(answer) and _near(reference, answer, rules):
+        return True
+    return symbolic.equal(reference, answer)
 
 
-def _expanded_difference(left: Node, right: Node) -> Any:
-    names: dict[Node, str] = {}
-    difference = to_sympy(_algebraic(left, names)) - to_sympy(_algebraic(right, names))
-    return difference.expand(power_base=False, power_exp=False, log=False)
+def _must_be_evaluated(reference: Node, answer: Node) -> bool:
+    """Whether nothing may be left to compute: for a rational number, and for `(2 + i)^2` where 3 + 4i is wanted.
 
-
-def _algebraic(node: Node, names: dict[Node, str]) -> Node:
-    """The expression with a symbol for each part that is not built from sums, products and rational powers.
-
-    Equality with such symbols holds whatever they stand for. Without them, sympy would split 3^(y - 10^20) into two
-    powers and compute the second.
+    The polar form of a complex number is another way to write it.
     """
-    if node.value is not None or not node.args:
-        return node
-    if node.op not in "+*/^" or (node.op == "^" and node.args[1].value is None):
-        # No symbol of the parser starts like this.
-        return symbol(names.setdefault(node, f"#{len(names)}"))
-    return replace(node, args=tuple(_algebraic(arg, names) for arg in node.args))
+    if symbolic.rational_value(reference) is not None:
+        return True
+    return is_arithmetic(answer) and symbolic.is_gaussian(reference)
 
 
-def _agree_at_random_points(left: Node, right: Node) -> bool:
-    """Whether two expressions have the same value wherever both have one, at some points on either side of zero."""
-    import mpmath
-
-    names = sorted(_symbols(left) | _symbols(right))
-    generator = random.Random(_SEED)
-    agreeing = 0
-    points = POINTS if names else 1
-    for _ in range(2 * points):
-        point = {name: Fraction(generator.randint(-3_000, 3_000), 997) for name in names}
-        with mpmath.workdps(DIGITS):
-            values = [_value_at(node, point, mpmath) for node in (left, right)]
-            if values[0] is None or values[1] is None:
-                continue
-            bound = mpmath.mpf(10) ** -AGREEING_DIGITS * max(abs(values[0]), abs(values[1]))
-            if abs(values[0] - values[1]) > bound:
-                return False
-        agreeing += 1
-        if agreeing == points:
-            break
-    return agreeing >= min(MIN_POINTS, points)
+def _close(reference: Fraction, answer: Fraction, rules: Rules) -> bool:
+    return answer == reference or abs(answer - reference) <= Fraction(rules.rel_tol) * abs(reference)
 
 
-def _value_at(node: Node, point: dict[str, Fraction], mpmath: Any) -> Any:
-    """The value at a point, or None where there is none or its magnitude is beyond `MAX_MAGNITUDE`."""
-    if node.value is not None:
-        return mpmath.mpf(node.value.numerator) / node.value.denominator
-    if node.op == "symbol":
-        return mpmath.mpf(point[node.name].numerator) / point[node.name].denominator
-    if node.op == "constant":
-        return +mpmath.pi if node.name == "pi" else +mpmath.e
-    args = [_value_at(arg, point, mpmath) for arg in node.args]
-    if any(arg is None for arg in args):
-        return None
-    value = _apply(node.op, args, mpmath)
-    # Of a value that is not zero or finite, `mag` is infinite or not a number, and the comparison fails.
-    return value if value is not None and (value == 0 or abs(mpmath.mag(value)) <= MAX_MAGNITUDE) else None
-
-
-def _apply(op: str, args: list[Any], mpmath: Any) -> Any:
-    if op == "+":
-        return mpmath.fsum(args)
-    if op == "*":
-        return mpmath.fprod(args)
-    if op == "/":
-        return args[0] / args[1] if args[1] != 0 else None
-    if op == "^":
-        return _power(args[0], args[1], mpmath)
-    if op == "ln":
-        return mpmath.log(args[0]) if args[0] != 0 else None
-    if op == "abs":
-        return abs(args[0])
-    # The cost of a trigonometric function grows with the magnitude of its argument.
-    if args[0] != 0 and mpmath.mag(args[0]) > DIGITS:
-        return None
+def _near(reference: Node, answer: Node, rules: Rules) -> bool:
     try:
-        return {"sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan}[op](args[0])
-    except ZeroDivisionError:
-        return None
+        left, right = numeric.real_value(reference), numeric.real_value(answer)
+    except numeric.NoValue:
+        return False
+    return bool(abs(right - left) <= rules.rel_tol * abs(left))
 
 
-def _power(base: Any, exponent: Any, mpmath: Any) -> Any:
-    if base == 0:
-        return None if mpmath.re(exponent) <= 0 else base
-    # What the magnitude will be, before it is computed.
-    if mpmath.mag(exponent) > MAX_MAGNITUDE or abs(exponent) * (abs(mpmath.mag(base)) + 5) > MAX_MAGNITUDE:
+def _is_rounding(exact: Node, rounded: Node) -> bool:
+    """Whether a decimal is a number rounded to as many places as it has."""
+    if rounded.value is None:
+        return False
+    try:
+        difference = numeric.real_value(exact) - numeric.real_value(rounded)
+    except numeric.NoValue:
+        return False
+    return bool(abs(difference) <= float(half_unit(rounded.value)) * (1 + 1e-9))
+
+
+def _same_numeral(left: Value, right: Value, rules: Rules) -> bool:
+    """Base-n numerals. Writing a number in a base is what is asked for, so `strict` wants the reference's."""
+    if rules.strict:
+        return left == right
+    values = [side.value if isinstance(side, BaseNumeral | Node) else None for side in (left, right)]
+    return values[0] is not None and values[0] == values[1]
+
+
+def _same_ratio(left: Value, right: Value, rules: Rules) -> bool:
+    """Proportional ratios; one of two numbers is also the same as its quotient."""
+    if isinstance(left, Ratio) and isinstance(right, Ratio):
+        if len(left.parts) != len(right.parts):
+            return False
+        zero = (*left.parts, *right.parts)
+        if any(part.value == 0 for part in zero):
+            return all(map(symbolic.equal, left.parts, right.parts))
+        scaled = [divided(part, right.parts[0]) for part in right.parts]
+        return all(
+            symbolic.equal(divided(part, left.parts[0]), other) for part, other in zip(left.parts, scaled, strict=True)
+        ) and (not rules.strict or all(part.is_evaluated or part.value is None for part in right.parts))
+    ratio, other = (left, right) if isinstance(left, Ratio) else (right, left)
+    if not isinstance(ratio, Ratio) or not isinstance(other, Node) or len(ratio.parts) != 2:
+        return False
+    if ratio.parts[1].value == 0:
+        return False
+    return symbolic.equal(divided(*ratio.parts), other)
+
+
+def _same_congruence(left: Congruence, right: Congruence, rules: Rules) -> bool:
+    values = [left.right.value, right.right.value, left.modulus.value, right.modulus.value]
+    if None in values or values[2] != values[3] or not values[2]:
+        return False
+    if left.left and right.left and not symbolic.equal(left.left, right.left):
+        return False
+    first, second, modulus, _ = values
+    if first is None or second is None or modulus is None:
+        return False
+    if rules.strict and not right.right.is_evaluated:
+        return False
+    return (first - second) % modulus == 0
+
+
+# --- collections ------------------------------------------------------------------------------------------------------
+
+
+def _same_sequence(left: Sequence, right: Sequence, rules: Rules) -> bool:
+    """Tuples, vectors and intervals: the same items in the same order; of two items, in the same brackets."""
+    if len(left.items) != len(right.items):
+        return False
+    if len(left.items) == 2 and _brackets(left) != _brackets(right):
+        return False
+    return all(same_value(a, b, rules) for a, b in zip(left.items, right.items, strict=True))
+
+
+def _brackets(sequence: Sequence) -> tuple[str, str]:
+    return ("(", ")") if sequence.opening == "<(" else (sequence.opening, sequence.closing)
+
+
+def _same_matrix(left: Matrix, right: Matrix, rules: Rules) -> bool:
+    if (len(left.rows), len(left.rows[0])) != (len(right.rows), len(right.rows[0])):
+        return False
+    entries = zip(sum(left.rows, ()), sum(right.rows, ()), strict=True)
+    return all(same_node(a, b, rules) for a, b in entries)
+
+
+def _distinct(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    found: list[Value] = []
+    for item in items:
+        if not any(same_value(other, item, Rules(strict=False)) for other in found):
+            found.append(item)
+    return tuple(found)
+
+
+def _same_items(left: tuple[Value, ...], right: tuple[Value, ...], rules: Rules) -> bool:
+    """Whether each item has its counterpart, in whatever order."""
+    if len(left) != len(right):
+        return False
+    rest = list(right)
+    for item in left:
+        found = next((i for i, other in enumerate(rest) if same_value(item, other, rules)), None)
+        if found is None:
+            return False
+        del rest[found]
+    return True
+
+
+def _same_set(left: Value, right: Value, rules: Rules) -> bool:
+    """Sets of numbers and relations, by what they contain or, where they have parameters, by what they say."""
+    if isinstance(left, Relation) and isinstance(right, Relation):
+        return _same_relation(left, right, rules)
+    if isinstance(left, NumberSet) and isinstance(right, NumberSet):
+        return left == right
+    if isinstance(right, Relation) and not lines.is_solved(right) and isinstance(left, Sequence | Region):
+        return False
+    if lines.is_line_set(left) and lines.is_line_set(right):
+        if rules.strict and not all(_is_result(end) for end in lines.ends_of(right) if end not in lines.ends_of(left)):
+            return False
+        return lines.same_line_set(left, right, symbolic.equal)
+    if isinstance(left, Region) and isinstance(right, Region) and left.op == right.op:
+        if left.op == "difference":
+            return all(same_value(a, b, rules) for a, b in zip(left.parts, right.parts, strict=True))
+        return _same_items(left.parts, right.parts, rules)
+    return False
+
+
+def _is_result(end: Node) -> bool:
+    return end.is_evaluated or symbolic.rational_value(end) is None
+
+
+def _same_relation(left: Relation, right: Relation, rules: Rules) -> bool:
+    if lines.is_line_set(left) and "=" not in left.ops:
+        if variables_of(left) != variables_of(right):
+            return False
+        if lines.is_line_set(right):
+            return _same_ends(left, right, rules)
+    elif rules.strict and lines.is_solved(left) and not (lines.is_solved(right) or relations.is_rearranged_only(right)):
+        return False
+    return relations.same_relation(left, right)
+
+
+def _same_ends(left: Value, right: Value, rules: Rules) -> bool:
+    if rules.strict and not all(_is_result(end) for end in lines.ends_of(right) if end not in lines.ends_of(left)):
+        return False
+    return lines.same_line_set(left, right, symbolic.equal)
+
+
+# --- several answers --------------------------------------------------------------------------------------------------
+
+
+def _same_several(reference: Answer, answer: Answer, rules: Rules) -> bool:
+    left, right = _as_line_set(reference), _as_line_set(answer)
+    if left is not None and right is not None and (isinstance(left, _LINE_SETS) or isinstance(right, _LINE_SETS)):
+        return _same_set(left, right, rules)
+    named = _by_name(reference), _by_name(answer)
+    if named[0] and named[1]:
+        if named[0].keys() != named[1].keys():
+            return False
+        return all(same(part, named[1][name], rules) for name, part in named[0].items())
+    if named[0] or named[1]:
+        # x = 1, y = 2 and the point (1, 2)
+        values, other = (named[0], answer.value) if named[0] else (named[1], reference.value)
+        ordered = tuple(values[name].value for name in sorted(values))
+        if (
+            isinstance(other, Sequence)
+            and other.opening in ("(", "<(")
+            and not any(isinstance(value, Several) for value in ordered)
+        ):
+            point = Sequence(tuple(v for v in ordered if not isinstance(v, Several)), "(", ")")
+            pair = (point, other) if named[0] else (other, point)
+            return same_value(*pair, rules)
+    parts = _parts(reference), _parts(answer)
+    if parts[0] is None or parts[1] is None or len(parts[0]) != len(parts[1]):
+        return False
+    rest = list(parts[1])
+    for part in parts[0]:
+        found = next((i for i, other in enumerate(rest) if same(part, other, rules)), None)
+        if found is None:
+            return False
+        del rest[found]
+    return True
+
+
+def _parts(answer: Answer) -> list[Answer] | None:
+    """The answers of several, or of a set, that of a plus-minus unfolded; None of one answer."""
+    if isinstance(answer.value, FiniteSet):
+        return [Answer(item, "") for item in _distinct(answer.value.items)]
+    if not isinstance(answer.value, Several):
         return None
-    return mpmath.power(base, exponent)
+    parts = []
+    for part in answer.value.answers:
+        parts.extend(_parts(part) or [part] if isinstance(part.value, Several) else [part])
+    return parts
+
+
+def _by_name(answer: Answer) -> dict[str, Answer]:
+    """The values of different variables; empty where the answers are not that."""
+    if not isinstance(answer.value, Several):
+        return {}
+    names = [part.name for part in answer.value.answers]
+    return dict(zip(names, answer.value.answers, strict=True)) if all(names) and len(set(names)) == len(names) else {}
+
+
+def _as_line_set(answer: Answer) -> Value | None:
+    """The set of real numbers that several relations describe together: `x < 1 or x > 3`."""
+    value = answer.value
+    if not isinstance(value, Several):
+        return value if lines.is_line_set(value) else None
+    parts = [part.value for part in value.answers]
+    conditions = tuple(
+        part for part in parts if not isinstance(part, Several) and isinstance(part, Relation | Region | Sequence)
+    )
+    if len(conditions) < len(parts) or not all(lines.is_line_set(part) for part in conditions):
+        return None
+    if all(isinstance(part, Sequence) for part in conditions):
+        return None
+    if len(set().union(*(variables_of(part) for part in conditions))) > 1:
+        return None
+    if value.word != "or":
+        both = Region("intersection", conditions)
+        if value.word == "and" or not lines.same_line_set(both, FiniteSet(), symbolic.equal):
+            return both
+    return Region("union", conditions)

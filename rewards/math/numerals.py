@@ -1,10 +1,10 @@
 r"""Plain numbers, exactly: the fast path of the maths reward. No sympy here.
 
-Read are whole numbers and decimals (`42`, `-0.5`, `.5`), thousands in well-formed groups (`1,234`, `1{,}234`,
-`1\,234`), fractions of whole numbers (`3/4`, `\frac{3}{4}`, `\frac34`), mixed numbers (`2 1/2`, `2\frac{1}{2}`),
-scientific notation (`1.2e3`, `1.2 \times 10^3`) and percentages, each with a sign, a currency sign or a unit. Only the
-digits 0 to 9 count: the digits of other scripts are not read, so that no two answers that look different are silently
-the same.
+Read are whole numbers and decimals (`42`, `-0.5`, `.5`), repeating ones (`0.1\overline{6}`), thousands in well-formed
+groups (`1,234`, `1{,}234`, `1\,234`), fractions of whole numbers (`3/4`, `\frac{3}{4}`, `\frac34`, `¾`), mixed numbers
+(`2 1/2`, `2\frac{1}{2}`), scientific notation (`1.2e3`, `1.2 \times 10^3`), percentages, scale words (`1.5 million`)
+and ordinals (`3rd`), each with a sign, a currency sign or a unit. Only the digits 0 to 9 count: the digits of other
+scripts are not read, so that no two answers that look different are silently the same.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_CHARACTERS = 6_000
+from rewards.math.units import CURRENCIES, Unit, currency, read_unit
+
 MAX_DIGITS = 4_000
-"""Digits of one number. Python itself refuses to convert more than 4300."""
+"""Digits of a number that is computed with. A plain number with more is compared digit by digit."""
+MAX_CHARACTERS = 6_000
+"""Characters of a number that is more than digits."""
 MAX_EXPONENT = 4_000
 """Power of ten in scientific notation."""
 
@@ -24,8 +27,11 @@ _GROUP_SEPARATOR = r"(?:,|\{,\}|\\,)"
 DECIMAL = re.compile(
     rf"(?:[1-9][0-9]{{0,2}}(?:{_GROUP_SEPARATOR}[0-9]{{3}})++(?![0-9])|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++"
 )
-_INTEGER = re.compile(r"[0-9]++")
-_E_NOTATION = re.compile(r"[eE]([+-]?+[0-9]++)")
+REPEATING = re.compile(
+    r"([0-9]*+)\.([0-9]*+)(?:\\(?:overline|bar|dot) *+(?:\{ *+([0-9]++) *+\}|([0-9]))|\(([0-9]++)\))"
+)
+_LONG = re.compile(r"([+-]?+) ?+0*+([0-9]*+)(?:\.([0-9]*+))?")
+_E_NOTATION = re.compile(r"[eE]([+-]?+[0-9]++)(?![0-9a-zA-Z.])")
 _TIMES_TEN = re.compile(
     r" *+(?:\\times|\\cdot|[\u00d7\u00b7x*]) *+10 *+(?:\^|\*\*) *+(?:\{ *+([+-]?+[0-9]++) *+\}|([+-]?+[0-9]++))"
 )
@@ -36,60 +42,23 @@ _FRAC = re.compile(
     r"|([0-9])(?: *+([0-9])| *+\{ *+([0-9]++) *+\}))"
 )
 _PERCENT = re.compile(r" *+(?:\\?+%|(?:percent|\\text *+\{ *+percent *+\})(?![a-zA-Z]))")
-_UNIT = re.compile(
-    r" *+(?:\\(?:text|mathrm|textrm|mbox|textbf) *+\{([^{}\\]*+)\}|([^{}\\^]++))? *+(?:\^ *+(?:([23])|\{([23])\}))?"
-)
-_FREE_UNIT = re.compile(r"[a-zA-Z]{3,20}+(?: [a-zA-Z]{3,20}+){0,2}+")
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "hundred": 100, "dozen": 12}
+_SCALE = re.compile(
+    rf" *+(?:\\text *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
+)  # fmt: skip
+_ORDINAL = re.compile(r"(?:\^ *+)?(?:\{ *+)?(?:\\text *+\{ *+)?(?:st|nd|rd|th) *+\}{0,2}+")
 
-_CURRENCIES = {"\\$": "dollar", "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee"}
-_UNITS = {
-    name: names[0]
-    for names in (
-        ("dollar", "dollars", "usd", "$", "\\$"),
-        ("cent", "cents", "¢"),
-        ("euro", "euros", "eur", "€"),
-        ("pound", "pounds", "£"),
-        ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
-        ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
-        ("m", "meter", "meters", "metre", "metres"),
-        ("km", "kilometer", "kilometers", "kilometre", "kilometres"),
-        ("in", "inch", "inches"),
-        ("ft", "foot", "feet"),
-        ("mile", "miles"),
-        ("mg", "milligram", "milligrams"),
-        ("g", "gram", "grams"),
-        ("kg", "kilogram", "kilograms"),
-        ("ml", "milliliter", "milliliters", "millilitre", "millilitres"),
-        ("l", "liter", "liters", "litre", "litres"),
-        ("s", "second", "seconds", "sec"),
-        ("min", "minute", "minutes"),
-        ("h", "hour", "hours", "hr", "hrs"),
-        ("day", "days"),
-        ("week", "weeks"),
-        ("month", "months"),
-        ("year", "years"),
-        ("degree", "degrees", "°"),
-        ("km/h", "kph", "kmh"),
-        ("mph",),
-        ("m/s",),
-    )
-    for name in names
-}
-# A single letter behind a number is a variable, unless `\text{}` says that it is a unit.
-_ONLY_AS_TEXT = frozenset("mgslh")
-# Words that change the number before them or put another one beside it: `14 million`, `14 or fifteen`.
-_NOT_UNIT_WORDS = """
-    or and not but nor plus minus times over divided per mod modulo choose factorial squared cubed doubled
-    tripled halved inverse negative half halves third thirds quarter quarters fourth fourths fifth fifths tenth
-    tenths hundredth hundredths thousandth thousandths dozen dozens tens hundred hundreds thousand thousands
-    million millions billion billions trillion trillions percent percentage percents base zero one two three
-    four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
-    nineteen twenty thirty forty fifty sixty seventy eighty ninety sqrt exp log sin cos tan sec csc cot abs
-    arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda sigma phi omega rho tau psi
-    chi eta zeta kappa infinity inf nan maybe possibly wrong about roughly approximately either otherwise
-    instead except unless where which because since for with without than less more abc xyz
-"""
-_NOT_UNITS = frozenset(_NOT_UNIT_WORDS.split())
+_FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5),
+                   "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
+                   "⅞": (7, 8)}  # fmt: skip
+# Not behind another backslash: `\\ ` ends a row.
+_SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z]))|~")
+_SPACED_GROUPS = re.compile(r"[+-]?+[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]++)?")
+_NORMAL = {
+    ord("\u2212"): "-", ord("\u2013"): "-", ord("\ufe63"): "-", ord("\u00a0"): " ", ord("\u2009"): "\\,",
+    ord("\u202f"): "\\,", ord("\u2044"): "/", ord("\u2217"): "*",
+    **{ord(sign): f"\\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in _FRACTION_SIGNS.items()},
+}  # fmt: skip
 
 
 class TooLarge(ValueError):
@@ -101,26 +70,27 @@ class Numeral:
     """A number as it was written.
 
     Attributes:
-        value: What it is worth.
+        value: What it is worth; of a number of more than `MAX_DIGITS` digits those digits, without leading zeros and
+            without zeros at the end of the fraction.
         is_quotient: Whether it is written as one whole number over another.
-        unit: The known unit behind it, in one spelling, or an empty string.
+        unit: The unit behind it, or None.
     """
 
-    value: Fraction
+    value: int | Fraction | str
     is_quotient: bool = False
-    unit: str = ""
+    unit: Unit | None = None
 
     @property
     def is_evaluated(self) -> bool:
         """Whether nothing is left to compute: 3/4 is a number, 84/2 is an exercise."""
-        return not (self.is_quotient and self.value.denominator == 1)
+        return not (self.is_quotient and not isinstance(self.value, str) and self.value.denominator == 1)
 
 
-def parse_numeral(text: str) -> Fraction | None:
+def parse_numeral(text: str) -> int | Fraction | str | None:
     """The value of a plain number, or None where the text is something else.
 
     Raises:
-        TooLarge: Where the number exceeds `MAX_DIGITS` or `MAX_EXPONENT`, or the text `MAX_CHARACTERS`.
+        TooLarge: Where the number exceeds `MAX_EXPONENT`, or has more than `MAX_DIGITS` digits and is not plain.
     """
     numeral = read_numeral(text)
     return None if numeral is None else numeral.value
@@ -132,29 +102,51 @@ def read_numeral(text: str) -> Numeral | None:
     Raises:
         TooLarge: As for `parse_numeral`.
     """
+    if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
+        return Numeral(int(text))
+    text = normalize_spaces(text)
+    if len(text) > MAX_DIGITS and (long := _long_number(text)) is not None:
+        return Numeral(long)
     if len(text) > MAX_CHARACTERS:
         raise TooLarge(f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
-    text = normalize_spaces(text)
-    negative, currency, start = _sign_and_currency(text)
-    found = _fraction(text, start) or _decimal(text, start)
+    if " " in text and _SPACED_GROUPS.fullmatch(text):
+        text = text.replace(" ", "")
+    negative, mark, start = _sign_and_currency(text)
+    found: tuple[int | Fraction, bool, int] | None = _fraction(text, start) or _decimal(text, start)
     if found is None:
         return None
     value, is_quotient, end = found
-    if percent := _PERCENT.match(text, end):
-        value, end = value / 100, percent.end()
-    unit = _unit(text, end)
-    if unit is None or (unit and currency and unit != currency):
-        return None
-    return Numeral(-value if negative else value, is_quotient, unit or currency)
+    if negative:
+        value = -value
+    if end == len(text):
+        return Numeral(value, is_quotient, currency(mark) if mark else None)
+    return _with_rest(value, is_quotient, text[end:], mark)
+
+
+def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -> Numeral | None:
+    """The number with what stands behind it, None where that is neither a percent sign, a scale word nor a unit."""
+    end = 0
+    if percent := _PERCENT.match(rest):
+        value, end = Fraction(value) / 100, percent.end()
+    elif scale := _SCALE.match(rest):
+        value, end = value * _SCALES[scale[1] or scale[2]], scale.end()
+    elif isinstance(value, int) and not mark and _ORDINAL.fullmatch(rest):
+        return Numeral(value)
+    unit = currency(mark) if mark else None
+    if rest[end:].strip():
+        behind = read_unit(rest[end:])
+        if behind is None or (unit and unit != behind):
+            return None
+        unit = behind
+    return Numeral(value, is_quotient, unit)
 
 
 def normalize_spaces(text: str) -> str:
-    r"""The text with one kind of space and of minus, and without `\!`, which is a space of negative width."""
+    r"""The text with one kind of space, of minus and of fraction bar, and without `\!`, a space of negative width."""
     if "\\" in text or "~" in text:
-        text = text.replace("\\!", "")
-        for space in ("\\;", "\\:", "\\ ", "\\qquad", "\\quad", "~"):
-            text = text.replace(space, " ")
-    text = text.replace("\u2212", "-").replace("\u00a0", " ")
+        text = _SPACE_COMMAND.sub(lambda match: "" if match[0] == "\\!" else " ", text)
+    if not text.isascii():
+        text = text.translate(_NORMAL)
     return " ".join(text.split())
 
 
@@ -169,14 +161,25 @@ def to_integer(digits: str) -> int:
     return int(digits)
 
 
-def to_fraction(decimal: str) -> Fraction:
+def to_number(decimal: str) -> int | Fraction:
     """The value of what `DECIMAL` matches.
 
     Raises:
         TooLarge: Where it has more than `MAX_DIGITS` digits.
     """
     whole, _, fraction = decimal.replace("{,}", "").replace("\\,", "").replace(",", "").partition(".")
-    return Fraction(to_integer(whole + fraction), 10 ** len(fraction))
+    return Fraction(to_integer(whole + fraction), 10 ** len(fraction)) if fraction else to_integer(whole)
+
+
+def repeating(match: re.Match[str]) -> Fraction:
+    """The value of what `REPEATING` matches: 0.1(6) is (16 - 1) / 90.
+
+    Raises:
+        TooLarge: Where it has more than `MAX_DIGITS` digits.
+    """
+    start, period = match[1] + match[2], match[3] or match[4] or match[5]
+    difference = to_integer(start + period) - to_integer(start or "0")
+    return Fraction(difference, (10 ** len(period) - 1) * 10 ** len(match[2]))
 
 
 def power_of_ten(exponent: str) -> Fraction:
@@ -190,30 +193,47 @@ def power_of_ten(exponent: str) -> Fraction:
     return Fraction(10) ** int(exponent)
 
 
-def e_notation(text: str, start: int) -> tuple[Fraction, int] | None:
-    """The power of ten that `e3` at `start` stands for, and where it ends.
+def scientific(text: str, start: int) -> tuple[Fraction, int] | None:
+    r"""The power of ten that `e3` or `\times 10^3` at `start` stands for, and where it ends.
 
     Raises:
         TooLarge: As for `power_of_ten`.
     """
-    match = _E_NOTATION.match(text, start)
-    return (power_of_ten(match[1]), match.end()) if match else None
+    if match := _E_NOTATION.match(text, start):
+        return power_of_ten(match[1]), match.end()
+    if match := _TIMES_TEN.match(text, start):
+        return power_of_ten(match[1] or match[2]), match.end()
+    return None
+
+
+def _long_number(text: str) -> str | int | None:
+    """The digits of a plain number of any length, or its value where few are left without the padding zeros."""
+    plain = text.replace("{,}", "").replace("\\,", "").replace(",", "")
+    if plain != text and not DECIMAL.fullmatch(text.lstrip("+- ")):
+        return None
+    match = _LONG.fullmatch(plain)
+    if match is None:
+        return None
+    fraction = (match[3] or "").rstrip("0")
+    if len(match[2]) + len(fraction) <= MAX_DIGITS:
+        return int(match[2] or "0") * (-1 if match[1] == "-" else 1) if not fraction else None
+    return match[1].replace("+", "") + match[2] + ("." + fraction if fraction else "")
 
 
 def _sign_and_currency(text: str) -> tuple[bool, str, int]:
-    """Whether a minus leads, which currency, and where the number starts: `-$5` and `$-5` are both read."""
-    sign, currency, i = "", "", 0
+    """Whether a minus leads, which currency sign, and where the number starts: `-$5` and `$-5` are both read."""
+    sign, found, i = "", "", 0
     for _ in range(2):
         if not sign and text[i : i + 1] in ("+", "-"):
             sign, i = text[i], i + 1
-        if not currency:
-            mark = next((mark for mark in _CURRENCIES if text.startswith(mark, i)), "")
-            currency, i = _CURRENCIES.get(mark, ""), i + len(mark)
+        if not found and text[i : i + 1] in "\\$£€¥₹":
+            found = next((mark for mark in CURRENCIES if text.startswith(mark, i)), "")
+            i += len(found)
         i += text[i : i + 1] == " "
-    return sign == "-", currency, i
+    return sign == "-", found, i
 
 
-def _fraction(text: str, start: int) -> tuple[Fraction, bool, int] | None:
+def _fraction(text: str, start: int) -> tuple[int | Fraction, bool, int] | None:
     r"""A `\frac` of two whole numbers."""
     match = _FRAC.match(text, start)
     if match is None:
@@ -225,25 +245,27 @@ def _fraction(text: str, start: int) -> tuple[Fraction, bool, int] | None:
     return Fraction(-top if numerator.startswith("-") else top, bottom), True, match.end()
 
 
-def _decimal(text: str, start: int) -> tuple[Fraction, bool, int] | None:
+def _decimal(text: str, start: int) -> tuple[int | Fraction, bool, int] | None:
     """A number that starts with digits: a decimal, a quotient, a mixed number or scientific notation."""
+    if "." in text and (match := REPEATING.match(text, start)):
+        return repeating(match), False, match.end()
     match = DECIMAL.match(text, start)
     if match is None:
         return None
-    value, end = to_fraction(match[0]), match.end()
-    if notation := e_notation(text, end):
-        return value * notation[0], False, notation[1]
-    if times_ten := _TIMES_TEN.match(text, end):
-        return value * power_of_ten(times_ten[1] or times_ten[2]), False, times_ten.end()
+    value, end = to_number(match[0]), match.end()
+    if end == len(text):
+        return value, False, end
+    if power := scientific(text, end):
+        return value * power[0], False, power[1]
     if "." in match[0]:
         return value, False, end
     if slash := _SLASH.match(text, end):
         bottom = to_integer(slash[1])
-        return (value / bottom, True, slash.end()) if bottom else None
+        return (Fraction(value, bottom), True, slash.end()) if bottom else None
     return _mixed(value, text, end) or (value, False, end)
 
 
-def _mixed(whole: Fraction, text: str, end: int) -> tuple[Fraction, bool, int] | None:
+def _mixed(whole: int | Fraction, text: str, end: int) -> tuple[Fraction, bool, int] | None:
     """A whole number with a proper fraction behind it."""
     part = _fraction(text, end)
     if part is None and (match := _SPACED_FRACTION.match(text, end)):
@@ -251,25 +273,4 @@ def _mixed(whole: Fraction, text: str, end: int) -> tuple[Fraction, bool, int] |
         part = (Fraction(to_integer(match[1]), bottom), True, match.end()) if bottom else None
     if part is None or not 0 < part[0] < 1:
         return None
-    return whole + part[0], False, part[2]
-
-
-def _unit(text: str, start: int) -> str | None:
-    """The known unit that ends the text, an empty string for none or an unknown noun, None for anything else."""
-    rest = text[start:].strip()
-    if not rest:
-        return ""
-    if rest in ("^\\circ", "^{\\circ}"):
-        return "degree"
-    if rest in ("$", "\\$"):
-        return "dollar"
-    match = _UNIT.fullmatch(rest.replace("²", "^2").replace("³", "^3"))
-    if match is None:
-        return None
-    word = (match[1] if match[1] is not None else match[2] or "").strip()
-    exponent = match[3] or match[4] or ""
-    known = _UNITS.get(word) or _UNITS.get(word.lower())
-    if known and (match[1] is not None or exponent or word not in _ONLY_AS_TEXT):
-        return f"{known}^{exponent}" if exponent else known
-    is_noun = _FREE_UNIT.fullmatch(word) and not exponent and _NOT_UNITS.isdisjoint(word.lower().split())
-    return "" if is_noun and (match[1] is not None or " " not in word) else None
+    return Fraction(whole + part[0]), False, part[2]

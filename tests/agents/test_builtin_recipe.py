@@ -12,6 +12,7 @@ from agents.policies.builtin import TINY_PATH, corpus, recipe
 from agents.policies.builtin.tokenizer import END, PAD, ROLES, VOCABULARY_SIZE, build_tokenizer
 from llm_envs.problem import Problem
 from llm_envs.tasks.arithmetic import INSTRUCTIONS, Expression
+from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 
@@ -234,5 +235,5 @@ def test_the_shipped_model_starts_weak_and_has_room():
 
 
 def test_the_reward_reads_what_a_demonstration_marks():
-    verdict = MathReward(allow_unmarked=False)(["?"], [corpus.work(SUM_TIMES)], ["20"])
+    verdict = MathReward(rules=MARKED_RULES)(["?"], [corpus.work(SUM_TIMES)], ["20"])
     assert verdict[0].reward == 1.0

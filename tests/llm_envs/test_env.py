@@ -122,7 +122,7 @@ def test_an_episode_is_one_completion():
     ("completion", "outcome"),
     [
         ("", "no_answer"),
-        ("the answer is 3 or so", "wrong"),
+        ("the answer is 3 or so", "unparsed"),
         ("\\boxed{}", "no_answer"),
         ("\\boxed{10**9}", "wrong"),
         ("\x00\ud800", "no_answer"),

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rewards.extract import WINDOW, Extraction, Rule, extract_answer
+from rewards.extract import MARKED_RULES, WINDOW, Extraction, Rule, extract_answer
 
 FOUND = [
     # boxes
@@ -70,6 +70,11 @@ FOUND = [
     # thoughts do not count
     (r"<think>\boxed{1}</think> #### 2", "2", Rule.HASHES),
     (r"<think></think>\boxed{1}</think>so 2", "2", Rule.NUMBER),
+    (r"<think>\boxed{1}</think>\boxed{2}", "2", Rule.BOXED),
+    # boxes around a box, spacing commands, lines of an alignment
+    (r"\boxed{\text{The area is } \boxed{24}}", "24", Rule.BOXED),
+    (r"\boxed{\;36\,}", "36", Rule.BOXED),
+    (r"\begin{align*} x &= 2 + 3 \\ &= 5 \end{align*}", "5", Rule.EQUATION),
 ]
 NOT_FOUND = [
     "",
@@ -87,6 +92,8 @@ NOT_FOUND = [
     "####",
     "The answer is",
     r"<think>\boxed{5}</think>",
+    r"<think>\boxed{5}",
+    r"<think>a</think> b <think> \boxed{5}",
     "f(5)",
     "x_5",
     "\u0664\u0662",
@@ -106,8 +113,21 @@ def test_not_found(text):
 
 @pytest.mark.parametrize("text", ["so x = 5", "it is 5", "answers 5", "The answer isn't 5", "my answer 5"])
 def test_marks_can_be_required(text):
-    assert extract_answer(text, allow_unmarked=False) is None
+    assert extract_answer(text, rules=MARKED_RULES) is None
     assert extract_answer(text).rule in (Rule.EQUATION, Rule.NUMBER)
+
+
+def test_a_rule_that_does_not_apply_does_not_fire():
+    text = r"The answer is 3. \boxed{5} #### 4"
+    assert extract_answer(text).text == "5"
+    assert extract_answer(text, rules=[Rule.HASHES]).text == "4"
+    assert extract_answer(text, rules=[Rule.ANSWER_IS]).text == "3"
+    assert extract_answer(text, rules=[Rule.ANSWER_TAG]) is None
+
+
+def test_reasoning_that_began_before_the_window_is_reasoning():
+    assert extract_answer("<think>" + "a " * WINDOW + r"\boxed{5}") is None
+    assert extract_answer("<think>" + "a " * WINDOW + r"</think>\boxed{5}").text == "5"
 
 
 def test_only_the_end_is_read():

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.base import InvalidReference, Outcome, Reward, RewardResult
+from rewards.extract import MARKED_RULES, Rule
 from rewards.math import MathReward
 
 STRICT = MathReward()
@@ -70,6 +71,9 @@ WRONG = [
     ("\\boxed{14 m^2}", "14 cm^2"),
     ("\\boxed{14 cm}", "14 kg"),
     ("\\boxed{x}", "y"),
+    ("\\boxed{x < 5}", "5"),
+    ("\\boxed{" + "9" * 5_000 + "}", "5"),
+    ("9" * 1_000_000, "5"),
     ("\\boxed{\\sqrt{x^2}}", "x"),
     ("\\boxed{x + 1}", "x"),
     ("\\boxed{x + 1/99999999999999999999}", "x"),
@@ -97,14 +101,12 @@ UNPARSED = [
     ("\\boxed{\ud800}", "5"),
     ("\\boxed{5\0}", "5"),
     ("\\boxed{\u202e5}", "5"),
-    ("\\boxed{x < 5}", "5"),
     ("\\boxed{1/0}", "5"),
 ]
 TOO_LARGE = [
     ("\\boxed{9^9^9^9}", "5"),
     ("#### 9**9**9**9", "5"),
-    ("\\boxed{" + "9" * 5_000 + "}", "5"),
-    ("9" * 1_000_000, "5"),
+    ("\\boxed{" + "9" * 5_000 + "x}", "5"),
     ("\\boxed{" + "(" * 9_000 + "5" + ")" * 9_000 + "}", "5"),
     ("\\boxed{1e999999}", "5"),
 ]
@@ -132,7 +134,7 @@ def test_verdict(completion, reference, strict, lenient):
 
 @pytest.mark.parametrize(
     "reference",
-    [None, 1.5, True, b"5", ["5"], "", "  ", "apples pie now", "5, 6", "5 or 6", "5 = 5", "1/0", "9^9^9^9", "9" * 5_000,
+    [None, 1.5, True, b"5", ["5"], "", "  ", "5,, 6", "5 = 5", "5 = 6", "1/0", "9^9^9^9", "9" * 5_000 + "x", "\\foo{5}",
      10**5_000, "\u0664", "\ud800"],
     ids=lambda reference: f"{type(reference).__name__}",
 )  # fmt: skip
@@ -143,7 +145,29 @@ def test_invalid_reference(reference):
         STRICT([""], ["\\boxed{5}"], [reference])
 
 
-@pytest.mark.parametrize("reference", ["5", 5, -5, "$5$", "3/4", "x + 1", "\\sqrt{2}", "x = 5", "14 \\text{ cm}"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "5",
+        5,
+        -5,
+        "$5$",
+        "3/4",
+        "x + 1",
+        "\\sqrt{2}",
+        "x = 5",
+        "14 \\text{ cm}",
+        "5, 6",
+        "5 or 6",
+        "9" * 5_000,
+        "an ellipse",
+        "B",
+        "1011_2",
+        "(-\\infty, 2]",
+        "\\{1, 2\\}",
+        "x < 5",
+    ],
+)
 def test_valid_reference(reference):
     STRICT.check_reference(reference)
 
@@ -159,13 +183,64 @@ def test_a_batch_is_scored_in_order():
 
 
 def test_sequences_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 prompts, 1 completions and 2 references"):
         STRICT(["a", "b"], ["\\boxed{1}"], ["1", "2"])
 
 
 def test_marks_can_be_required():
-    assert outcome(MathReward(allow_unmarked=False), "it is 5", "5") is Outcome.NO_ANSWER
-    assert outcome(MathReward(allow_unmarked=True), "it is 5", "5") is Outcome.CORRECT
+    assert outcome(MathReward(rules=MARKED_RULES), "it is 5", "5") is Outcome.NO_ANSWER
+    assert outcome(MathReward(), "it is 5", "5") is Outcome.CORRECT
+
+
+def test_the_rules_are_those_of_the_task():
+    reward = MathReward(rules=("hashes",))
+    assert reward.rules == (Rule.HASHES,)
+    assert outcome(reward, "\\boxed{5}", "5") is Outcome.NO_ANSWER
+    assert outcome(reward, "#### 5", "5") is Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "rel_tol", "right"),
+    [
+        ("0.33", "1/3", 0.0, False),
+        ("0.33", "1/3", 0.001, False),
+        ("0.333", "1/3", 0.01, True),
+        ("3.14", "\\pi", 0.001, True),
+        ("3.14", "\\pi", 0.0001, False),
+        ("101", "100", 0.01, True),
+        ("101.1", "100", 0.01, False),
+        ("(1.001, 2)", "(1, 2)", 0.01, True),
+        ("x", "1.001x", 0.01, False),
+    ],
+)
+def test_a_tolerance_is_relative_to_the_reference(answer, reference, rel_tol, right):
+    result = outcome(MathReward(rel_tol=rel_tol), f"\\boxed{{{answer}}}", reference)
+    assert result is (Outcome.CORRECT if right else Outcome.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": ()}, "rules is empty"),
+        ({"rules": ("box",)}, "box"),
+        ({"rel_tol": -0.1}, "rel_tol"),
+        ({"rel_tol": 1.0}, "rel_tol"),
+        ({"rel_tol": float("nan")}, "rel_tol"),
+        ({"deadline": 0}, "deadline"),
+        ({"deadline": float("inf")}, "deadline"),
+    ],
+)
+def test_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        MathReward(**options)
+
+
+def test_a_comparison_that_takes_too_long_is_ended_and_hurts_no_other():
+    text = "+".join(f"\\sin({k}x)\\cos({k}y)" for k in range(2, 22))
+    completions = [f"\\boxed{{0 + {text}}}", "\\boxed{1 + x}"]
+    impatient = MathReward(deadline=0.002)
+    assert impatient([""], completions[:1], [text])[0] == RewardResult(0.0, Outcome.TIMEOUT, f"0 + {text}"[:200])
+    assert [result.outcome for result in MathReward()(["", ""], completions, [text, "x + 1"])] == [Outcome.CORRECT] * 2
 
 
 def test_a_long_answer_is_shown_in_part():
@@ -174,7 +249,7 @@ def test_a_long_answer_is_shown_in_part():
 
 
 def test_it_is_a_reward_that_survives_pickling():
-    reward = MathReward(strict=False, allow_unmarked=False)
+    reward = MathReward(strict=False, rules=MARKED_RULES, rel_tol=0.01, deadline=2)
     assert isinstance(reward, Reward)
     assert pickle.loads(pickle.dumps(reward)) == reward  # noqa: S301
 

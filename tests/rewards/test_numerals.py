@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.math.nodes import to_sympy
 from rewards.math.numerals import MAX_DIGITS, TooLarge, parse_numeral, read_numeral
 from rewards.math.parser import parse
+from rewards.math.symbolic import to_sympy
+from rewards.math.units import same_dimension
 
 NUMBERS = [
     ("42", "42"),
@@ -42,6 +43,20 @@ NUMBERS = [
     ("1.2 x 10^3", "1200"),
     ("50%", "1/2"),
     ("50\\%", "1/2"),
+    ("50 percent", "1/2"),
+    ("1 234 567", "1234567"),
+    ("0.\\overline{3}", "1/3"),
+    ("0.1\\overline{6}", "1/6"),
+    ("0.(3)", "1/3"),
+    ("2\u00bd", "5/2"),
+    ("\u2155", "1/5"),
+]
+WITH_WORDS = [
+    ("1.5 million", "1500000"),
+    ("3 dozen", "36"),
+    ("2\\text{ thousand}", "2000"),
+    ("3rd", "3"),
+    ("5^{th}", "5"),
 ]
 WITH_UNITS = [
     ("$14", "14", "dollar"),
@@ -51,17 +66,23 @@ WITH_UNITS = [
     ("14 dollars", "14", "dollar"),
     ("$14 dollars", "14", "dollar"),
     ("\u20ac14", "14", "euro"),
-    ("14 cm", "14", "cm"),
-    ("14\\text{ cm}", "14", "cm"),
-    ("14 \\mathrm{~cm}^2", "14", "cm^2"),
-    ("14 cm\u00b2", "14", "cm^2"),
-    ("14\\text{ m}", "14", "m"),
+    ("14 cm", "14", "length"),
+    ("14\\text{ cm}", "14", "length"),
+    ("14 \\mathrm{~cm}^2", "14", "length^2"),
+    ("14 cm\u00b2", "14", "length^2"),
+    ("14 square feet", "14", "length^2"),
+    ("14\\text{ m}", "14", "length"),
+    ("14 m^3", "14", "volume"),
+    ("14 km/h", "14", "length/time"),
+    ("14 miles per hour", "14", "length/time"),
+    ("9.8 m/s^2", "9.8", "length/time^2"),
     ("90^\\circ", "90", "degree"),
     ("90\u00b0", "90", "degree"),
-    ("14 apples", "14", ""),
-    ("14 \\text{ apples}", "14", ""),
-    ("14 \\text{ red apples}", "14", ""),
-    ("50 percent", "1/2", ""),
+    ("20 ^\\circ\\text{C}", "20", "temperature C"),
+    ("14 apples", "14", "apple"),
+    ("14 \\text{ apples}", "14", "apple"),
+    ("14 \\text{ red apples}", "14", "red apple"),
+    ("2 million dollars", "2000000", "dollar"),
 ]
 NOT_NUMBERS = [
     "",
@@ -74,7 +95,8 @@ NOT_NUMBERS = [
     "12345,678",
     "1,2345",
     "0,123",
-    "1 234",
+    "1 2345",
+    "12 34",
     "1.2.3",
     "2 + 2",
     "2 4/2",
@@ -86,7 +108,7 @@ NOT_NUMBERS = [
     "14, 15",
     "14 \\text{ or } 15",
     "14 \\text{ or fifteen}",
-    "14 million",
+    "14 millions",
     "14 squared",
     "$14 euros",
     "5!",
@@ -97,14 +119,13 @@ NOT_NUMBERS = [
     "\u0664\u0662",
     "\uff14\uff12",
     "\u00b2",
-    "\u2155",
     "4\u0662",
     "\ud800",
     "4\x002",
 ]
 
 
-@pytest.mark.parametrize(("text", "value"), NUMBERS)
+@pytest.mark.parametrize(("text", "value"), NUMBERS + WITH_WORDS)
 def test_number(text, value):
     assert parse_numeral(text) == Fraction(value)
 
@@ -112,7 +133,18 @@ def test_number(text, value):
 @pytest.mark.parametrize(("text", "value", "unit"), WITH_UNITS)
 def test_unit(text, value, unit):
     numeral = read_numeral(text)
-    assert (numeral.value, numeral.unit) == (Fraction(value), unit)
+    assert (numeral.value, numeral.unit.dimension) == (Fraction(value), unit)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("1 km", "1000 \\text{ m}"), ("1 km/h", "1000 metres per hour"), ("1 m^3", "1000 liters"), ("2 hours", "120 min"),
+     ("50 cents", "$0.50"), ("1 m^2", "10000 cm^2"), ("36 km/h", "10 m/s"), ("1 kg", "1000 grams")],
+)  # fmt: skip
+def test_units_of_one_dimension_have_exact_factors(left, right):
+    first, second = read_numeral(left), read_numeral(right)
+    assert same_dimension(first.unit, second.unit)
+    assert first.value * first.unit.factor == second.value * second.unit.factor
 
 
 @pytest.mark.parametrize("text", NOT_NUMBERS)
@@ -122,15 +154,29 @@ def test_not_a_number(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["9" * (MAX_DIGITS + 1), "1/" + "9" * 5_000, "0." + "0" * 5_000 + "1", "1e4001", "1e-999999999", "x" * 7_000],
+    ["1/" + "9" * 5_000, "9" * 5_000 + "/7", "1e4001", "1e-999999999", "x" * 7_000],
 )
 def test_too_large(text):
     with pytest.raises(TooLarge):
         parse_numeral(text)
 
 
-def test_the_largest_number_is_exact():
+def test_the_largest_number_that_is_computed_with_is_exact():
     assert parse_numeral("9" * MAX_DIGITS) == 10**MAX_DIGITS - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9" * 9_000, "9" * 9_000),
+        ("-" + "9" * 9_000, "-" + "9" * 9_000),
+        ("+00" + "9" * 9_000 + ".500", "9" * 9_000 + ".5"),
+        ("0" * 9_000 + "7", 7),
+        ("1" + ",000" * 3_000, "1" + "000" * 3_000),
+    ],
+)
+def test_a_plain_number_may_have_any_length(text, value):
+    assert parse_numeral(text) == value
 
 
 @pytest.mark.parametrize(
@@ -149,6 +195,8 @@ def by_parser(text):
 
 @pytest.mark.parametrize(("text", "value"), NUMBERS)
 def test_the_parser_agrees(text, value):
+    if " percent" in text or text == "1 234 567":
+        pytest.skip("read by the fast path alone")
     assert by_parser(text.replace(" x ", " \\times ")) == Fraction(value)
 
 

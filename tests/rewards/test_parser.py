@@ -9,9 +9,10 @@ import pytest
 import sympy
 
 import rewards
-from rewards.math.nodes import Unreadable, to_sympy
+from rewards.math.nodes import Unreadable
 from rewards.math.numerals import TooLarge
 from rewards.math.parser import parse
+from rewards.math.symbolic import to_sympy
 
 x, y, z = sympy.symbols("x y z")
 READ = [
@@ -88,14 +89,13 @@ UNREADABLE = [
     "\\frac{1}",
     "\\frac1.5 2",
     "\\sin",
-    "\\sin^{-1} x",
+    "\\sin^{-2} x",
     "apples",
     "14 or 15",
     "x.y",
     "__import__('os')",
     "().__class__",
     "lambda: 1",
-    "x!",
     "x < 1",
     "x, y",
     "{1, 2}",
@@ -105,7 +105,6 @@ UNREADABLE = [
     "|x",
     "_1",
     "x_",
-    "x_\\pi",
     "5%%",
     "\u0664\u0662",
     "\ud800",
@@ -121,8 +120,8 @@ TOO_LARGE = [
     "2^{10000}",
     "x^{10001}",
     "(((2x)^{999})^{999})^{999}",
-    "x^{1/1001}",
-    "1e4000 + 1",
+    "x^{1/5001}",
+    "1e4999 + 1",
     "1e99999 + 1",
     "9" * 300 + "x",
     "(" * 5_000 + "x" + ")" * 5_000,
@@ -177,16 +176,15 @@ def test_is_evaluated(text, evaluated):
     assert parse(text).is_evaluated is evaluated
 
 
-def test_sympy_is_loaded_only_when_it_is_needed():
+def test_the_process_that_asks_for_verdicts_never_loads_sympy():
     script = """
 import sys
 from rewards.math import MathReward
 reward = MathReward()
 for text in ("425", "17 * 25", "9^9^9^9", "x + 1"):
-    reward([""], [f"\\\\boxed{{{text}}}"], ["425"])
+    reward([""], [f"\\\\boxed{{{text}}}"], ["1 + x"])
+assert reward([""], ["\\\\boxed{x + 1}"], ["1 + x"])[0].reward == 1
 assert "sympy" not in sys.modules and "mpmath" not in sys.modules
-reward([""], ["\\\\boxed{x + 1}"], ["1 + x"])
-assert "sympy" in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=pathlib.Path(rewards.__file__).parents[1])
 

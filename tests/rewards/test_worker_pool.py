@@ -433,7 +433,7 @@ main_function.__module__ = "__main__"
         None,
         "double",
     ],
-    ids=repr,
+    ids=["lambda", "nested", "bound", "method", "partial", "builtin-bound", "None", "name"],
 )
 def test_functions_that_cannot_be_imported_are_refused(function):
     with pytest.raises(ValueError, match="at the top level of a module"):

@@ -1,0 +1,406 @@
+r"""What a reference or an answer says: a value with its unit, its variable and how it was written.
+
+A reference is read by its form alone. An answer is read by its form too, except that the letter of an option and a
+text are only looked for where the reference is one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from rewards.math import texts
+from rewards.math.nodes import Node, Unreadable, number, symbols_of
+from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
+from rewards.math.parser import parse_value
+from rewards.math.units import CURRENCIES, Unit, currency, read_unit
+from rewards.math.values import Candidates, Choice, LongNumber, Relation, Value, Words, variables_of
+
+MAX_CHARACTERS = 8_000
+MAX_CANDIDATES = 100
+
+_CONNECTIVE = re.compile(
+    rf"{texts.TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
+)
+_CONNECTIVES = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "\u2227": "and", "\u2228": "or"}
+_WORD = re.compile(r" (or|and) ")
+_BRACKETS = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]"}
+_LINES = re.compile(
+    r"(?:\\left *+\\\{)? *+\\begin\{(aligned|align|align\*|gathered|cases|split)\}(.*)\\end\{\1\} *+(?:\\right\.)?"
+)
+_APPROXIMATELY = re.compile(r"\\(?:approx|simeq|thickapprox)(?![a-zA-Z])")
+_RELATION = re.compile(
+    r"[<>≤≥⩽⩾≠∈≡]|!=|\\(?:le|leq|leqslant|leqq|lt|ge|geq|geqslant|geqq|gt|ne|neq|not|in|equiv)(?![a-zA-Z])"
+)
+# f(x), P_1(A), f^{-1}(x), f', and the derivative dy/dx
+_CALL = re.compile(r"\\?([a-zA-Z]++)'{0,3}(?:_\{?\w\}?)?(?:\^\{?-1\}?)? *+(?:\\left)? *+\([^()=]*+\)|[a-z]'{1,3}")
+_DERIVATIVE = re.compile(r"\\[dt]?frac *+\{d\^?\{?\d?\}? *+\w?\} *+\{d\w\^?\{?\d?\}?\}")
+_FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "sec",
+        "csc",
+        "cot",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "ln",
+        "log",
+        "exp",
+        "sqrt",
+        "gcd",
+        "lcm",
+        "max",
+        "min",
+        "abs",
+    ]
+)
+_UNIT_COMMANDS = ("\\text", "\\mathrm", "\\textrm", "\\mbox", "\\rm")
+
+
+class SeveralCandidates(ValueError):
+    """The text contradicts itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Answers side by side, in no order.
+
+    Attributes:
+        answers: The answers.
+        word: What stands between them, `,`, `and` or `or`.
+    """
+
+    answers: tuple[Answer, ...]
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer or a reference says.
+
+    Attributes:
+        value: The value; the last one of a chain `a = b = c`.
+        text: How it is written, without white space.
+        unit: The unit behind it.
+        name: The variable that it is said to be the value of, or an empty string.
+        relation: The equation it was read from, where that has a variable.
+        approximation: The rounded value that is given beside the exact one: `1/3 ≈ 0.33`.
+        is_tautology: Whether it only says that something equals itself.
+    """
+
+    value: Value | Several
+    text: str
+    unit: Unit | None = None
+    name: str = ""
+    relation: Relation | None = None
+    approximation: Node | None = None
+    is_tautology: bool = False
+
+
+def read_reference(text: str) -> Answer:
+    """Read a reference.
+
+    Raises:
+        Unreadable: Where it is neither a formula nor a text.
+        SeveralCandidates: Where it contradicts itself.
+        TooLarge: Where it exceeds a cap.
+    """
+    if choice := texts.choice_of_reference(text):
+        return Answer(choice, bare(text))
+    words = texts.words(text)
+    if words is not None and texts.is_word(texts.without_markup(text).strip()):
+        return Answer(texts.meaning(words), bare(text))
+    try:
+        answer = read_formula(text)
+    except Unreadable:
+        if words is None:
+            raise
+        return Answer(texts.meaning(words), bare(text))
+    if answer.is_tautology:
+        raise Unreadable("it only says that something equals itself")
+    return answer
+
+
+def read_answer(text: str, reference: Answer) -> Answer:
+    """Read an answer to be compared with `reference`.
+
+    Raises:
+        Unreadable: Where it is not in a form that is read.
+        SeveralCandidates: Where it contradicts itself: `15 = 14`.
+        TooLarge: Where it exceeds a cap.
+    """
+    if isinstance(reference.value, Choice) and (choice := texts.choice_of_answer(text)):
+        return Answer(choice, bare(text))
+    if isinstance(reference.value, Words):
+        words = texts.words(text)
+        if words is None:
+            raise Unreadable("not a text")
+        return Answer(texts.meaning(words), bare(text))
+    if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
+        text = text.replace(",", ", ")  # the list 10,200 and not the number
+    try:
+        return read_formula(text)
+    except Unreadable:
+        words = texts.words(text)
+        if words is None or isinstance(texts.meaning(words), Words):
+            raise
+        return Answer(texts.meaning(words), bare(text))
+
+
+def read_formula(text: str) -> Answer:
+    """Read a number, an expression, a relation, a set or several of these.
+
+    Raises:
+        Unreadable: Where the text is not a formula.
+        SeveralCandidates: Where it contradicts itself.
+        TooLarge: Where it exceeds a cap.
+    """
+    if (found := _read_numeral(text)) is not None:
+        return found
+    if len(text) > MAX_CHARACTERS:
+        raise TooLarge(f"a formula of {len(text)} characters")
+    text = _without_environment(normalize_spaces(text))
+    pieces, word = _split_candidates(text)
+    if len(pieces) == 1:
+        return _read_statement(pieces[0])
+    if len(pieces) > MAX_CANDIDATES:
+        raise TooLarge(f"more than {MAX_CANDIDATES} values")
+    return Answer(Several(tuple(_read_statement(piece) for piece in pieces), word), bare(text))
+
+
+def bare(text: str) -> str:
+    """The text without white space."""
+    return normalize_spaces(text).replace(" ", "")
+
+
+def _read_numeral(text: str) -> Answer | None:
+    numeral = read_numeral(text)
+    if numeral is None:
+        found = texts.base_numeral(text)
+        if found is None:
+            return None
+        return Answer(number(found.value) if found.base == 10 else found, bare(text))
+    if isinstance(numeral.value, str):
+        return Answer(LongNumber(numeral.value), numeral.value)
+    # Made without `number`, whose cap is for numbers that are computed with.
+    node = Node("number", value=Fraction(numeral.value), is_evaluated=numeral.is_evaluated)
+    return Answer(node, bare(text), numeral.unit)
+
+
+def _without_environment(text: str) -> str:
+    """Formulas on lines of their own as formulas between commas, and one spelling of the brackets."""
+    for name, sign in _BRACKETS.items():
+        text = text.replace(name, sign)
+    match = _LINES.fullmatch(text)
+    if match is None:
+        return text
+    first, *lines = match[2].replace("&", " ").strip().removesuffix("\\\\").split("\\\\")
+    # A line is the next step of a chain or another statement.
+    return " ".join(first.split()) + "".join(
+        f" {line.strip()}" if line.lstrip().startswith("=") else f", {line.strip()}" for line in lines
+    )
+
+
+# --- several ----------------------------------------------------------------------------------------------------------
+
+
+def _split_candidates(text: str) -> tuple[list[str], str]:
+    """The parts between the commas and connectives outside brackets, and the connective."""
+    text = _CONNECTIVE.sub(lambda match: f" {match[1] or _CONNECTIVES[match[2] or match[3]]} ", text)
+    if text.startswith("]"):  # an interval: ]1, 2[
+        return [text], ""
+    pieces: list[str] = []
+    words: set[str] = set()
+    start = depth = i = 0
+    while i < len(text):
+        character = text[i]
+        if depth == 0 and character.isdigit() and (match := DECIMAL.match(text, i)):
+            i = match.end()  # past the commas that group digits
+            continue
+        depth += character in "([{⟨" or text.startswith("\\langle", i)
+        depth -= character in ")]}⟩" or text.startswith("\\rangle", i)
+        word = _WORD.match(text, i) if character == " " else None
+        if depth == 0 and (word or (character in ",;" and text[i - 1 : i] != "\\")):
+            pieces.append(text[start:i].strip())
+            words.add(word[1] if word else ",")
+            i = start = word.end() - 1 if word else i + 1
+            continue
+        i += 1
+    pieces.append(text[start:].strip())
+    kept = [piece for piece in pieces if piece]
+    # `1, 2, and 3` has a comma before the word.
+    if len(pieces) - len(kept) > (1 if len(words) > 1 else 0):
+        raise Unreadable("a comma without a value beside it")
+    words.discard(",")
+    if len(words) > 1:
+        raise Unreadable("`and` beside `or`")
+    return kept, words.pop() if words else ","
+
+
+# --- one statement ----------------------------------------------------------------------------------------------------
+
+
+def _read_statement(text: str) -> Answer:
+    """A value, a relation, or a chain of equations whose last side is the value."""
+    sides, signs = _split_equations(text)
+    if len(sides) > 1 and not sides[0]:
+        sides, signs = sides[1:], signs[1:]  # `= 5`
+    if not all(sides):
+        raise Unreadable("an equation without one of its sides")
+    if len(sides) == 1:
+        return _read_value(sides[0])
+    if "~" not in signs and len(set(map(bare, sides))) < len(sides):
+        return replace(_read_value(sides[-1]), is_tautology=True)
+    return _chain([*map(_side, sides[:-1])], _read_value(sides[-1]), signs, bare(text))
+
+
+def _split_equations(text: str) -> tuple[list[str], list[str]]:
+    """The text between its equality signs outside brackets, and those signs; one side where it has another relation."""
+    text = _APPROXIMATELY.sub("≈", text).replace(":=", "=").replace("==", "=")
+    if "\\begin" not in text:
+        text = text.replace("&", " ")
+    if _RELATION.search(text):
+        return [text], []
+    sides, signs, start, depth = [], [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character in "=≈":
+            sides.append(text[start:i].strip())
+            signs.append("=" if character == "=" else "~")
+            start = i + 1
+    return [*sides, text[start:].strip()], signs
+
+
+def _side(text: str) -> Answer | None:
+    """What an earlier side of a chain says; None of a name, `f(x)` or `Area`, and of what is not read."""
+    call = _CALL.fullmatch(text)
+    if (call and call[1] not in _FUNCTIONS) or _DERIVATIVE.fullmatch(text):
+        return None
+    try:
+        return _read_value(text)
+    except Unreadable:
+        return None
+
+
+def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: str) -> Answer:
+    approximation = None
+    before = earlier[-1]
+    if signs[-1] == "~" and before is not None and not _variable(before):
+        approximation, last = _approximation(before, last), before
+        earlier = earlier[:-1]
+        if not earlier:
+            return replace(last, approximation=approximation, text=text)
+    known = [side for side in earlier if side is not None]
+    if any(_contradict(side, last) for side in known):
+        raise SeveralCandidates(f"two numbers that differ in {text[:80]!a}")
+    if any(_repeats(side, last) for side in known):
+        return replace(last, is_tautology=True)
+    first = earlier[0]
+    if first is None or not isinstance(first.value, Node):
+        return replace(last, approximation=approximation)
+    if name := _variable(first):
+        is_value = name not in _variables(last)
+        relation = _equation(first.value, last) if len(earlier) == 1 else None
+        if is_value:
+            return replace(last, name=name, relation=relation, approximation=approximation)
+        return replace(last, approximation=approximation) if relation is None else Answer(relation, text)
+    if len(earlier) > 1 or _is_label(first.value):
+        return replace(last, approximation=approximation)
+    relation = _equation(first.value, last)
+    if relation is None:
+        return replace(last, approximation=approximation)
+    if (name := _variable(last)) and name not in symbols_of(first.value):
+        return replace(first, name=name, relation=relation)  # 5 = x
+    return Answer(relation, text, relation=relation)
+
+
+def _equation(left: Node, last: Answer) -> Relation | None:
+    """The equation, where it has a variable."""
+    if not isinstance(last.value, Node) or not (symbols_of(left) or symbols_of(last.value)):
+        return None
+    return Relation((left, last.value), ("=",))
+
+
+def _repeats(side: Answer, last: Answer) -> bool:
+    """Whether a side says the same in the same way; a fraction and a decimal are two ways."""
+    if side.value != last.value:
+        return False
+    is_plain = [re.fullmatch(r"[-+0-9.,]++", answer.text) is not None for answer in (side, last)]
+    return not isinstance(last.value, Node) or last.value.op != "number" or all(is_plain)
+
+
+def _variables(answer: Answer) -> set[str]:
+    if isinstance(answer.value, Several):
+        return set().union(*(_variables(part) for part in answer.value.answers))
+    return variables_of(answer.value)
+
+
+def _variable(answer: Answer) -> str:
+    """The variable that an answer is alone, or an empty string."""
+    return answer.value.name if isinstance(answer.value, Node) and answer.value.op == "symbol" else ""
+
+
+def _is_label(node: Node) -> bool:
+    """Whether it names a length or an angle: `AB`, `|AB|`."""
+    if node.op == "abs":
+        node = node.args[0]
+    return node.op == "*" and all(arg.op == "symbol" and arg.name[:1].isupper() for arg in node.args)
+
+
+def _contradict(side: Answer, last: Answer) -> bool:
+    if not (isinstance(side.value, Node) and isinstance(last.value, Node)) or (side.unit and last.unit):
+        return False
+    left, right = side.value.value, last.value.value
+    return left is not None and right is not None and left != right
+
+
+def _approximation(exact: Answer, rounded: Answer) -> Node:
+    """The rounded value, where it may be one; two numbers of which neither is the other rounded contradict."""
+    if not isinstance(exact.value, Node) or not isinstance(rounded.value, Node) or rounded.value.value is None:
+        raise Unreadable("an approximation of something that is not a number")
+    value = exact.value.value
+    if value is not None and abs(value - rounded.value.value) > half_unit(rounded.value.value):
+        raise SeveralCandidates("an approximation that is another number")
+    return rounded.value  # of what is not rational, compared later
+
+
+def half_unit(decimal: Fraction) -> Fraction:
+    """Half a unit in the last place of a decimal: 0.005 of 0.33; 0 of what is not a decimal of up to 20 places."""
+    places = next((places for places in range(20) if (decimal * 10**places).denominator == 1), None)
+    return Fraction(0) if places is None else Fraction(1, 2 * 10**places)
+
+
+def _read_value(text: str) -> Answer:
+    if (found := _read_numeral(text)) is not None:
+        return found
+    rest, unit = _split_unit(text)
+    if unit is not None and (found := _read_numeral(rest)) is not None:
+        return replace(found, unit=unit, text=bare(text))
+    value = parse_value(rest)
+    if isinstance(value, Candidates):
+        return Answer(Several(tuple(Answer(item, "") for item in value.items), value.word), bare(text), unit)
+    if isinstance(value, Relation) and value.ops == ("in",):
+        variable, values = value.sides
+        if isinstance(variable, Node) and variable.op == "symbol":
+            return Answer(values, bare(text), name=variable.name)
+    return Answer(value, bare(text), unit)
+
+
+def _split_unit(text: str) -> tuple[str, Unit | None]:
+    r"""An expression and the unit before or behind it: `\$5x`, `12\pi \text{ cm}^2`, `3 sqrt(2) meters`."""
+    text = text.strip()
+    for mark in CURRENCIES:
+        if text.startswith(mark) and len(text) > len(mark):
+            return text[len(mark) :], currency(mark)
+    command = max(text.rfind(name) for name in _UNIT_COMMANDS)
+    for start in (command, text.rfind(" ")):
+        if start <= 0 or text[:start].rstrip()[-1:] in tuple("+-*/^_({,"):
+            continue
+        unit = read_unit(text[start:])
+        if unit is not None and (start == command or not unit.is_noun or text[start - 1] in ")}"):
+            return text[:start].strip(), unit
+    return text, None

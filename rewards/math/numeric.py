@@ -1,0 +1,274 @@
+"""Values of expressions at points, to many digits, each with a bound on its error.
+
+Where an expression has no `i` in it, the numbers are the real ones, as in school: an odd root of a negative number is
+negative, and the logarithm of a negative number has no value.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from rewards.math.nodes import Node, has_imaginary_unit, symbols_of
+
+PRECISIONS = (360, 2_400, 40_000)
+"""Bits to compute with; the next one where the last was too low to tell."""
+AGREEING_BITS = 260
+"""Two values agree where they cannot be told apart at this many bits of what they were computed from."""
+POINTS = 5
+MAX_MAGNITUDE = 20_000
+"""Bits of the integer part of a value; a point that leads beyond is passed over."""
+
+_SEED = 20_250_101
+_RANGES = ((-3, 3), (0, 1), (2, 12), (-1, 0), (10, 60), (-12, -2))
+_MAX_GAMMA = 1_000
+
+
+class NoValue(ArithmeticError):
+    """The expression has no value at the point, or none that could be computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approximation:
+    """A value and the exponent of a power of two that bounds its error."""
+
+    value: Any
+    error: int
+
+
+def agree(left: Node, right: Node) -> bool | None:
+    """Whether two expressions have the same value wherever both have one, tried at points on either side of zero.
+
+    Returns:
+        False is certain. True means that at several points they cannot be told apart. None means that too few points
+        were found where both have a value.
+    """
+    names = sorted(symbols_of(left) | symbols_of(right))
+    is_real = not (has_imaginary_unit(left) or has_imaginary_unit(right))
+    wanted = POINTS if names else 1
+    generator = random.Random(_SEED)
+    agreeing = 0
+    for trial in range(8 * wanted if names else 1):
+        low, high = _RANGES[trial % len(_RANGES)]
+        point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
+        verdict = _agree_at(left, right, point, is_real=is_real)
+        if verdict is False:
+            return False
+        agreeing += verdict is True
+        if agreeing == wanted:
+            return True
+    return None
+
+
+def constant_ratio(top: Node, bottom: Node) -> Fraction | None:
+    """The sign of `top / bottom`, as 1 or -1, where that quotient is a real constant other than zero; else None."""
+    names = sorted(symbols_of(top) | symbols_of(bottom))
+    generator = random.Random(_SEED)
+    ratios: list[Any] = []
+    with mpmath.workprec(PRECISIONS[0]):
+        for trial in range(8 * POINTS):
+            low, high = _RANGES[trial % len(_RANGES)]
+            point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
+            try:
+                values = [value_at(node, point, is_real=True) for node in (top, bottom)]
+            except NoValue:
+                continue
+            if any(value.value == 0 or mpmath.mag(value.value) < value.error + AGREEING_BITS // 2 for value in values):
+                continue
+            ratios.append(values[0].value / values[1].value)
+            if len(ratios) > 1 and abs(ratios[-1] - ratios[0]) > abs(ratios[0]) * mpmath.mpf(2) ** -(
+                AGREEING_BITS // 2
+            ):
+                return None
+            if len(ratios) == POINTS:
+                return Fraction(1 if ratios[0] > 0 else -1)
+    return None
+
+
+def real_value(node: Node) -> Any:
+    """The value of a constant expression as a real number.
+
+    Raises:
+        NoValue: Where it has none, or a variable.
+    """
+    if symbols_of(node):
+        raise NoValue("a variable")
+    with mpmath.workprec(PRECISIONS[0]):
+        value = value_at(node, {}, is_real=not has_imaginary_unit(node)).value
+    if mpmath.im(value) != 0:
+        raise NoValue("a complex number")
+    return mpmath.re(value)
+
+
+def _agree_at(left: Node, right: Node, point: dict[str, Fraction], *, is_real: bool) -> bool | None:
+    """Whether the values at a point are the same; None where one has none."""
+    for precision in PRECISIONS:
+        with mpmath.workprec(precision):
+            try:
+                first, second = (value_at(node, point, is_real=is_real) for node in (left, right))
+            except NoValue:
+                return None
+            error = max(first.error, second.error) + 2
+            difference = abs(first.value - second.value)
+            if difference != 0 and mpmath.mag(difference) > error + 1:
+                return False
+            magnitude = max(_mag(first.value), _mag(second.value), 0)
+            if error <= magnitude - AGREEING_BITS:
+                return True
+    return None
+
+
+def value_at(node: Node, point: dict[str, Fraction], *, is_real: bool) -> Approximation:
+    """The value of an expression at the working precision.
+
+    Raises:
+        NoValue: Where there is none, or its magnitude is beyond `MAX_MAGNITUDE`.
+    """
+    if node.value is not None:
+        return _rounded(mpmath.mpf(node.value.numerator) / node.value.denominator)
+    if node.op == "symbol":
+        return _rounded(mpmath.mpf(point[node.name].numerator) / point[node.name].denominator)
+    if node.op == "constant":
+        return _rounded({"pi": +mpmath.pi, "e": +mpmath.e, "i": mpmath.mpc(0, 1)}[node.name])
+    if node.op == "infinity":
+        raise NoValue("infinity")
+    args = [value_at(arg, point, is_real=is_real) for arg in node.args]
+    try:
+        result = _apply(node, args, is_real=is_real)
+    except (ZeroDivisionError, ValueError, OverflowError) as error:
+        raise NoValue(str(error)) from error
+    if not mpmath.isfinite(result.value) or _mag(result.value) > MAX_MAGNITUDE:
+        raise NoValue("too large")
+    if is_real and mpmath.im(result.value) != 0:
+        raise NoValue("not a real number")
+    return result
+
+
+def _mag(value: Any) -> int:
+    """The exponent of a power of two that bounds the magnitude."""
+    return int(mpmath.mag(value)) if value != 0 else -MAX_MAGNITUDE
+
+
+def _rounded(value: Any, error: int = -10 * MAX_MAGNITUDE) -> Approximation:
+    """A value with the error of what it was computed from and that of its own rounding."""
+    return Approximation(value, max(error, _mag(value) - int(mpmath.mp.prec)) + 1)
+
+
+def _apply(node: Node, args: list[Approximation], *, is_real: bool) -> Approximation:
+    if node.op == "+":
+        return _rounded(mpmath.fsum(arg.value for arg in args), max(arg.error for arg in args) + len(args).bit_length())
+    if node.op == "*":
+        product = args[0]
+        for arg in args[1:]:
+            error = max(_mag(product.value) + arg.error, _mag(arg.value) + product.error, product.error + arg.error) + 1
+            product = _rounded(product.value * arg.value, error)
+        return product
+    if node.op == "/":
+        return _quotient(*args)
+    if node.op == "^":
+        return _power(node, *args, is_real=is_real)
+    if node.op in ("min", "max"):
+        chosen = (min if node.op == "min" else max)(args, key=lambda arg: arg.value)
+        return Approximation(chosen.value, max(arg.error for arg in args))
+    if node.op in ("floor", "ceil"):
+        return _rounding(node.op, args[0])
+    if node.op == "mod":
+        quotient = _rounding("floor", _quotient(*args))
+        value = args[0].value - args[1].value * quotient.value
+        return _rounded(value, max(args[0].error, args[1].error + _mag(quotient.value)) + 1)
+    if node.op in ("factorial", "binomial"):
+        return _gamma(node.op, args)
+    return _function(node.op, args[0])
+
+
+def _quotient(top: Approximation, bottom: Approximation) -> Approximation:
+    if bottom.value == 0 or _mag(bottom.value) <= bottom.error + 2:
+        raise NoValue("division by zero")
+    value = top.value / bottom.value
+    size = _mag(bottom.value) - 1
+    return _rounded(value, max(top.error - size, _mag(value) + bottom.error - size) + 2)
+
+
+def _power(node: Node, base: Approximation, exponent: Approximation, *, is_real: bool) -> Approximation:
+    if base.value == 0 or _mag(base.value) <= base.error:
+        if mpmath.re(exponent.value) <= 0 or base.value != 0:
+            raise NoValue("a power of zero")
+        return base
+    # What the magnitude will be, before it is computed.
+    size = _mag(exponent.value)
+    if size > 20 or abs(exponent.value * mpmath.log(base.value)) > MAX_MAGNITUDE:
+        raise NoValue("too large a power")
+    rational = node.args[1].value
+    if is_real and base.value < 0:
+        if rational is None or rational.denominator % 2 == 0:
+            raise NoValue("a power of a negative number")
+        value = mpmath.power(-base.value, exponent.value) * (-1 if rational.numerator % 2 else 1)
+    else:
+        value = mpmath.power(base.value, exponent.value)
+    relative = max(size + base.error - _mag(base.value) + 1, exponent.error + _mag(mpmath.log(base.value)) + 1)
+    return _rounded(value, _mag(value) + relative + 2)
+
+
+def _rounding(op: str, arg: Approximation) -> Approximation:
+    if mpmath.im(arg.value) != 0:
+        raise NoValue("rounding of a complex number")
+    nearest = mpmath.nint(arg.value)
+    if arg.value != nearest and _mag(arg.value - nearest) <= arg.error + 2:
+        raise NoValue("too near to a whole number")
+    return _rounded(mpmath.floor(arg.value) if op == "floor" else mpmath.ceil(arg.value))
+
+
+def _gamma(op: str, args: list[Approximation]) -> Approximation:
+    if any(abs(arg.value) > _MAX_GAMMA for arg in args):
+        raise NoValue("too large a factorial")
+    value = mpmath.factorial(args[0].value) if op == "factorial" else mpmath.binomial(args[0].value, args[1].value)
+    return _rounded(value, _mag(value) + max(arg.error for arg in args) + 12)
+
+
+def _function(op: str, arg: Approximation) -> Approximation:
+    """A function of one argument; the error grows with the derivative."""
+    x = arg.value
+    if op == "abs":
+        return Approximation(abs(x), arg.error)
+    if op == "ln":
+        if x == 0:
+            raise NoValue("the logarithm of zero")
+        return _rounded(mpmath.log(x), arg.error - _mag(x) + 2)
+    if op in _PERIODIC:
+        # The cost of these grows with the magnitude of the argument.
+        if _mag(x) > AGREEING_BITS:
+            raise NoValue("too large an angle")
+        value = _PERIODIC[op](x)
+        if op in ("sin", "cos"):
+            return _rounded(value, arg.error + max(0, 2 * _mag(mpmath.im(x)) if mpmath.im(x) != 0 else 0))
+        return _rounded(value, arg.error + 2 * max(0, _mag(value)) + 2)
+    if op in _HYPERBOLIC:
+        if _mag(x) > 12:
+            raise NoValue("too large")
+        value = _HYPERBOLIC[op](x)
+        return _rounded(value, arg.error + 2 * max(0, _mag(value)) + 2)
+    value = _INVERSE[op](x)
+    if mpmath.im(value) != 0 and mpmath.im(x) == 0 and op not in ("arcsin", "arccos", "arcosh", "artanh"):
+        raise NoValue("not a real number")
+    step = mpmath.mpf(2) ** max(arg.error, -int(mpmath.mp.prec) // 2)
+    slope = abs(_INVERSE[op](x + step) - value) / step
+    return _rounded(value, arg.error + max(0, _mag(slope)) + 3)
+
+
+_PERIODIC: dict[str, Callable[[Any], Any]] = {
+    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "sec": mpmath.sec, "csc": mpmath.csc, "cot": mpmath.cot,
+}  # fmt: skip
+_HYPERBOLIC: dict[str, Callable[[Any], Any]] = {
+    "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "sech": mpmath.sech, "csch": mpmath.csch,
+    "coth": mpmath.coth,
+}  # fmt: skip
+_INVERSE: dict[str, Callable[[Any], Any]] = {
+    "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan, "arcsec": mpmath.asec,
+    "arccsc": mpmath.acsc, "arccot": lambda x: mpmath.pi / 2 - mpmath.atan(x), "arsinh": mpmath.asinh,
+    "arcosh": mpmath.acosh, "artanh": mpmath.atanh,
+}  # fmt: skip

@@ -1,0 +1,121 @@
+"""Answers that are not formulas: the letter of an option, a text, a numeral of another base."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from rewards.math.numerals import normalize_spaces
+from rewards.math.values import BaseNumeral, Choice, FiniteSet, NumberSet, Value, Words
+
+MAX_TEXT = 500
+"""Characters of a text or of a numeral of another base."""
+
+TEXT_COMMAND = r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|rm|bf)"
+_MARKUP = re.compile(rf"{TEXT_COMMAND} *+\{{([^{{}}]*+)\}}")
+
+_CHOICE_REFERENCE = re.compile(r"\(([A-J])\)|([A-J])[).]?")
+_CHOICE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)(?: is)?:? *+)?"
+    r"(?:\(([a-j])\)|([a-j])([).:]?))(?:(?=[ ,.:$\\])(.*+))?",
+    re.IGNORECASE | re.DOTALL,
+)
+_ANOTHER_CHOICE = re.compile(r"(?<![A-Za-z])\(?[A-J][).:](?![a-z])|\b(?:or|and) \(?[A-J]\b")
+
+_BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+               "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
+_BASE = re.compile(
+    r"(-?)\(?([0-9A-Za-z]++(?:\.[0-9A-Za-z]++)?)\)?"
+    r"(?:_([0-9])|_\{\(?([0-9]{1,2}|[a-z]++)\)?\}| \(?(?:in )?base[ -]([0-9]{1,2}|[a-z]++)\)?)"
+)
+_PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
+_PREFIXES = {"x": 16, "b": 2, "o": 8}
+
+_ARTICLE = re.compile(r"(?:a|an|the) (?=\w)")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+_PUNCTUATION = frozenset(" -'.,:;!?()/&%\"+°")
+_PRODUCT = re.compile(r"[abc]++|[xyz]++|[pqrs]++|[uvw]++|[klmn]++")
+_EMPTY = frozenset("""no solution|no solutions|no real solution|no real solutions|empty set|none|there are no solutions
+                   |there is no solution""".replace("\n", "").replace("  ", "").split("|"))  # fmt: skip
+_REAL = frozenset(("all real numbers", "all reals", "all real x", "real numbers", "reals", "set of real numbers",
+                   "set of all real numbers"))  # fmt: skip
+_UNDEFINED = frozenset(("does not exist", "dne", "limit does not exist", "it does not exist"))
+
+
+def without_markup(text: str) -> str:
+    r"""The text with what is in `\text{}` and its like taken out of them."""
+    for _ in range(3):
+        if "\\" not in text:
+            break
+        text = _MARKUP.sub(r"\1", text)
+    return text
+
+
+def choice_of_reference(text: str) -> Choice | None:
+    r"""The option that a reference is: `B`, `(B)`, `\textbf{(B)}`."""
+    match = _CHOICE_REFERENCE.fullmatch(without_markup(text).strip())
+    return Choice(match[1] or match[2]) if match else None
+
+
+def choice_of_answer(text: str) -> Choice | None:
+    """The one option that an answer names: `B`, `(b)`, `B) 42`, `option B`."""
+    match = _CHOICE.fullmatch(normalize_spaces(without_markup(text)))
+    if match is None:
+        return None
+    rest = (match[4] or "").strip(" .")
+    if rest and ((match[2] and not match[3]) or _ANOTHER_CHOICE.search(rest)):
+        return None
+    return Choice((match[1] or match[2]).upper())
+
+
+def is_word(text: str) -> bool:
+    """Whether three letters are rather a name than a product: `ASA`, `cat`, and not `xyz`."""
+    return len(text) == 3 and text.isascii() and text.isalpha() and not _PRODUCT.fullmatch(text)
+
+
+def words(text: str) -> Words | None:
+    """A text without differences of case, spacing, punctuation at its ends and mark-up; None where it is not one."""
+    text = without_markup(text).replace("\\ ", " ").replace("\\,", " ").replace("~", " ").replace("$", "")
+    text = text.replace("\u2019", "'")
+    text = _ARTICLE.sub("", " ".join(text.split()).strip(" .,;:!\"'*_`").casefold(), count=1)
+    if not text or len(text) > MAX_TEXT:
+        return None
+    if not all(character.isalnum() or character in _PUNCTUATION for character in text):
+        return None
+    if not any(character.isalpha() for character in text) or len(_LETTER_OR_DIGIT.findall(text)) < 2:
+        return None
+    return Words(text)
+
+
+def meaning(text: Words) -> Value:
+    """What a text says where a formula can say it as well."""
+    if text.text in _EMPTY:
+        return FiniteSet()
+    if text.text in _REAL:
+        return NumberSet("R")
+    return Words("does not exist") if text.text in _UNDEFINED else text
+
+
+def base_numeral(text: str) -> BaseNumeral | None:
+    r"""A numeral with its base: `1011_2`, `\text{FF}_{16}`, `(12)_{three}`, `1011 base 2`, `0b1011`."""
+    text = " ".join(without_markup(text).split()).replace(" _", "_").replace("_ ", "_")
+    text = text.replace("{ ", "{").replace(" }", "}")
+    if len(text) > MAX_TEXT:
+        return None
+    if match := _PREFIXED.fullmatch(text):
+        base, digits = _PREFIXES[match[2].lower()], match[3]
+    elif match := _BASE.fullmatch(text):
+        named, digits = match[3] or match[4] or match[5], match[2]
+        base = int(named) if named.isdigit() else _BASE_WORDS.get(named, 0)
+        if not digits[0].isdigit() and not (base > 10 and (digits.isupper() or len(digits) > 1)):
+            return None  # a variable with an index: x_2
+    else:
+        return None
+    if not 2 <= base <= 36:
+        return None
+    whole, _, fraction = digits.partition(".")
+    try:
+        value = Fraction(int(whole + fraction, base), base ** len(fraction))
+    except ValueError:
+        return None  # a digit that the base does not have
+    return BaseNumeral(-value if match[1] else value, base)
