@@ -339,6 +339,19 @@ def test_processes_start_with_the_first_job_and_end_with_close():
     assert fds() == before
 
 
+def test_close_in_one_thread_does_not_fail_the_map_of_another():
+    answers = []
+    pool = WorkerPool(functions.sleep, workers=1, deadline=SLOW)
+    thread = threading.Thread(target=lambda: answers.extend(values(pool.map([(0.15,)] * 4))))
+    thread.start()
+    for _ in range(3):  # more often than a host may die
+        time.sleep(0.2)
+        pool.close()
+    thread.join(60)
+    pool.close()
+    assert answers == [0.15] * 4
+
+
 def test_a_forgotten_pool_ends_without_a_warning():
     before = fds()
     with warnings.catch_warnings(record=True) as caught:
