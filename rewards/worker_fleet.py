@@ -42,17 +42,17 @@ class HostGone(Exception):
 class Host:
     """The host process, seen from the program. Used under the pool's lock, except `close`."""
 
-    def __init__(self, function: Callable[..., Any], memory: int, deadline: float) -> None:
+    def __init__(self, module: str, function: str, memory: int, deadline: float) -> None:
         self.closed = False
         self.died = False  # by itself
         self._lent: socket.socket | None = None
-        name = f"{function.__module__}.{function.__qualname__}"
+        name = f"{module}.{function}"
         self.control, theirs = socket.socketpair()
         with theirs:
             setup = {
                 "path": _import_path(),
-                "module": function.__module__,
-                "name": function.__qualname__,
+                "module": module,
+                "name": function,
                 "memory": memory,
                 "deadline": deadline,
                 "control": theirs.fileno(),
@@ -212,11 +212,11 @@ class Fleet:
         queue: What the users without a worker wait at, the first to wait first.
     """
 
-    def __init__(self, function: Callable[..., Any], workers: int, memory: int, deadline: float) -> None:
+    def __init__(self, module: str, function: str, workers: int, memory: int, deadline: float) -> None:
         self.workers = workers
         self.leased: dict[Worker, object] = {}
         self.queue: deque[threading.Lock] = deque()
-        self._start = lambda: Host(function, memory, deadline)
+        self._start = lambda: Host(module, function, memory, deadline)
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._finalizer: Any = None

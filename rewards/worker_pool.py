@@ -13,6 +13,7 @@ import json
 import math
 import os
 import pickle
+import re
 import select
 import signal
 import sys
@@ -28,6 +29,8 @@ from typing import Any, Self
 
 from rewards import worker_host as host
 from rewards.worker_fleet import START_LIMIT, Fleet, Host, HostGone, Worker, WorkerPoolError
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 __all__ = ["JobResult", "JobStatus", "WorkerPool", "WorkerPoolError", "shared_pool"]
 
@@ -69,10 +72,10 @@ class WorkerPool:
     is the first to get one. So a single job waits for about one job of each other thread, however many they have left.
 
     Args:
-        function: A function at the top level of a module; it is imported by name once, and the workers are forked after
-            that, so what is slow to import belongs at the top of its module. It must not be in the script that is run.
-            Its arguments are pickled, its result must be writable as JSON. It gets no standard input, and what it
-            prints is lost.
+        function: A function at the top level of a module, or the name of one, `"package.module:function"`, which this
+            process then need not import. It is imported by name once, and the workers are forked after that, so what
+            is slow to import belongs at the top of its module. It must not be in the script that is run. Its arguments
+            are pickled, its result must be writable as JSON. It gets no standard input, and what it prints is lost.
         workers: The most processes; by default one for each core that may be used, at most 8.
         deadline: Seconds for one job, from when it is sent to a worker that is ready.
         memory: Bytes of address space that a worker may take beyond what the imported module has taken (Linux).
@@ -84,14 +87,14 @@ class WorkerPool:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | str,
         *,
         workers: int | None = None,
         deadline: float = 1.0,
         memory: int = 512 * 2**20,
         max_jobs: int = 1_000,
     ) -> None:
-        _check_function(function)
+        _target(function)
         if workers is None:
             workers = min(_usable_cores(), 8)
         for name, value in (("workers", workers), ("memory", memory), ("max_jobs", max_jobs)):
@@ -140,7 +143,7 @@ class WorkerPool:
         return partial(type(self), **options), (self.function,)
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.function, self.workers, self.memory, self.deadline)
+        return Fleet(*_target(self.function), self.workers, self.memory, self.deadline)
 
     def _after_fork(self) -> None:
         """Leave the processes to the program that this one was forked from."""
@@ -346,7 +349,7 @@ class _Batch:
             raise WorkerPoolError("the host process of the workers died, and the one that replaced it died as well")
 
 
-def shared_pool(function: Callable[..., Any], **options: Any) -> WorkerPool:
+def shared_pool(function: Callable[..., Any] | str, **options: Any) -> WorkerPool:
     """Return the pool of this process for `function` with these options, the same one for each call.
 
     Args:
@@ -382,7 +385,14 @@ def _cause(code: int) -> str:
         return f"the process was ended by signal {-code}"
 
 
-def _check_function(function: Any) -> None:
+def _target(function: Any) -> tuple[str, str]:
+    """The module and the name of a function.
+
+    Raises:
+        ValueError: Where it cannot be imported by them.
+    """
+    if isinstance(function, str) and _NAME.fullmatch(function) and not function.startswith("__main__:"):
+        return function.partition(":")[0], function.partition(":")[2]
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module == "__main__":
         raise ValueError(
@@ -397,8 +407,10 @@ def _check_function(function: Any) -> None:
     ):
         raise ValueError(
             f"{function!r:.200} cannot be imported by name in a worker process; pass a function that is defined at the "
-            "top level of a module, not a lambda, a nested function, a method or a partial"
+            "top level of a module, not a lambda, a nested function, a method or a partial, or its name, "
+            '"package.module:function"'
         )
+    return module, name
 
 
 def _usable_cores() -> int:

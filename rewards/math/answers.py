@@ -24,6 +24,7 @@ _CONNECTIVE = re.compile(
     rf"{texts.TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
 )
 _CONNECTIVES = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "\u2227": "and", "\u2228": "or"}
+_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _WORD = re.compile(r" (or|and) ")
 _BRACKETS = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]"}
 _LINES = re.compile(
@@ -173,8 +174,8 @@ def read_formula(text: str) -> Answer:
 
 
 def bare(text: str) -> str:
-    """The text without white space."""
-    return normalize_spaces(text).replace(" ", "")
+    """The text without white space, but for that between two digits: `2 1/2` is not `21/2`."""
+    return _SPACE.sub("", normalize_spaces(text))
 
 
 def _read_numeral(text: str) -> Answer | None:

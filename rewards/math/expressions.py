@@ -65,7 +65,7 @@ class ExpressionParser:
 
     def _kind(self, ahead: int = 0) -> str:
         i = self._i + ahead
-        return self._tokens[i].kind if 0 <= i < len(self._tokens) else "end"
+        return self._tokens[i].kind if 0 <= i < len(self._tokens) else ""
 
     def _take(self) -> Token:
         if self._i == len(self._tokens):
@@ -367,8 +367,7 @@ class ExpressionParser:
         power = None
         if self._accept("^"):
             power = self._exponent()
-        (arg,) = self._function_arguments()
-        node = applied("ln", arg)
+        node = applied("ln", *self._function_arguments())
         if base is not None:
             if base.value == 1:
                 raise Unreadable("a logarithm to the base 1")

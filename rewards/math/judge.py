@@ -1,4 +1,7 @@
-"""The verdict on one answer, as a worker process gives it."""
+"""The verdict on one answer, as a worker process gives it.
+
+Importing this loads sympy. `MathReward` names the function to the worker processes and does not import it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from functools import lru_cache
 
 from rewards.base import Outcome
 from rewards.math.answers import Answer, SeveralCandidates, read_answer, read_reference
+from rewards.math.compare import Rules, same
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import TooLarge
 
@@ -19,9 +23,6 @@ def judge(text: str, reference: str, strict: bool, rel_tol: float) -> str:
         strict: As in `rewards.math.compare.Rules`.
         rel_tol: As there.
     """
-    # sympy and mpmath come with it; the process that only asks for verdicts never loads them
-    from rewards.math.compare import Rules, same
-
     expected = _reference(reference)
     try:
         answer = read_answer(text, expected)

@@ -75,6 +75,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]++")
 _SUBSCRIPT_RUN = re.compile(r"[₀₁₂₃₄₅₆₇₈₉]++")
+_SEPARATING_COMMA = re.compile(r"(?<![\\{]),")
 _SPACING = re.compile(r"[ ]|\\[,;:! >]")
 _LETTER_RUN = re.compile(r"[a-zA-Z]++")
 _COMMAND = re.compile(r"\\([a-zA-Z]++)")
@@ -176,9 +177,9 @@ def _number(text: str, i: int, depth: int) -> tuple[list[Token], int]:
     if match is None:
         raise Unreadable(f"unknown character {text[i]!a}")
     digits, end = match[0], match.end()
-    if depth and "," in digits.replace("{,}", ""):
+    if depth and (comma := _SEPARATING_COMMA.search(digits)):
         # Inside brackets a comma separates: (1,234) is a pair.
-        digits = digits.partition(",")[0]
+        digits = digits[: comma.start()]
         end = i + len(digits)
     if len(digits) > MAX_DIGITS:
         raise TooLarge(f"a number of more than {MAX_DIGITS} digits")

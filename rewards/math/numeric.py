@@ -7,7 +7,7 @@ negative, and the logarithm of a negative number has no value.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,8 +16,10 @@ import mpmath
 
 from rewards.math.nodes import Node, has_imaginary_unit, symbols_of
 
-PRECISIONS = (360, 2_400, 40_000)
+PRECISIONS = (360, 2_400)
 """Bits to compute with; the next one where the last was too low to tell."""
+LARGE_PRECISION = 40_000
+"""The last one where the numbers of an expression have more bits than the others."""
 AGREEING_BITS = 260
 """Two values agree where they cannot be told apart at this many bits of what they were computed from."""
 POINTS = 5
@@ -26,6 +28,10 @@ MAX_MAGNITUDE = 20_000
 
 _SEED = 20_250_101
 _RANGES = ((-3, 3), (0, 1), (2, 12), (-1, 0), (10, 60), (-12, -2))
+# Where an expression may change its form, as |x - 100| does, it is looked at far out as well.
+_FAR_RANGES = (*_RANGES, (100, 1_000), (-1_000, -100), (10**4, 10**6), (-(10**6), -(10**4)))
+_PIECEWISE = frozenset(("abs", "floor", "ceil", "min", "max", "mod", "arcsin", "arccos", "arctan", "arcsec", "arccsc",
+                        "arccot"))  # fmt: skip
 _MAX_GAMMA = 1_000
 
 
@@ -50,11 +56,12 @@ def agree(left: Node, right: Node) -> bool | None:
     """
     names = sorted(symbols_of(left) | symbols_of(right))
     is_real = not (has_imaginary_unit(left) or has_imaginary_unit(right))
-    wanted = POINTS if names else 1
+    ranges = _ranges(left, right)
+    wanted = max(POINTS, 2 * len(ranges) - 7) if names else 1
     generator = random.Random(_SEED)
     agreeing = 0
     for trial in range(8 * wanted if names else 1):
-        low, high = _RANGES[trial % len(_RANGES)]
+        low, high = ranges[trial % len(ranges)]
         point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
         verdict = _agree_at(left, right, point, is_real=is_real)
         if verdict is False:
@@ -63,6 +70,24 @@ def agree(left: Node, right: Node) -> bool | None:
         if agreeing == wanted:
             return True
     return None
+
+
+def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:
+    """Where to look at expressions: near zero, and far out and around their own numbers if they may be piecewise."""
+    if not any(map(_is_piecewise, nodes)):
+        return _RANGES
+    largest = min(max(map(_largest_number, nodes)), 10**12)
+    return (*_FAR_RANGES, (largest, 2 * largest + 1), (-2 * largest - 1, -largest))
+
+
+def _is_piecewise(node: Node) -> bool:
+    is_root = node.op == "^" and (node.args[1].value is None or node.args[1].value.denominator > 1)
+    return is_root or node.op in _PIECEWISE or any(map(_is_piecewise, node.args))
+
+
+def _largest_number(node: Node) -> int:
+    own = 0 if node.value is None else int(abs(node.value))
+    return max((own, *map(_largest_number, node.args)))
 
 
 def constant_ratio(top: Node, bottom: Node) -> Fraction | None:
@@ -107,7 +132,8 @@ def real_value(node: Node) -> Any:
 
 def _agree_at(left: Node, right: Node, point: dict[str, Fraction], *, is_real: bool) -> bool | None:
     """Whether the values at a point are the same; None where one has none."""
-    for precision in PRECISIONS:
+    needed = max(left.bits, right.bits)
+    for precision in (*PRECISIONS, LARGE_PRECISION) if needed > PRECISIONS[-1] // 2 else PRECISIONS:
         with mpmath.workprec(precision):
             try:
                 first, second = (value_at(node, point, is_real=is_real) for node in (left, right))

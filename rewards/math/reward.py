@@ -12,7 +12,6 @@ from typing import Any
 from rewards.base import InvalidReference, Outcome, RewardResult
 from rewards.extract import ALL_RULES, Rule, extract_answer, tidy
 from rewards.math.answers import SeveralCandidates, bare, read_reference
-from rewards.math.judge import judge
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import Numeral, TooLarge, read_numeral
 from rewards.math.units import same_dimension
@@ -103,7 +102,7 @@ class MathReward:
             else:
                 results.append(_result(extraction.text, outcome))
         if waiting:
-            pool = shared_pool(judge, deadline=self.deadline)
+            pool = shared_pool("rewards.math.judge:judge", deadline=self.deadline)
             jobs = [(text, reference, self.strict, self.rel_tol) for text, reference in waiting]
             for (text, reference), done in zip(waiting, pool.map(jobs), strict=True):
                 outcome = _outcome(done, text, reference)

@@ -15,6 +15,7 @@ import sympy
 from rewards.math import numeric
 from rewards.math.nodes import Node, has_imaginary_unit, symbol, symbols_of
 
+MAX_SIMPLIFIED_BITS = 256
 MAX_EXPANDED_TERMS = 200
 """A difference that could have more terms is not multiplied out."""
 
@@ -38,7 +39,21 @@ def equal(left: Node, right: Node) -> bool:
     verdict = numeric.agree(left, right)
     if verdict is not None:
         return verdict
+    if not all(map(_is_simple, (left, right))):
+        return False
     return bool(sympy.simplify(to_sympy(left) - to_sympy(right)) == 0)
+
+
+def _is_simple(node: Node, functions: int = 0) -> bool:
+    """Whether sympy may be asked to simplify. Nested functions, large powers and binomials would keep it busy."""
+    if not node.args:
+        return True
+    functions += node.op not in "+*/^"
+    if node.op in ("factorial", "binomial") or functions > 2 or len(node.args) > 20:
+        return False
+    if node.op == "^" and node.bits > MAX_SIMPLIFIED_BITS:
+        return False
+    return all(_is_simple(arg, functions) for arg in node.args)
 
 
 def expanded(left: Node, right: Node) -> Any:

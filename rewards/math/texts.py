@@ -20,7 +20,7 @@ _CHOICE = re.compile(
     r"(?:\(([a-j])\)|([a-j])([).:]?))(?:(?=[ ,.:$\\])(.*+))?",
     re.IGNORECASE | re.DOTALL,
 )
-_ANOTHER_CHOICE = re.compile(r"(?<![A-Za-z])\(?[A-J][).:](?![a-z])|\b(?:or|and) \(?[A-J]\b")
+_ANOTHER_CHOICE = re.compile(r"(?<![A-Za-z])\(?[A-J][).:](?![a-z])|\b(?:or|and) \(?[A-J]\b|^[A-J](?![A-Za-z' ])")
 
 _BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
                "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip

@@ -460,6 +460,21 @@ def test_builtin_functions_work():
         assert values(pool.map([(5,)])) == [120]
 
 
+def test_a_function_may_be_given_by_its_name():
+    with WorkerPool("pool_functions:double", workers=1, deadline=SLOW) as pool:
+        assert values(pool.map([(4,)])) == [8]
+        assert values(pickle.loads(pickle.dumps(pool)).map([(5,)])) == [10]  # noqa: S301
+    assert shared_pool("pool_functions:double") is shared_pool("pool_functions:double")
+
+
+@pytest.mark.parametrize(
+    "name", ["__main__:double", "pool_functions.double", "pool functions:double", ":double", "a:b.c"]
+)
+def test_a_name_must_be_a_module_and_a_function(name):
+    with pytest.raises(ValueError, match="cannot be imported"):
+        WorkerPool(name)
+
+
 def test_a_job_is_a_tuple():
     with WorkerPool(functions.double) as pool, pytest.raises(TypeError, match="'ab'"):
         pool.map([(1,), "ab"])
