@@ -15,8 +15,8 @@ from fractions import Fraction
 from rewards.math.numerals import TooLarge
 
 MAX_EXPONENT = 5_000
-MAX_BITS = 16_384
-"""Bits of any number that an expression could come to."""
+MAX_BITS = 14_000
+"""Bits of any number that an expression could come to: fewer digits than Python refuses to write out."""
 MAX_ROOT_BITS = 512
 """Bits of a number under a root, which sympy tries to factor."""
 MAX_TOWER = 2

@@ -76,7 +76,7 @@ def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:
     """Where to look at expressions: near zero, and far out and around their own numbers if they may be piecewise."""
     if not any(map(_is_piecewise, nodes)):
         return _RANGES
-    largest = min(max(map(_largest_number, nodes)), 10**12)
+    largest = min(max(map(largest_number, nodes)), 10**12)
     return (*_FAR_RANGES, (largest, 2 * largest + 1), (-2 * largest - 1, -largest))
 
 
@@ -85,9 +85,10 @@ def _is_piecewise(node: Node) -> bool:
     return is_root or node.op in _PIECEWISE or any(map(_is_piecewise, node.args))
 
 
-def _largest_number(node: Node) -> int:
+def largest_number(node: Node) -> int:
+    """The magnitude of the largest number in an expression, rounded down."""
     own = 0 if node.value is None else int(abs(node.value))
-    return max((own, *map(_largest_number, node.args)))
+    return max((own, *map(largest_number, node.args)))
 
 
 def constant_ratio(top: Node, bottom: Node) -> Fraction | None:

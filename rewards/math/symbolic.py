@@ -15,9 +15,11 @@ import sympy
 from rewards.math import numeric
 from rewards.math.nodes import Node, has_imaginary_unit, symbol, symbols_of
 
-MAX_SIMPLIFIED_BITS = 256
 MAX_EXPANDED_TERMS = 200
 """A difference that could have more terms is not multiplied out."""
+MAX_SIMPLIFIED_BITS = 256
+MAX_SIMPLIFIED_NUMBER = 1_000
+"""What a power may hold to be simplified."""
 
 _FUNCTIONS = {
     "ln": sympy.log, "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling, "factorial": sympy.factorial,
@@ -51,7 +53,7 @@ def _is_simple(node: Node, functions: int = 0) -> bool:
     functions += node.op not in "+*/^"
     if node.op in ("factorial", "binomial") or functions > 2 or len(node.args) > 20:
         return False
-    if node.op == "^" and node.bits > MAX_SIMPLIFIED_BITS:
+    if node.op == "^" and (node.bits > MAX_SIMPLIFIED_BITS or numeric.largest_number(node) > MAX_SIMPLIFIED_NUMBER):
         return False
     return all(_is_simple(arg, functions) for arg in node.args)
 
