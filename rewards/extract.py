@@ -37,6 +37,18 @@ class Rule(StrEnum):
     EQUATION = "equation"
     NUMBER = "number"
 
+    @property
+    def instruction(self) -> str:
+        """What to tell a model so that this rule finds its answer; empty for the rules that need no mark."""
+        return _INSTRUCTIONS.get(self, "")
+
+
+_INSTRUCTIONS = {
+    Rule.BOXED: "Put your final answer in \\boxed{}.",
+    Rule.ANSWER_TAG: "Put your final answer between <answer> and </answer>.",
+    Rule.HASHES: "End with a line that has #### and your final answer.",
+    Rule.ANSWER_IS: 'End with "The answer is" and your final answer.',
+}
 
 ALL_RULES = tuple(Rule)
 MARKED_RULES = (Rule.BOXED, Rule.ANSWER_TAG, Rule.HASHES, Rule.ANSWER_IS)

@@ -210,6 +210,11 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
         return [Token("symbol", _GREEK[name])], end
     if name == "ell":
         return [Token("symbol", "l")], end
+    if name in ("color", "textcolor"):
+        match = _GROUP.match(text, end)
+        if match is None:
+            raise Unreadable(f"a broken {name}")
+        return [], match.end()
     if name in _TEXT_COMMANDS or name in _FONT_COMMANDS:
         match = _GROUP.match(text, end)
         if match is None:

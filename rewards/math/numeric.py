@@ -68,8 +68,9 @@ def agree(left: Node, right: Node) -> bool | None:
             return False
         agreeing += verdict is True
         if agreeing == wanted:
-            return True
-    return None
+            break
+    # Where few points have a value, those that were found must do.
+    return True if agreeing >= min(POINTS, wanted) else None
 
 
 def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:

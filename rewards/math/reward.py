@@ -110,6 +110,11 @@ class MathReward:
                     results[i] = _result(text, outcome)
         return [result for result in results if result is not None]
 
+    @property
+    def instruction(self) -> str:
+        """A sentence for the prompt that asks for the first of `rules`: how to mark the final answer."""
+        return self.rules[0].instruction
+
     def check_reference(self, reference: Any) -> None:
         """Raise `InvalidReference` where `reference` is neither a text that can be read nor an `int`."""
         _reference(_reference_text(reference))

@@ -18,7 +18,7 @@ from rewards.math.nodes import Node, has_imaginary_unit, symbol, symbols_of
 MAX_EXPANDED_TERMS = 200
 """A difference that could have more terms is not multiplied out."""
 MAX_SIMPLIFIED_BITS = 256
-MAX_SIMPLIFIED_NUMBER = 1_000
+MAX_SIMPLIFIED_NUMBER = 100
 """What a power may hold to be simplified."""
 
 _FUNCTIONS = {
@@ -53,9 +53,16 @@ def _is_simple(node: Node, functions: int = 0) -> bool:
     functions += node.op not in "+*/^"
     if node.op in ("factorial", "binomial") or functions > 2 or len(node.args) > 20:
         return False
-    if node.op == "^" and (node.bits > MAX_SIMPLIFIED_BITS or numeric.largest_number(node) > MAX_SIMPLIFIED_NUMBER):
+    if node.op == "^" and not _is_small_power(node):
         return False
     return all(_is_simple(arg, functions) for arg in node.args)
+
+
+def _is_small_power(node: Node) -> bool:
+    exponent = node.args[1]
+    if exponent.value is None and (exponent.tower or "^" in {arg.op for arg in (exponent, *exponent.args)}):
+        return False
+    return node.bits <= MAX_SIMPLIFIED_BITS and numeric.largest_number(node) <= MAX_SIMPLIFIED_NUMBER
 
 
 def expanded(left: Node, right: Node) -> Any:

@@ -125,6 +125,15 @@ def test_a_rule_that_does_not_apply_does_not_fire():
     assert extract_answer(text, rules=[Rule.ANSWER_TAG]) is None
 
 
+@pytest.mark.parametrize("rule", MARKED_RULES)
+def test_an_instruction_that_is_followed_leads_to_the_answer(rule):
+    mark = {Rule.BOXED: "\\boxed{5}", Rule.ANSWER_TAG: "<answer>5</answer>", Rule.HASHES: "#### 5"}
+    written = mark.get(rule, "The answer is 5")
+    assert written.split("5")[0].strip("\\{ ") in rule.instruction
+    assert extract_answer(f"2 + 3\n{written}", rules=[rule]) == Extraction("5", rule)
+    assert Rule.NUMBER.instruction == ""
+
+
 def test_reasoning_that_began_before_the_window_is_reasoning():
     assert extract_answer("<think>" + "a " * WINDOW + r"\boxed{5}") is None
     assert extract_answer("<think>" + "a " * WINDOW + r"</think>\boxed{5}").text == "5"

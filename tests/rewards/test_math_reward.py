@@ -195,6 +195,7 @@ def test_marks_can_be_required():
 def test_the_rules_are_those_of_the_task():
     reward = MathReward(rules=("hashes",))
     assert reward.rules == (Rule.HASHES,)
+    assert "####" in reward.instruction
     assert outcome(reward, "\\boxed{5}", "5") is Outcome.NO_ANSWER
     assert outcome(reward, "#### 5", "5") is Outcome.CORRECT
 
