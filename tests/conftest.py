@@ -10,10 +10,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import llm_envs  # noqa: F401  (registers the tasks)
 from agents.policies import LanguageModelPolicy, load_policy
+
+settings.register_profile("fuzz", max_examples=100_000, deadline=None)
 
 
 @pytest.fixture(autouse=True)

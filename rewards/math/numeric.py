@@ -201,6 +201,8 @@ def _apply(node: Node, args: list[Approximation], *, is_real: bool) -> Approxima
     if node.op == "^":
         return _power(node, *args, is_real=is_real)
     if node.op in ("min", "max"):
+        if any(mpmath.im(arg.value) != 0 for arg in args):
+            raise NoValue("the order of complex numbers")
         chosen = (min if node.op == "min" else max)(args, key=lambda arg: arg.value)
         return Approximation(chosen.value, max(arg.error for arg in args))
     if node.op in ("floor", "ceil"):

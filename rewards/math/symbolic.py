@@ -51,7 +51,7 @@ def _is_simple(node: Node, functions: int = 0) -> bool:
     if not node.args:
         return True
     functions += node.op not in "+*/^"
-    if node.op in ("factorial", "binomial") or functions > 2 or len(node.args) > 20:
+    if node.op in ("factorial", "binomial", "min", "max", "mod") or functions > 2 or len(node.args) > 20:
         return False
     if node.op == "^" and not _is_small_power(node):
         return False
