@@ -104,6 +104,8 @@ def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extract
 
 def tidy(text: str) -> str:
     """The text without surrounding white space, mark-up, math delimiters and closing punctuation."""
+    if text.isalnum():
+        return text
     # Each round takes at least one layer off; an answer in more layers than this is not worth reading.
     for _ in range(8):
         before = text

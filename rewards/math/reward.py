@@ -180,8 +180,9 @@ def _reference_text(reference: Any) -> str:
 def _reference(reference: str) -> _Reference:
     text = tidy(reference)
     try:
-        read_reference(text)
         numeral = read_numeral(text)
+        if numeral is None:
+            read_reference(text)
     except (Unreadable, SeveralCandidates, TooLarge, RecursionError) as error:
         raise InvalidReference(f"the reference {reference[:_SHOWN_CHARACTERS]!r} cannot be used: {error}") from error
     return _Reference(text, bare(text), numeral)
