@@ -15,7 +15,7 @@ from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
 from rewards.math.units import CURRENCIES, Unit, currency, read_unit
-from rewards.math.values import Candidates, Choice, LongNumber, Relation, Value, Words, variables_of
+from rewards.math.values import Candidates, Choice, LongNumber, NumberSet, Relation, Value, Words, variables_of
 
 MAX_CHARACTERS = 8_000
 MAX_CANDIDATES = 100
@@ -170,7 +170,10 @@ def read_formula(text: str) -> Answer:
         return _read_statement(pieces[0])
     if len(pieces) > MAX_CANDIDATES:
         raise TooLarge(f"more than {MAX_CANDIDATES} values")
-    return Answer(Several(tuple(_read_statement(piece) for piece in pieces), word), bare(text))
+    answers = [_read_statement(piece) for piece in pieces]
+    # `pi/4 + k pi, k in Z`: where a variable comes from is not another answer.
+    told = [answer for answer in answers if not (answer.name and isinstance(answer.value, NumberSet))] or answers
+    return told[0] if len(told) == 1 else Answer(Several(tuple(told), word), bare(text))
 
 
 def bare(text: str) -> str:
