@@ -92,7 +92,7 @@ def largest_number(node: Node) -> int:
     return max((own, *map(largest_number, node.args)))
 
 
-def constant_ratio(top: Node, bottom: Node) -> Fraction | None:
+def sign_of_ratio(top: Node, bottom: Node) -> int | None:
     """The sign of `top / bottom`, as 1 or -1, where that quotient is a real constant other than zero; else None."""
     names = sorted(symbols_of(top) | symbols_of(bottom))
     generator = random.Random(_SEED)
@@ -113,7 +113,7 @@ def constant_ratio(top: Node, bottom: Node) -> Fraction | None:
             ):
                 return None
             if len(ratios) == POINTS:
-                return Fraction(1 if ratios[0] > 0 else -1)
+                return 1 if ratios[0] > 0 else -1
     return None
 
 

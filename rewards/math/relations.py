@@ -58,7 +58,7 @@ def _comparisons(relation: Relation) -> list[tuple[str, Node]] | None:
 
 def _same(op: str, left: Node, right: Node) -> bool:
     """Whether the two differences are each a multiple of the other; a positive one for inequalities."""
-    ratio = numeric.constant_ratio(left, right)
+    ratio = numeric.sign_of_ratio(left, right)
     if ratio is not None:
         return ratio > 0 or op in ("=", "!=")
     if op != "=" or max(left.terms, right.terms) > symbolic.MAX_EXPANDED_TERMS:
