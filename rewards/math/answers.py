@@ -257,7 +257,7 @@ def _read_statement(text: str) -> Answer:
         raise Unreadable("an equation without one of its sides")
     if len(sides) == 1:
         return _read_value(sides[0])
-    if "~" not in signs and len(set(map(bare, sides))) < len(sides):
+    if "~" not in signs and len(set(map(bare, sides))) == 1:
         return replace(_read_value(sides[-1]), is_tautology=True)
     return _chain([*map(_side, sides[:-1])], _read_value(sides[-1]), signs, bare(text))
 
@@ -301,7 +301,7 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     known = [side for side in earlier if side is not None]
     if any(_contradict(side, last) for side in known):
         raise SeveralCandidates(f"two numbers that differ in {text[:80]!a}")
-    if any(_repeats(side, last) for side in known):
+    if all(side is not None and _repeats(side, last) for side in earlier):
         return replace(last, is_tautology=True)
     first = earlier[0]
     if first is None or not isinstance(first.value, Node):

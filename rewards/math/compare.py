@@ -48,7 +48,7 @@ class Rules:
 
 def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     """Whether two answers say the same."""
-    if answer.is_tautology and (rules.strict or _says_nothing(answer)):
+    if answer.is_tautology:
         return False
     if (
         answer.text
@@ -68,11 +68,6 @@ def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     return _is_rounding(answer.value, rounded) and _same_answer(
         reference, replace(answer, value=rounded, approximation=None), rules
     )
-
-
-def _says_nothing(answer: Answer) -> bool:
-    """Whether a tautology has variables: `42 = 42` at least names a number."""
-    return isinstance(answer.value, Several) or bool(variables_of(answer.value))
 
 
 def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
