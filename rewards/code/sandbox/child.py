@@ -26,6 +26,7 @@ from rewards.code import codec
 from rewards.code.sandbox import landlock, linux, seccomp, wire
 
 UID = 1000
+NAMESPACES = linux.CLONE_NEWUSER | linux.CLONE_NEWPID | linux.CLONE_NEWNS
 MAX_FILES, MAX_THREADS, STACK = 128, 64, 64 * 2**20
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS)
 
@@ -36,28 +37,26 @@ class Jail:
 
     Attributes:
         scratch: The folder that is the only one to be written in.
-        namespaces: Whether each completion has its own of users, processes and mounts.
+        namespaces: What each completion has its own of, users, processes and mounts, or 0.
         landlock: The version of its interface, or 0.
         filter: The seccomp filter, or None.
         present: Bytes of address space that a process has before it runs anything.
     """
 
     scratch: str
-    namespaces: bool
+    namespaces: int
     landlock: int
     filter: seccomp.Filter | None
     present: int = 0
 
     def layers(self) -> dict[str, bool]:
         """Return which layers there are, by name."""
-        return {"namespaces": self.namespaces, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
+        return {"namespaces": self.namespaces != 0, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
 
-    def enter_namespaces(self, scratch_bytes: int) -> None:
+    def enter_namespaces(self, uid: int, gid: int, scratch_bytes: int) -> None:
         """Be a user of one's own, with an empty scratch that also hides /proc and this code."""
         if not self.namespaces:
             return
-        uid, gid = os.getuid(), os.getgid()
-        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWPID | linux.CLONE_NEWNS)
         proc = self.scratch + "/proc/self/"
         for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{UID} {gid} 1")):
             fd = os.open(proc + name, os.O_WRONLY)
@@ -73,7 +72,7 @@ class Jail:
         os.umask(0o077)
         with open("/dev/null", "rb", buffering=0) as null:
             os.dup2(null.fileno(), 0)
-        cpu = int(cpu_seconds) + 2  # the supervisor is exact; this holds where it is not
+        cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not
         for limit, value in (
             (resource.RLIMIT_CPU, cpu),
             (resource.RLIMIT_AS, self.present + memory),
@@ -153,21 +152,30 @@ def is_forbidden(error: BaseException | None) -> bool:
     return False
 
 
-def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: int, output: int) -> None:
-    """Be the candidate. Never returns."""
-    # 0 to 2 are free for it: a zygote has them open on /dev/null
-    os.dup2(output, 1)
-    os.dup2(channel, 3)
-    os.closerange(4, 1024)
-    sys.modules.pop("__main__", None)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "rewards"]:
-        del sys.modules[name]
-    os.environ.clear()
-    os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+def tidy(jail: Jail) -> None:
+    """Prepare in the zygote what every candidate finds: each page that a candidate changes is copied for it."""
+    # a pipe as the output will be: whether it can be sought in is asked once
+    _, pipe = os.pipe()
+    os.dup2(pipe, 1)
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape"
     )
-    sys.__stdout__ = sys.stdout
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    for name in [name for name in sys.modules if name == "__main__" or name.partition(".")[0] == "rewards"]:
+        _kept.append(sys.modules.pop(name))
+    os.environ.clear()
+    os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+    sys.argv[:] = ["solution.py"]
+
+
+_kept: list[types.ModuleType] = []
+
+
+def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: int, output: int) -> None:
+    """Be the candidate. Never returns."""
+    os.dup2(output, 1)
+    os.dup2(channel, 3)
+    os.closerange(4, 1024)
     jail.close(cpu_seconds, memory)
     gc.enable()
     frames = Channel(3, value_bytes)
@@ -188,7 +196,6 @@ def load(frames: Channel, name: str, source: str) -> Callable[[], None] | None:
     module = types.ModuleType(name)
     module.__dict__["__builtins__"] = builtins
     sys.modules[name] = module
-    sys.argv[:] = ["solution.py"]
     try:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:

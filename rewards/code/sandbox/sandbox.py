@@ -164,7 +164,7 @@ class Candidate:
         self._status: tuple[bytes, int, float, int] | None = None
         self._fault = ""
         self._data = bytearray()
-        pairs = [socket.socketpair(), socket.socketpair()]
+        pairs = [socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         (self._channel, channel), (self._lifeline, lifeline) = pairs
         self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
         try:
@@ -409,7 +409,7 @@ class Candidate:
         self._kill()
         if self._status is None or self._status[0] == wire.FAULT:
             self.close()
-            raise SandboxFault(f"a candidate's process was lost: {self._fault or 'its supervisor died'}")
+            raise SandboxFault(f"a candidate's process was lost: {self._fault or 'the zygote died'}")
         kind, code, _, most = self._status
         if kind == wire.CPU_LIMIT:
             return CandidateError(Outcome.TIMEOUT, f"more than {self._limits.cpu_seconds:g} s of CPU time")
@@ -422,7 +422,7 @@ class Candidate:
         return CandidateError(Outcome.CRASHED, f"the process was ended by signal {-code}")
 
     def _kill(self) -> None:
-        """Let the supervisor kill the process, and wait until it is gone."""
+        """Let the zygote kill the process, and wait until it is gone."""
         if self._status is not None or self._fault:
             return
         with suppress(OSError):
@@ -431,10 +431,10 @@ class Candidate:
         try:
             data = self._lifeline.recv(2**12)
         except OSError as error:
-            self._fault = f"its supervisor does not answer: {error}"
+            self._fault = f"its zygote does not answer: {error}"
             return
         if len(data) < wire.STATUS.size:
-            self._fault = "its supervisor died"
+            self._fault = "the zygote died"
             return
         self._status = wire.STATUS.unpack_from(data)
         self._fault = data[wire.STATUS.size :].decode("utf-8", "replace")

@@ -9,7 +9,7 @@ REQUEST = Struct("!dQQQ")
 of memory, bytes of one value, bytes of scratch."""
 
 STATUS = Struct("!cidQ")
-"""On the lifeline, from the supervisor: `ENDED` or `FAULT`, exit code (negative: a signal), seconds of CPU time, the
+"""On the lifeline, from the zygote: `ENDED` or `FAULT`, exit code (negative: a signal), seconds of CPU time, the
 most memory in bytes. The text of a fault follows."""
 ENDED, CPU_LIMIT, FAULT = b"E", b"C", b"F"
 

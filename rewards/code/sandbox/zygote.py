@@ -1,14 +1,14 @@
-"""The first process inside the jail: it imports what candidates need and forks one supervisor per completion.
+"""The first process inside the jail: it imports what candidates need and forks one process per completion.
 
 ```
-    program --- control socket --- zygote --- forks --- supervisor --- forks --- candidate
-        |_____________________________ lifeline ____________|                        |
-        |_____________________________ channel and output ___________________________|
+    program --- control socket --- zygote --- forks --- candidate
+       | |____________ lifeline ______|                     |
+       |_________________ channel and output _______________|
 ```
 
-The zygote never sees source, arguments or values, never runs code of a candidate and keeps no state between
-completions. The supervisor makes the namespaces of one completion, kills the candidate when the lifeline closes or its
-CPU time is up, and says how it ended. Everything dies with the zygote, and the zygote with the program.
+The zygote never sees source, arguments or values, never runs code of a candidate and keeps nothing of one. It kills a
+candidate when its lifeline closes or its CPU time is up, and says how it ended. Everything dies with the zygote, and
+the zygote with the program.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -23,15 +24,15 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rewards.code.sandbox import child, landlock, linux, seccomp, wire
 
 PRELOAD = (
-    "abc array ast asyncio base64 bisect calendar cmath collections collections.abc contextlib copy csv dataclasses "
-    "datetime decimal difflib enum fractions functools hashlib heapq inspect io itertools json linecache locale math "
-    "numbers operator os pprint queue random re statistics string struct sys tempfile textwrap threading time traceback "
-    "types typing unicodedata uuid warnings weakref zlib"
+    "abc array ast atexit bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime "
+    "decimal enum fractions functools heapq inspect io itertools json linecache math numbers operator os random re "
+    "statistics string struct sys textwrap threading time traceback types typing warnings weakref"
 )
 
 
@@ -48,8 +49,6 @@ def main(setup: dict[str, Any]) -> NoReturn:
     try:
         for name in PRELOAD.split():
             importlib.import_module(name)
-        import encodings.idna  # noqa: F401 (what is slow to import later)
-
         become(setup["uid"])
         jail = prepare(setup["scratch"])
         control.send(json.dumps({"layers": jail.layers()}).encode())
@@ -57,12 +56,12 @@ def main(setup: dict[str, Any]) -> NoReturn:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
+    child.tidy(jail)
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        serve(control, setup["program"], jail)
+        Server(control, setup["program"], jail).run()
     finally:
         os._exit(0)
 
@@ -81,90 +80,136 @@ def become(uid: int) -> None:
 
 def prepare(scratch: str) -> child.Jail:
     """Find out in a forked process which layers there are."""
-    jail = child.Jail(
-        scratch=scratch,
-        namespaces=True,
-        landlock=landlock.version(),
-        filter=seccomp.Filter() if seccomp.supported() else None,
-    )
-    pid = os.fork()
-    if pid == 0:
-        try:
-            jail.enter_namespaces(2**20)
-            if os.fork() == 0:
-                os._exit(0)
-            os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
-        except OSError as error:
-            os.write(2, f"no namespaces for each completion: {error}\n".encode())
-        finally:
-            os._exit(1)
-    jail.namespaces = os.waitpid(pid, 0)[1] == 0
     proc = scratch + "/proc" if os.path.isdir(scratch + "/proc") else "/proc"
     with open(proc + "/self/statm", encoding="ascii") as file:
-        jail.present = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        present = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    filter_ = seccomp.Filter() if seccomp.supported() else None
+    jail = child.Jail(scratch, child.NAMESPACES, landlock.version(), filter_, present)
+    try:
+        pid = linux.fork(jail.namespaces)
+        if pid == 0:
+            try:
+                jail.enter_namespaces(os.getuid(), os.getgid(), 2**20)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        if os.waitpid(pid, 0)[1] != 0:
+            raise PermissionError("they cannot be set up")
+    except OSError as error:
+        os.write(2, f"no namespaces for each completion: {error}\n".encode())
+        jail.namespaces = 0
     return jail
 
 
-def serve(control: socket.socket, program: int, jail: child.Jail) -> None:
-    """Fork a supervisor for each request."""
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(program, select.POLLIN)
-    while True:
-        events = dict(poll.poll())
-        if program in events:
-            return
-        request, fds, _, _ = socket.recv_fds(control, wire.REQUEST.size, 3)
-        if len(request) < wire.REQUEST.size:
-            return
-        try:
-            if os.fork() == 0:
-                with suppress(BaseException):
-                    control.close()
-                    os.close(program)
-                    supervise(jail, wire.REQUEST.unpack(request), *fds)
-                os._exit(1)
-        except OSError:
-            pass  # the program sees its lifeline close without a word
-        finally:
-            for fd in fds:
-                os.close(fd)
+@dataclass(eq=False)
+class Completion:
+    """A candidate's process, seen from the zygote."""
 
+    pid: int
+    watch: int
+    lifeline: int
+    cpu_seconds: float
+    look: float
+    kind: bytes = wire.ENDED
+    killed: bool = False
 
-def supervise(jail: child.Jail, limits: tuple[float, int, int, int], channel: int, output: int, lifeline: int) -> None:
-    """Start the candidate of one completion, watch it, and report its end on the lifeline."""
-    cpu_seconds, memory, value_bytes, scratch_bytes = limits
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        jail.enter_namespaces(scratch_bytes)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child.run(jail, cpu_seconds, memory, value_bytes, channel, output)
-            finally:
-                os._exit(1)
-        watch = os.pidfd_open(pid)
-    except OSError as error:
-        os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + str(error).encode())
-        return
-    os.close(channel)
-    os.close(output)
-    kind = wire.ENDED
-    clock = (~pid << 3) | 2  # the CPU time of that process
-    poll = select.poll()
-    poll.register(lifeline, select.POLLIN)
-    poll.register(watch, select.POLLIN)
-    left = cpu_seconds
-    while not poll.poll(max(left, 0.01) * 1000):
-        left = cpu_seconds - time.clock_gettime(clock)
+    def kill(self) -> None:
+        """Kill it; the first process of a namespace takes all others with it."""
+        if not self.killed:
+            self.killed = True
+            signal.pidfd_send_signal(self.watch, signal.SIGKILL)
+
+    def look_at_clock(self) -> None:
+        """Kill it if its CPU time is up, or say when to look again."""
+        left = self.cpu_seconds - time.clock_gettime((~self.pid << 3) | 2)  # the CPU time of that process
         if left <= 0:
-            kind = wire.CPU_LIMIT
-            break
-    # the first process of a namespace takes all others with it
-    signal.pidfd_send_signal(watch, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    used = usage.ru_utime + usage.ru_stime
-    if used >= cpu_seconds:
-        kind = wire.CPU_LIMIT
-    code = os.waitstatus_to_exitcode(status)
-    os.write(lifeline, wire.STATUS.pack(kind, code, used, usage.ru_maxrss * 1024))
+            self.kind = wire.CPU_LIMIT
+            self.kill()
+            self.look = math.inf
+        else:
+            self.look = time.monotonic() + max(left, 0.01)
+
+    def report(self) -> None:
+        """Say how it ended; it has."""
+        _, status, usage = os.wait4(self.pid, 0)
+        used = usage.ru_utime + usage.ru_stime
+        kind = wire.CPU_LIMIT if used >= self.cpu_seconds else self.kind
+        with suppress(OSError):
+            code = os.waitstatus_to_exitcode(status)
+            os.write(self.lifeline, wire.STATUS.pack(kind, code, used, usage.ru_maxrss * 1024))
+        os.close(self.watch)
+        os.close(self.lifeline)
+
+
+class Server:
+    """Serves the requests of one program."""
+
+    def __init__(self, control: socket.socket, program: int, jail: child.Jail) -> None:
+        self.control = control
+        self.program = program
+        self.jail = jail
+        self.uid, self.gid = os.getuid(), os.getgid()
+        self.completions: dict[int, Completion] = {}  # by both of its descriptors
+        self.poll = select.poll()
+        self.poll.register(control, select.POLLIN)
+        self.poll.register(program, select.POLLIN)
+
+    def run(self) -> None:
+        """Serve until the program has gone."""
+        while True:
+            look = min((one.look for one in self.completions.values()), default=math.inf)
+            wait = None if look == math.inf else max(0, math.ceil((look - time.monotonic()) * 1000))
+            for fd, _ in self.poll.poll(wait):
+                if fd == self.program:
+                    return
+                if fd == self.control.fileno():
+                    if not self.serve():
+                        return
+                    continue
+                one = self.completions.get(fd)
+                if one is None:
+                    continue
+                if fd == one.watch:
+                    for other in (one.watch, one.lifeline):
+                        del self.completions[other]
+                        with suppress(KeyError):
+                            self.poll.unregister(other)
+                    one.report()
+                else:
+                    self.poll.unregister(fd)
+                    one.kill()
+            if look <= time.monotonic():
+                for one in list(self.completions.values()):
+                    if one.look <= time.monotonic():
+                        one.look_at_clock()
+
+    def serve(self) -> bool:
+        """Start a candidate; return whether there was a request."""
+        request, fds, _, _ = socket.recv_fds(self.control, wire.REQUEST.size, 3)
+        if len(request) < wire.REQUEST.size:
+            return False
+        channel, output, lifeline = fds
+        cpu_seconds, memory, value_bytes, scratch_bytes = wire.REQUEST.unpack(request)
+        try:
+            pid = linux.fork(self.jail.namespaces)
+            if pid == 0:
+                try:
+                    self.jail.enter_namespaces(self.uid, self.gid, scratch_bytes)
+                    child.run(self.jail, cpu_seconds, memory, value_bytes, channel, output)
+                except Exception as error:  # noqa: BLE001 (the program must hear of it; no candidate has run)
+                    os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+                finally:
+                    os._exit(1)
+            watch = os.pidfd_open(pid)
+        except OSError as error:
+            os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+            os.close(lifeline)
+        else:
+            one = Completion(pid, watch, lifeline, cpu_seconds, time.monotonic() + cpu_seconds)
+            for fd in (watch, lifeline):
+                self.completions[fd] = one
+                self.poll.register(fd, select.POLLIN)
+        finally:
+            os.close(channel)
+            os.close(output)
+        return True
