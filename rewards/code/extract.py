@@ -1,7 +1,7 @@
 """The program inside a completion.
 
-The text is only searched, never parsed or compiled: what a model wrote is Python's business inside the jail alone. Every
-scan is linear. Of a completion the last `WINDOW` characters are read, after the last `</think>`.
+The text is only searched, never parsed or compiled: what a model wrote is Python's business inside the jail alone.
+Every scan is linear. Of a completion the last `WINDOW` characters are read, after the last `</think>`.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def extract_code(completion: str, *, entry_point: str | None = None, prefix: str
     Only the text after the last `</think>` counts; reasoning that was begun and not ended holds no program.
 
     Fenced blocks come first: of three or more backticks or tildes, of Python or no language, the last of them perhaps
-    not closed. Of several, the last that defines `entry_point` is taken (one of another language, if only that does), or
-    simply the last, where none does or there is no entry point; then one that is marked as Python goes before one that
-    is not. A fence inside a string of three quotes, or indented by four more than the block's, does not end the block.
+    not closed. Of several, the last that defines `entry_point` is taken (one of another language, if only that does).
+    Where none does, or there is no entry point, it is the last that is marked as Python, or else the last. A fence
+    inside a string of three quotes, or indented by four more than the block's, does not end the block.
 
     Without a block the whole text is the program, if it defines `entry_point` or has a line that begins like a
     statement.
