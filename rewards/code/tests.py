@@ -106,7 +106,8 @@ class CheckTests:
         _check_text("prefix", self.prefix)
         _check_text("setup", self.setup)
         _tree("setup", self.setup)
-        checks = (self.checks,) if isinstance(self.checks, str) else tuple(_some("checks", self.checks))
+        given: Any = self.checks
+        checks = (given,) if isinstance(given, str) else tuple(_some("checks", given))
         for i, check in enumerate(checks):
             _check_text(f"checks[{i}]", check)
             if not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(_tree(f"checks[{i}]", check))):
