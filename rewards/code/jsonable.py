@@ -78,13 +78,18 @@ def from_json(value: Any, _depth: int = _MAX_DEPTH) -> Any:
         raise ValueError(f"{tag} cannot be read: {error}") from error
 
 
+def _complex(parts: list[Any]) -> complex:
+    real, imaginary = parts
+    return complex(real, imaginary)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "$tuple": tuple,
     "$set": set,
     "$frozenset": frozenset,
     "$dict": dict,
     "$bytes": lambda text: base64.b64decode(text, validate=True),
-    "$complex": lambda parts: complex(*parts),
+    "$complex": _complex,
     "$float": float,
     "$int": lambda text: int(text, 16),
 }
