@@ -6,6 +6,7 @@ what comes out as some value, or as the end of the candidate.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import atexit
 import builtins
 import errno
@@ -106,6 +107,10 @@ class Channel:
         kind, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
         return kind, codec.decode(bytes(self._exactly(length)), max_bytes=length, max_depth=1_000_000)
 
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
     def _exactly(self, size: int) -> bytearray:
         data = bytearray(size)
         view, have = memoryview(data), 0
@@ -152,6 +157,23 @@ def is_forbidden(error: BaseException | None) -> bool:
     return False
 
 
+def warm() -> None:
+    """Do in the zygote what every candidate does, so that it finds the pages and the specialized code."""
+    text = "def warm(number: int) -> list[int]:\n    return [number + other for other in range(3)]\n"
+    ours, theirs = socket.socketpair()
+    frames = Channel(ours.detach(), 2**20)
+    for _ in range(50):
+        namespace: dict[str, Any] = {}
+        exec(compile(text, "solution.py", "exec", dont_inherit=True), namespace)  # noqa: S102 (the text above)
+        job = codec.encode(("warm", (1,), {}))
+        theirs.sendall(wire.FRAME.pack(wire.CALL, len(job)) + job)
+        _, (name, args, kwargs) = frames.receive()
+        frames.send_value(namespace[name](*args, **kwargs))
+        theirs.recv(wire.CHUNK)
+    frames.close()
+    theirs.close()
+
+
 def tidy(jail: Jail) -> None:
     """Prepare in the zygote what every candidate finds: each page that a candidate changes is copied for it."""
     # a pipe as the output will be: whether it can be sought in is asked once
@@ -163,6 +185,8 @@ def tidy(jail: Jail) -> None:
     sys.__stdout__ = sys.stdout  # type: ignore[misc]
     for name in [name for name in sys.modules if name == "__main__" or name.partition(".")[0] == "rewards"]:
         _kept.append(sys.modules.pop(name))
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")  # the module site, which is not loaded, makes them
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
     os.environ.clear()
     os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8")
     sys.argv[:] = ["solution.py"]

@@ -143,6 +143,7 @@ class Zygote:
 
     Attributes:
         layers: Which layers it found, by name.
+        problem: What is missing, empty if nothing is.
 
     Raises:
         WeakSandbox: If it does not start in its jail, and `allow_weak` is false.
@@ -168,6 +169,7 @@ class Zygote:
             raise WeakSandbox(f"{problem}. {HOWTO}; allow_weak=True goes on without")
         if problem and not missing:
             self._start(None)
+        self.problem = problem
         self.layers["bubblewrap"] = not problem or bool(missing)
 
     def _missing(self) -> str:

@@ -104,6 +104,16 @@ class Sandbox:
         """Which layers the machine has, by name; starts the zygote."""
         return dict(self._get_zygote().layers)
 
+    @property
+    def problem(self) -> str:
+        """What keeps the machine's jail from being strong, empty if nothing does; starts the zygote."""
+        return self._get_zygote().problem
+
+    @property
+    def grade(self) -> Literal["strong", "weak"]:
+        """How well this machine holds candidates; `sandbox_report` tries it. Starts the zygote."""
+        return "weak" if self.problem else "strong"
+
     def _new(self, limits: Limits | None) -> Candidate:
         limits = self.limits if limits is None else limits
         for attempt in range(2):

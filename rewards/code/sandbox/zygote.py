@@ -56,6 +56,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child.warm()
     child.tidy(jail)
     gc.collect()
     gc.freeze()
