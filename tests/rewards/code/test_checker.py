@@ -282,6 +282,11 @@ def test_an_argument_that_is_no_data_fails_the_test(runner):
     assert "cannot be sent" in runner.run("", "assert f(object())", "f", lambda args, kwargs: 1)
 
 
+def test_a_value_beyond_the_link_fails_the_test(runner, monkeypatch):
+    monkeypatch.setattr(checks_module, "LINK_BYTES", 10_000)
+    assert "more than 10000 bytes" in runner.run("", "assert f()", "f", lambda args, kwargs: "a" * 20_000)
+
+
 def test_nothing_stays_from_one_run_to_the_next(runner):
     assert runner.run("", "x = 1\nassert f()", "f", lambda args, kwargs: 1) is None
     assert "NameError" in runner.run("", "assert f() and x", "f", lambda args, kwargs: 1)
