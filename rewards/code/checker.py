@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rewards.base import Outcome
 from rewards.code.checks import give_back_runner, take_runner
+from rewards.code.codec import Unencodable
 from rewards.code.compare import same
 from rewards.code.sandbox import Candidate, CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
 from rewards.code.tests import CheckTests, FunctionTests, ProgramTests, Tests
@@ -113,7 +114,9 @@ class _Timed:
             raise CandidateError(Outcome.TIMEOUT, "the calls together took too long")
         started = monotonic()
         try:
-            return self.candidate.call(self.entry_point, args, kwargs)
+            return self.candidate.call(self.entry_point, args, dict(kwargs))
+        except Unencodable as error:  # what test code made of a result, a very large list say
+            raise CandidateRaised("TypeError", f"the arguments cannot be sent: {error}") from None
         finally:
             self.left -= monotonic() - started
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from rewards.base import InvalidReference, Outcome
 from rewards.code.check_worker import LINK_BYTES, LINK_DEPTH
-from rewards.code.codec import decode, encode
+from rewards.code.codec import Unencodable, decode, encode
 from rewards.code.sandbox import CandidateError, CandidateRaised
 from rewards.worker_pool import JobStatus, WorkerPool, WorkerPoolError
 
@@ -90,8 +90,9 @@ class CheckRunner:
                 break
             args, kwargs = decode(base64.b64decode(content[0]), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
             try:
-                value = encode(call(args, kwargs), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
-                job = ("value", token, value)
+                job = ("value", token, encode(call(args, kwargs), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH))
+            except Unencodable as error:  # where `Limits.value_bytes` is beyond `LINK_BYTES`
+                job = ("raised", token, "ValueError", str(error))
             except CandidateRaised as error:
                 job = ("raised", token, str(error.type_name)[:100], str(error.message)[:10_000])
             except BaseException:

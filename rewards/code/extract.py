@@ -44,6 +44,8 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE | re.MULTILINE,
 )
+_RETURN = re.compile(r"^return\b", re.MULTILINE)
+_TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
 
 
 class Form(StrEnum):
@@ -90,11 +92,11 @@ def extract_code(completion: str, *, entry_point: str | None = None, prefix: str
     text = _after_thinking(completion)
     if text is None or not text.strip():
         return None
-    if prefix:
+    block = _block(text, entry_point)
+    if prefix and not (block and entry_point is not None and _defines(_dedent(block), entry_point)):
         continued = _body_before_fence(text)
         if continued is not None:
             return Code(_continue(prefix, continued), Form.CONTINUED)
-    block = _block(text, entry_point)
     if block is None and not prefix and not _looks_like_code(text, entry_point):
         return None
     form = Form.WHOLE if block is None else Form.FENCED
@@ -262,13 +264,13 @@ def _continue(prefix: str, source: str) -> str:
     if first is None or not indent or lines[first][0] in " \t":
         return prefix + source
     begin = lines[first]
-    if begin.startswith(("def ", "class ", "import ", "from ", "@", "async ")):
-        return prefix + source
     following = next((line for line in lines[first + 1 :] if line.strip()), "")
     margin = len(following) - len(following.lstrip(" \t"))
     opens = begin.rstrip().endswith((":", "(", "[", "{", ",", "\\"))
     if margin > (len(indent) if opens else 0):
         lines[first] = indent + begin  # only the first line lost it, as where a text is stripped
+    elif begin.startswith(_TOP_LEVEL) and _RETURN.search(source) is None:
+        return prefix + source  # no body, but other definitions
     else:
         lines = [indent + line if line.strip() else line for line in lines]
     return prefix + "\n".join(lines)

@@ -19,6 +19,7 @@ from rewards.code.tests import ProgramTests, Tests, load
 
 _MODES = ("zygote", "fresh")
 _SHOWN_CHARACTERS = 20_000
+_GRADES = {"strong": 1.0, "weak": 0.0}
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ class CodeTestsReward:
     values and the verdict stay here. Each completion has a process of its own, so its verdict does not depend on the
     others of its batch.
 
-    A result's metrics are `passed`, `tests` and, where the sandbox has one, `sandbox_grade`; its answer is the program.
+    A result's metrics are `passed`, `tests` and, if a program ran, `sandbox_grade`: 1 for a strong sandbox, 0 for a
+    weak one. Its answer is the program.
+
     Nothing starts before the first call. All rewards of a process with the same options share one sandbox.
 
     Attributes:
@@ -173,8 +176,7 @@ if hasattr(os, "register_at_fork"):
 
 def _grade(sandbox: Sandbox) -> float | None:
     """How strong the sandbox is, as a number, where it says so."""
-    grade = getattr(sandbox, "grade", None)
-    return float(grade) if isinstance(grade, int | float) else None
+    return _GRADES.get(str(getattr(sandbox, "grade", "")))
 
 
 def _usable_cores() -> int:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.base import InvalidReference
-from rewards.code.codec import Unencodable, decode, encode
+from rewards.code.codec import MAX_BYTES, Unencodable, decode, encode
 from rewards.code.compare import same
 from rewards.code.jsonable import from_json, to_json
+
+_CALL_BYTES = 1_000  # for the function's name and the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,10 @@ def _case(where: str, case: Any, nan_equal: bool) -> FunctionCase:
             values[name] = decode(encode(value))
         except (Unencodable, ValueError) as error:
             raise InvalidReference(f"{where}.{name}: {error}") from error
+    try:
+        encode(("", values["args"], values["kwargs"], ""), max_bytes=MAX_BYTES - _CALL_BYTES)
+    except Unencodable as error:
+        raise InvalidReference(f"{where}.args: with kwargs, {error}") from error
     if not same(values["expected"], decode(encode(values["expected"])), nan_equal=nan_equal):
         raise InvalidReference(
             f"{where}.expected holds NaN, which equals nothing; set nan_equal (not for sets, keys and complex numbers)"

@@ -44,7 +44,7 @@ class FakeCandidate:
     def call(self, function, args=(), kwargs=None):
         assert not self.closed
         self.sandbox.calls += 1
-        args, kwargs = decode(encode((tuple(args), dict(kwargs or {})), max_depth=70), max_depth=70)
+        _, args, kwargs = decode(encode((function, tuple(args), dict(kwargs or {}))))
         value = self._run(lambda: self.names[function](*args, **kwargs))
         try:
             return decode(encode(value))
@@ -65,7 +65,7 @@ class FakeCandidate:
 class FakeSandbox:
     """Counts what is asked of it."""
 
-    grade = 3.0
+    grade = "strong"
 
     def __init__(self, **options):
         self.options = options

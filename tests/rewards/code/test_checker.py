@@ -191,6 +191,7 @@ HUMAN_EVAL = CheckTests(
             Outcome.CRASHED,
             "",
         ),
+        ("assert f(f(1) * 1000)", "def f(x): return 'a' * 5000", 0, Outcome.WRONG, "cannot be sent"),
         # values that would harm the tests' own process
         ("raise SystemExit(f(1))", "def f(x): return 0", 0, Outcome.WRONG, "SystemExit"),
         ("x = 'a' * f(1)\nassert x", "def f(x): return 10 ** 12", 0, Outcome.MEMORY, ""),
@@ -280,6 +281,11 @@ def test_broken_tests_are_said(runner, setup, check, message):
 
 def test_an_argument_that_is_no_data_fails_the_test(runner):
     assert "cannot be sent" in runner.run("", "assert f(object())", "f", lambda args, kwargs: 1)
+
+
+def test_a_value_beyond_the_link_fails_the_test(runner, monkeypatch):
+    monkeypatch.setattr(checks_module, "LINK_BYTES", 10_000)
+    assert "more than 10000 bytes" in runner.run("", "assert f()", "f", lambda args, kwargs: "a" * 20_000)
 
 
 def test_nothing_stays_from_one_run_to_the_next(runner):

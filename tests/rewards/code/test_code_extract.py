@@ -144,6 +144,16 @@ CONTINUED = {
     "lost everywhere, short": ("if x:\n    return y", PREFIX + "    if x:\n        return y"),
     "lost in the first line": ("y = x\n    return y", PREFIX + "    y = x\n    return y"),
     "lost before a block": ("if x:\n        y = 1\n    return y", PREFIX + "    if x:\n        y = 1\n    return y"),
+    "function inside, lost in the first line": (
+        "def g():\n        return x\n    return g()",
+        PREFIX + "    def g():\n        return x\n    return g()",
+    ),
+    "function inside, lost everywhere": (
+        "def g():\n    return x\nreturn g()",
+        PREFIX + "    def g():\n        return x\n    return g()",
+    ),
+    "import inside, lost everywhere": ("import os\nreturn x", PREFIX + "    import os\n    return x"),
+    "import inside, lost in the first line": ("import os\n    return x", PREFIX + "    import os\n    return x"),
     "more after it": ("    return x\n\n\ndef g():\n    pass\n", PREFIX + "    return x\n\n\ndef g():\n    pass\n"),
     "after thinking": ("<think>hm</think>\n\n    return x\n", PREFIX + "    return x\n"),
     "fenced body": ("Sure:\n```python\n    return x\n```\n", PREFIX + "    return x\n"),
@@ -154,6 +164,7 @@ CONTINUED = {
         PREFIX + "    return x\n",
     ),
     "repeated": (fenced(F), BEFORE + F),
+    "repeated after indented prose": ("  Sure:\n" + fenced(F, ""), BEFORE + F),
     "repeated without a fence": (F, BEFORE + F),
     "repeated with imports": (fenced("import os\n" + F), BEFORE + "import os\n" + F),
     "repeated with a future import": (

@@ -48,7 +48,7 @@ def test_outcomes(fake_sandboxes, parallel):
     for result, (outcome, passed, _) in zip(results, TABLE.values(), strict=True):
         assert (result.outcome, result.reward) == (outcome, float(outcome is Outcome.CORRECT))
         expected = {"passed": passed, "tests": 4}
-        assert result.metrics == expected if outcome is Outcome.NO_ANSWER else expected | {"sandbox_grade": 3.0}
+        assert result.metrics == expected if outcome is Outcome.NO_ANSWER else expected | {"sandbox_grade": 1.0}
         assert (result.answer is None) == (outcome is Outcome.NO_ANSWER)
     assert results[0].answer == "def f(x):\n    return 2 * x\n"
 

@@ -119,6 +119,13 @@ def test_a_single_check_may_be_a_text():
     assert load({"kind": "check", "entry_point": "f", "checks": "assert f()"}).total == 1
 
 
+def nested(depth):
+    value = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
 deep = []
 for _ in range(200):
     deep = [deep]
@@ -176,6 +183,8 @@ def test_a_reference_that_cannot_be_used_is_refused(reference, message):
         (lambda: FunctionTests("f", (FunctionCase((), {}, [math.nan]),)), r"cases\[0\]\.expected holds NaN"),
         (lambda: FunctionTests("f", (FunctionCase((), {}, {math.nan}),), nan_equal=True), r"expected holds NaN"),
         (lambda: FunctionTests("f", (FunctionCase("ab", {}, 1),)), r"cases\[0\]\.args"),
+        (lambda: FunctionTests("f", (FunctionCase((nested(63),), {}, 1),)), r"cases\[0\]\.args: .*deeply"),
+        (lambda: FunctionTests("f", (FunctionCase((b"a" * 2**22,), {}, 1),)), r"cases\[0\]\.args: .*bytes"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=1), "rel_tol"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=-1), "rel_tol"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=math.nan), "rel_tol"),
