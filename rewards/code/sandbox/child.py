@@ -38,6 +38,7 @@ class Jail:
 
     Attributes:
         scratch: The folder that is the only one to be written in.
+        work: Where each completion gets a folder if it has no namespaces of its own.
         namespaces: What each completion has its own of, users, processes and mounts, or 0.
         landlock: The version of its interface, or 0.
         filter: The seccomp filter, or None.
@@ -45,6 +46,7 @@ class Jail:
     """
 
     scratch: str
+    work: str
     namespaces: int
     landlock: int
     filter: seccomp.Filter | None
@@ -71,6 +73,8 @@ class Jail:
         os.setsid()
         os.chdir(self.scratch)
         os.umask(0o077)
+        if not self.namespaces:
+            os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)
         with open("/dev/null", "rb", buffering=0) as null:
             os.dup2(null.fileno(), 0)
         cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not

@@ -116,6 +116,7 @@ def jail_command(bwrap: str) -> list[str]:
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     # each completion mounts its own scratch over this one, and so hides what only the zygote needs
     command += ["--perms", "0755", "--tmpfs", SCRATCH, "--proc", f"{SCRATCH}/proc"]
+    command += ["--perms", "0777", "--dir", f"{SCRATCH}/work"]
     inside = f"{SCRATCH}/code/rewards/code"
     for folder in ("code", "code/rewards", "code/rewards/code", "code/rewards/code/sandbox"):
         command += ["--perms", "0755", "--dir", f"{SCRATCH}/{folder}"]
@@ -168,7 +169,10 @@ class Zygote:
             self.close()
             raise WeakSandbox(f"{problem}. {HOWTO}; allow_weak=True goes on without")
         if problem and not missing:
-            self._start(None)
+            try:
+                self._start(None)
+            except SandboxFault as error:
+                raise SandboxFault(f"{problem}; and without it: {error}") from None
         self.problem = problem
         self.layers["bubblewrap"] = not problem or bool(missing)
 
@@ -180,6 +184,8 @@ class Zygote:
         program = os.pidfd_open(os.getpid())
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._folder = "" if bwrap else tempfile.mkdtemp(prefix="llm-envs-sandbox-")
+        if self._folder and os.geteuid() == 0:
+            os.chown(self._folder, NOBODY, NOBODY)
         setup = {
             "control": theirs.fileno(),
             "program": program,

@@ -183,6 +183,7 @@ class Candidate:
             )
             zygote.send(request, [channel.fileno(), stdout, lifeline.fileno()])
         except BaseException:
+            self._closed = True
             self._close_ours()
             raise
         finally:
@@ -316,9 +317,9 @@ class Candidate:
                     dead = True
                 elif event & select.POLLOUT and rest is not None:
                     rest = self._push(rest)
-            if self._pull() or dead:
-                while not dead and self._pull():
-                    pass
+            # a chunk at a time, as it may send for ever; what a dead one sent has an end
+            while self._pull() and dead:
+                pass
             frame = self._frame()
             if frame is not None:
                 self._wall = until - monotonic()
