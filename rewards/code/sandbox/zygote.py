@@ -43,7 +43,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
 
     Args:
         setup: `control` (the socket's number), `program` (a descriptor that becomes readable when the program dies),
-            `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in).
+            `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in),
+            `remove` (a folder to remove at the end, or "").
     """
     control = socket.socket(fileno=setup["control"])
     for fd in (setup["control"], setup["program"]):
@@ -66,6 +67,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
     try:
         Server(control, setup["program"], jail).run()
     finally:
+        if setup["remove"]:
+            shutil.rmtree(setup["remove"], ignore_errors=True)
         os._exit(0)
 
 
@@ -213,7 +216,8 @@ class Server:
                     os._exit(1)
             watch = os.pidfd_open(pid)
         except OSError as error:
-            os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+            with suppress(OSError):
+                os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
             os.close(lifeline)
         else:
             one = Completion(pid, watch, lifeline, cpu_seconds, time.monotonic() + cpu_seconds, folder)

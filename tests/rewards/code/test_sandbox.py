@@ -406,7 +406,7 @@ if os.fork() == 0:
     time.sleep(30)  # holds what it inherited
 candidate.call("f")
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as program:
         first = int(program.stdout.readline())
         started = [first, *processes_of(first)]
@@ -455,6 +455,31 @@ def test_without_bubblewrap_it_refuses_unless_told_to_go_on(monkeypatch):
     report = sandbox_report()
     assert report.grade != "strong"
     assert "bubblewrap" in str(report)
+    if report.grade == "weak":  # root's Python may not be anybody's
+        with Sandbox(allow_weak=True) as sandbox:
+            assert call(sandbox, "def f(): return 1") == 1
+            assert sandbox.grade == "weak"
+
+
+def test_without_namespaces_inside_it_refuses_unless_told_to_go_on(monkeypatch):
+    command = launcher.jail_command
+
+    def without(bwrap):
+        start = command(bwrap)
+        own = ["--unshare-user", "--uid", "65534", "--gid", "65534", "--disable-userns"]
+        return [start[0], *own, *(part for part in start[1:-1] if part != "--unshare-user"), "--"]
+
+    monkeypatch.setattr(launcher, "jail_command", without)
+    with pytest.raises(WeakSandbox, match="there is no layer namespaces"):
+        Sandbox().open("")
+    with Sandbox(allow_weak=True) as sandbox:
+        for _ in range(2):
+            source = "import os\ndef f():\n    found = os.listdir('.')\n    open('x', 'w').close()\n    return found"
+            assert call(sandbox, source) == []
+        assert outcome(sandbox, "import os\nos._exit(0)") is Outcome.CRASHED
+        report = sandbox_report(sandbox)
+    assert report.grade == "weak"
+    assert not next(layer for layer in report.layers if layer.name == "own namespaces").active
 
 
 def test_the_report_of_this_machine_is_strong():
