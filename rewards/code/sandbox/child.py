@@ -103,31 +103,41 @@ class Channel:
     """Frames from and to the program."""
 
     def __init__(self, fd: int, value_bytes: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        self._fd = fd
         self._value_bytes = value_bytes
 
     def receive(self) -> tuple[bytes, Any]:
         """Return the next frame's kind and value. Ends the process where there is none."""
         kind, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
-        return kind, codec.decode(bytes(self._exactly(length)), max_bytes=length, max_depth=1_000_000)
+        return kind, codec.decode(self._exactly(length), max_bytes=length, max_depth=1_000_000)
 
     def close(self) -> None:
         """Close it."""
-        self._socket.close()
+        os.close(self._fd)
 
-    def _exactly(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view, have = memoryview(data), 0
-        while have < size:
-            count = self._socket.recv_into(view[have:])
-            if not count:
-                os._exit(0)
-            have += count
-        return data
+    def _exactly(self, size: int) -> bytes:
+        if not size:
+            return b""
+        data = os.read(self._fd, size)
+        if len(data) == size:
+            return data
+        parts = []
+        while data:
+            parts.append(data)
+            size -= len(data)
+            if not size:
+                return b"".join(parts)
+            data = os.read(self._fd, size)
+        os._exit(0)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send a frame."""
-        self._socket.sendall(wire.FRAME.pack(kind, len(payload)) + payload)
+        data = wire.FRAME.pack(kind, len(payload)) + payload
+        sent = os.write(self._fd, data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(data):
+                sent += os.write(self._fd, view[sent:])
 
     def send_value(self, value: Any) -> None:
         """Send what a call returned, or why it cannot be sent."""

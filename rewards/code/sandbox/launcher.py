@@ -181,6 +181,7 @@ class Zygote:
         return ", ".join(name for name in ("namespaces", "seccomp") if not self.layers[name])
 
     def _start(self, bwrap: str | None) -> None:
+        self.closed = False
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = os.pidfd_open(os.getpid())
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)

@@ -79,6 +79,9 @@ class Sandbox:
             WeakSandbox: If a layer is missing on this machine.
             SandboxFault: If the sandbox itself fails.
         """
+        most = (self.limits if limits is None else limits).memory_bytes // 8  # it is a file in scratch
+        if len(stdin) > most:
+            raise ValueError(f"stdin has {len(stdin)} characters; with these limits it may have {most}")
         candidate = self._new(limits)
         try:
             return candidate._run_program(source, stdin)

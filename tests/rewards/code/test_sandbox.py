@@ -163,19 +163,19 @@ HONEST = {
         from concurrent.futures import ThreadPoolExecutor
         def f():
             with ThreadPoolExecutor(8) as pool: return sum(pool.map(int, '1234'))""",
-    "recursion": "import sys\nsys.setrecursionlimit(10**5)\ndef g(n): return n and 1 + g(n-1)\ndef f(): return g(20000)",
+    "recursion": "import sys\nsys.setrecursionlimit(10**5)\ndef f(n=20000): return n and 1 + f(n-1)",
     "temporary file": """
         import tempfile, os
         def f():
             with tempfile.NamedTemporaryFile('w+') as t, open('x', 'w') as y, open('/tmp/z', 'w') as z:
                 t.write('a'); t.seek(0); return t.read() + str(os.listdir('.') != [])""",
     "inspect": "import inspect\ndef f(): return inspect.getsource(f)",
-    "typing": "from typing import *\nT = TypeVar('T')\ndef f(x: Optional[List[int]] = None) -> Any: return str(Dict[str, int])",
+    "typing": "from typing import *\nT = TypeVar('T')\ndef f(x: Optional[List[T]] = None) -> Any: return str(Dict)",
     "generators": "def g():\n    yield from range(3)\ndef f(): return list(g())",
-    "decimal": "from decimal import *\nfrom fractions import Fraction\ndef f(): return str(Decimal(1)/3), str(Fraction(1, 3))",
+    "decimal": "from decimal import *\nfrom fractions import *\ndef f(): return str(Decimal(1)/3), str(Fraction(1, 3))",
     "regular expressions": "import re\ndef f(): return re.findall('a+', 'aabaaa')",
     "random": "import random\nrandom.seed(3)\ndef f(): return random.randint(0, 100)",
-    "zone": "from zoneinfo import ZoneInfo\nimport datetime\ndef f(): return str(datetime.datetime(2020,1,1,tzinfo=ZoneInfo('UTC')))",
+    "zone": "from zoneinfo import ZoneInfo\nfrom datetime import *\ndef f(): return str(datetime(1,1,1,tzinfo=ZoneInfo('UTC')))",
     "hash": "import hashlib\ndef f(): return hashlib.sha256(b'').hexdigest()",
     "sqlite": "import sqlite3\ndef f(): return sqlite3.connect(':memory:').execute('select 1+1').fetchall()",
     "signal": "import signal, os\ndef f():\n    signal.signal(10, lambda *a: None); signal.raise_signal(10); return 1",
@@ -403,7 +403,8 @@ sandbox = Sandbox()
 candidate = sandbox.open("import time\\ndef f(): time.sleep(100)")
 print(sandbox._zygote.process.pid, flush=True)
 if os.fork() == 0:
-    time.sleep(30)  # holds what it inherited
+    time.sleep(10)  # holds what it inherited
+    os._exit(0)
 candidate.call("f")
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
