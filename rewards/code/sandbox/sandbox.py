@@ -314,10 +314,8 @@ class Candidate:
         lifeline = self._lifeline.fileno()
         dead = False
         while True:
-            left = until - monotonic()
-            if left <= 0:
-                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
-            for fd, event in self._poll.poll(ceil(left * 1000)):
+            left = until - monotonic()  # what is there when the time is up still counts
+            for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
                 if fd == self._stdout:
                     self._drain()
                 elif fd == lifeline:
@@ -339,6 +337,8 @@ class Candidate:
                 if may_end and not self._data:
                     return None
                 raise self._end(ended)
+            if left <= 0:
+                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
 
     _eof = False
 

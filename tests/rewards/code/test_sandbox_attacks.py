@@ -62,7 +62,7 @@ GETS = {
     "spawn": "import os, sys\ndef f(): return os.posix_spawn(sys.executable, ['x'], {}) > 0",
     "system": "import os\ndef f(): return os.system('true') == 0",
     "subprocess": "import subprocess, sys\ndef f(): return subprocess.run([sys.executable, '-c', '']).returncode == 0",
-    "multiprocessing": "import multiprocessing as m\ndef f():\n    p = m.Process(target=int); p.start(); p.join(); return True",
+    "multiprocessing": "import multiprocessing as m\ndef f():\n    m.Process(target=int).start(); return True",
     "internet socket": "import socket\ndef f(): return bool(socket.socket())",
     "unix socket": "import socket\ndef f(): return bool(socket.socket(socket.AF_UNIX))",
     "netlink": "import socket\ndef f(): return bool(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))",
