@@ -59,8 +59,8 @@ class CandidateError(Exception):
         outcome: `TIMEOUT`, `MEMORY`, `CRASHED`, `FORBIDDEN` or `SYNTAX_ERROR`.
     """
 
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, outcome: Outcome, message: str = "") -> None:
+        super().__init__(message or str(outcome))
         self.outcome = outcome
 
 

@@ -38,6 +38,7 @@ class Jail:
 
     Attributes:
         scratch: The folder that is the only one to be written in.
+        work: Where each completion gets a folder if it has no namespaces of its own.
         namespaces: What each completion has its own of, users, processes and mounts, or 0.
         landlock: The version of its interface, or 0.
         filter: The seccomp filter, or None.
@@ -45,6 +46,7 @@ class Jail:
     """
 
     scratch: str
+    work: str
     namespaces: int
     landlock: int
     filter: seccomp.Filter | None
@@ -71,8 +73,14 @@ class Jail:
         os.setsid()
         os.chdir(self.scratch)
         os.umask(0o077)
+<<<<<<< HEAD
         # The zygote's standard error is one file for all candidates: what one wrote there another could read, or find full.
         with open("/dev/null", "r+b", buffering=0) as null:
+=======
+        if not self.namespaces:
+            os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)
+        with open("/dev/null", "rb", buffering=0) as null:
+>>>>>>> jail
             os.dup2(null.fileno(), 0)
             os.dup2(null.fileno(), 2)
         cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not
@@ -101,31 +109,41 @@ class Channel:
     """Frames from and to the program."""
 
     def __init__(self, fd: int, value_bytes: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        self._fd = fd
         self._value_bytes = value_bytes
 
     def receive(self) -> tuple[bytes, Any]:
         """Return the next frame's kind and value. Ends the process where there is none."""
         kind, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
-        return kind, codec.decode(bytes(self._exactly(length)), max_bytes=length, max_depth=1_000_000)
+        return kind, codec.decode(self._exactly(length), max_bytes=length, max_depth=1_000_000)
 
     def close(self) -> None:
         """Close it."""
-        self._socket.close()
+        os.close(self._fd)
 
-    def _exactly(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view, have = memoryview(data), 0
-        while have < size:
-            count = self._socket.recv_into(view[have:])
-            if not count:
-                os._exit(0)
-            have += count
-        return data
+    def _exactly(self, size: int) -> bytes:
+        if not size:
+            return b""
+        data = os.read(self._fd, size)
+        if len(data) == size:
+            return data
+        parts = []
+        while data:
+            parts.append(data)
+            size -= len(data)
+            if not size:
+                return b"".join(parts)
+            data = os.read(self._fd, size)
+        os._exit(0)
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send a frame."""
-        self._socket.sendall(wire.FRAME.pack(kind, len(payload)) + payload)
+        data = wire.FRAME.pack(kind, len(payload)) + payload
+        sent = os.write(self._fd, data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(data):
+                sent += os.write(self._fd, view[sent:])
 
     def send_value(self, value: Any) -> None:
         """Send what a call returned, or why it cannot be sent."""
@@ -201,7 +219,7 @@ def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: 
     """Be the candidate. Never returns."""
     os.dup2(output, 1)
     os.dup2(channel, 3)
-    os.closerange(4, 1024)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     jail.close(cpu_seconds, memory)
     gc.enable()
     frames = Channel(3, value_bytes)
@@ -275,7 +293,7 @@ def run_program(frames: Channel, source: str, stdin: str) -> None:
     os.dup2(fd, 0)
     os.close(fd)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
-    sys.__stdin__ = sys.stdin
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
     execute = load(frames, "__main__", source)
     if execute is None:
         return

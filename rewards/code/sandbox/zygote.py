@@ -19,9 +19,11 @@ import json
 import math
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +43,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
 
     Args:
         setup: `control` (the socket's number), `program` (a descriptor that becomes readable when the program dies),
-            `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in).
+            `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in),
+            `remove` (a folder to remove at the end, or "").
     """
     control = socket.socket(fileno=setup["control"])
     for fd in (setup["control"], setup["program"]):
@@ -64,6 +67,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
     try:
         Server(control, setup["program"], jail).run()
     finally:
+        if setup["remove"]:
+            shutil.rmtree(setup["remove"], ignore_errors=True)
         os._exit(0)
 
 
@@ -85,7 +90,8 @@ def prepare(scratch: str) -> child.Jail:
     with open(proc + "/self/statm", encoding="ascii") as file:
         present = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     filter_ = seccomp.Filter() if seccomp.supported() else None
-    jail = child.Jail(scratch, child.NAMESPACES, landlock.version(), filter_, present)
+    work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
+    jail = child.Jail(scratch, work, child.NAMESPACES, landlock.version(), filter_, present)
     try:
         pid = linux.fork(jail.namespaces)
         if pid == 0:
@@ -111,6 +117,7 @@ class Completion:
     lifeline: int
     cpu_seconds: float
     look: float
+    folder: str = ""
     kind: bytes = wire.ENDED
     killed: bool = False
 
@@ -140,6 +147,8 @@ class Completion:
             os.write(self.lifeline, wire.STATUS.pack(kind, code, used, usage.ru_maxrss * 1024))
         os.close(self.watch)
         os.close(self.lifeline)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Server:
@@ -191,10 +200,14 @@ class Server:
             return False
         channel, output, lifeline = fds
         cpu_seconds, memory, value_bytes, scratch_bytes = wire.REQUEST.unpack(request)
+        folder = ""
         try:
+            if not self.jail.namespaces:
+                folder = tempfile.mkdtemp(dir=self.jail.work)
             pid = linux.fork(self.jail.namespaces)
             if pid == 0:
                 try:
+                    self.jail.scratch = folder or self.jail.scratch
                     self.jail.enter_namespaces(self.uid, self.gid, scratch_bytes)
                     child.run(self.jail, cpu_seconds, memory, value_bytes, channel, output)
                 except Exception as error:  # noqa: BLE001 (the program must hear of it; no candidate has run)
@@ -203,10 +216,11 @@ class Server:
                     os._exit(1)
             watch = os.pidfd_open(pid)
         except OSError as error:
-            os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+            with suppress(OSError):
+                os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
             os.close(lifeline)
         else:
-            one = Completion(pid, watch, lifeline, cpu_seconds, time.monotonic() + cpu_seconds)
+            one = Completion(pid, watch, lifeline, cpu_seconds, time.monotonic() + cpu_seconds, folder)
             for fd in (watch, lifeline):
                 self.completions[fd] = one
                 self.poll.register(fd, select.POLLIN)
