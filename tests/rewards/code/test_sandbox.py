@@ -175,7 +175,7 @@ HONEST = {
     "decimal": "from decimal import *\nfrom fractions import *\ndef f(): return str(Decimal(1)/3), str(Fraction(1, 3))",
     "regular expressions": "import re\ndef f(): return re.findall('a+', 'aabaaa')",
     "random": "import random\nrandom.seed(3)\ndef f(): return random.randint(0, 100)",
-    "zone": "from zoneinfo import *\nfrom datetime import *\ndef f(): return str(datetime(1,1,1,tzinfo=ZoneInfo('UTC')))",
+    "zone": "from zoneinfo import *; from datetime import *\ndef f(): return datetime.now(ZoneInfo('UTC')).tzname()",
     "hash": "import hashlib\ndef f(): return hashlib.sha256(b'').hexdigest()",
     "sqlite": "import sqlite3\ndef f(): return sqlite3.connect(':memory:').execute('select 1+1').fetchall()",
     "signal": "import signal, os\ndef f():\n    signal.signal(10, lambda *a: None); signal.raise_signal(10); return 1",
