@@ -73,16 +73,10 @@ class Jail:
         os.setsid()
         os.chdir(self.scratch)
         os.umask(0o077)
-<<<<<<< HEAD
-        # The zygote's standard error is one file for all candidates: what one wrote there another could read, or find full.
-        with open("/dev/null", "r+b", buffering=0) as null:
-=======
         if not self.namespaces:
             os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)
         with open("/dev/null", "rb", buffering=0) as null:
->>>>>>> jail
             os.dup2(null.fileno(), 0)
-            os.dup2(null.fileno(), 2)
         cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not
         for limit, value in (
             (resource.RLIMIT_CPU, cpu),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rewards.base import Outcome
+from rewards.code.codec import encode
 from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbox
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
