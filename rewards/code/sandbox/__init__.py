@@ -1,0 +1,19 @@
+"""A jail for source that a model wrote: `Sandbox`."""
+
+from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault, WeakSandbox
+from rewards.code.sandbox.report import Layer, SandboxReport, sandbox_report
+from rewards.code.sandbox.sandbox import Candidate, Sandbox
+
+__all__ = [
+    "Candidate",
+    "CandidateError",
+    "CandidateRaised",
+    "Layer",
+    "Limits",
+    "ProgramResult",
+    "Sandbox",
+    "SandboxFault",
+    "SandboxReport",
+    "WeakSandbox",
+    "sandbox_report",
+]
