@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rewards.base import Outcome, RewardResult
 from rewards.code.checker import Verdict, judge
@@ -53,7 +53,7 @@ class CodeTestsReward:
     partial: bool = False
     limits: Limits = field(default_factory=Limits)
     allow_weak: bool = False
-    mode: str = "zygote"
+    mode: Literal["zygote", "fresh"] = "zygote"
     parallel: int | None = None
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ _abandoned: list[Sandbox] = []
 _lock = threading.Lock()
 
 
-def shared_sandbox(mode: str, limits: Limits, allow_weak: bool) -> Sandbox:
+def shared_sandbox(mode: Literal["zygote", "fresh"], limits: Limits, allow_weak: bool) -> Sandbox:
     """The sandbox of this process with these options, started by the first call.
 
     Raises:
