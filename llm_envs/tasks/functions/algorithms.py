@@ -52,7 +52,7 @@ sum(1 for j in range(len({x})) for i in range(j) if {x}[i] > {x}[j])""",
         "count the pairs of positions whose numbers add up to {k}",
         """
 sum(1 for j in range(len({x})) for i in range(j) if {x}[i] + {x}[j] == {k})""",
-        k=range(0, 9),
+        k=range(9),
     ),
     piece(
         "ints",

@@ -78,14 +78,12 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "reversed": lambda values: list(reversed(values)),
     "zip": lambda *values: list(zip(*values, strict=False)),
 }
-_METHODS = {
-    list: {"append", "count", "index", "pop"},
-    dict: {"get", "items", "keys", "values"},
-    set: {"add"},
-    str: set(
-        "count endswith find isalpha isdigit islower isupper join lower replace split startswith strip swapcase title "
-        "upper".split()
-    ),
+_METHODS: dict[type, frozenset[str]] = {
+    list: frozenset(("append", "count", "index", "pop")),
+    dict: frozenset(("get", "items", "keys", "values")),
+    set: frozenset(("add",)),
+    str: frozenset(("count", "endswith", "find", "join", "replace", "split", "startswith", "strip"))
+    | frozenset(("isalpha", "isdigit", "islower", "isupper", "lower", "swapcase", "title", "upper")),
 }
 
 
@@ -356,7 +354,7 @@ def _call(function: Callable[..., Any], positional: Sequence[ast.expr], keywords
 def _method(name: str, parts: Sequence[Expr]) -> Expr:
     def run(env: Env) -> Any:
         of, *arguments = [part(env) for part in parts]
-        if name not in _METHODS.get(type(of), ()):
+        if name not in _METHODS.get(type(of), frozenset()):
             raise AttributeError(f"{type(of).__name__} has no method {name}")
         return getattr(of, name)(*arguments)
 

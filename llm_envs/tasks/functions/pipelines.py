@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +61,7 @@ def compose(rng: np.random.Generator, pieces: Sequence[Piece]) -> Program:
     Raises:
         ValueError: A step does not take what the one before it gives.
     """
-    for first, second in zip(pieces, pieces[1:], strict=False):
+    for first, second in itertools.pairwise(pieces):
         if first.gives != second.takes:
             raise ValueError(f"{second.words!r} takes {second.takes}, not {first.gives}")
     takes, gives = pieces[0].takes, pieces[-1].gives

@@ -68,9 +68,9 @@ class Piece:
         *statements, expression = self.code.strip("\n").split("\n")
         words = self.words
         for name, value in (drawn | {"x": x}).items():
-            words = words.replace("{%s}" % name, str(value))
-            statements = [statement.replace("{%s}" % name, str(value)) for statement in statements]
-            expression = expression.replace("{%s}" % name, str(value))
+            words = words.replace(f"{{{name}}}", str(value))
+            statements = [statement.replace(f"{{{name}}}", str(value)) for statement in statements]
+            expression = expression.replace(f"{{{name}}}", str(value))
         return words, statements, expression
 
 

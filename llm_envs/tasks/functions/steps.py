@@ -224,7 +224,7 @@ TABLES = (
         "tally",
         "keep only the entries whose key is greater than {k}",
         "{n: {x}[n] for n in {x} if n > {k}}",
-        k=range(0, 6),
+        k=range(6),
     ),
     piece("tally", "int", "add up each key multiplied by its value", "sum(n * m for n, m in {x}.items())"),
     piece(

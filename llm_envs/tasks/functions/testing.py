@@ -91,7 +91,7 @@ def candidates(program: Program, count: int, salt: str = "") -> list[Arguments]:
     rng = np.random.default_rng(int.from_bytes(digest, "big"))
     kinds = [KINDS[kind] for _, kind in program.parameters]
     if len(kinds) == 1:
-        drawn = [(edge,) for edge in kinds[0].edges]
+        drawn: list[Arguments] = [(edge,) for edge in kinds[0].edges]
     else:  # not all combinations: each edge of each parameter meets a random one of the others
         drawn = [
             tuple(_pick(rng, k.edges) if k is not own else edge for k in kinds) for own in kinds for edge in own.edges

@@ -8,7 +8,23 @@ from typing import Any
 
 import numpy as np
 
-_WORDS = "apple Banana kiwi sun Level noon a on to tree stone Moon egg data rust radar ice Go".split()
+_WORDS = (
+    "apple",
+    "Banana",
+    "kiwi",
+    "sun",
+    "Level",
+    "noon",
+    "a",
+    "on",
+    "to",
+    "tree",
+    "stone",
+    "Moon",
+    "egg",
+    "data",
+    "rust",
+)
 _LETTERS = "aabbcdeeoxyzABEZ"
 _SIGNS = "  .,-!019"
 
