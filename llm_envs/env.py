@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -18,12 +20,17 @@ def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
     """What `step` tells beside the reward, now that the episode is over and the reference may be seen.
 
     Returns:
-        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any.
+        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any. A
+        reference that is a mapping is given as its JSON text: Gymnasium's vector environments would take it apart, key
+        by key.
     """
+    reference = problem.reference
+    if isinstance(reference, Mapping):
+        reference = json.dumps(dict(reference), default=repr, skipkeys=True)
     info: dict[str, Any] = {
         "outcome": str(result.outcome),
         "answer": result.answer,
-        "reference": problem.reference,
+        "reference": reference,
     }
     if result.metrics:
         info["metrics"] = dict(result.metrics)

@@ -172,7 +172,7 @@ def _own(fields: _Fields) -> Row:
     inner = _Fields(tests, fields.where, "tests.")
     kind = inner.text("kind")
     if kind == "check":
-        reference = _check(inner, "check", inner.text("prefix", "", empty=True))
+        reference = _own_check(inner)
     elif kind == "function":
         inner.identifier("entry_point")
         for index, case in enumerate(inner.items("cases")):
@@ -201,7 +201,11 @@ def _own(fields: _Fields) -> Row:
 
 def _human_eval(fields: _Fields) -> Row:
     prompt = fields.text("prompt")
-    reference = _check(fields, "test", prompt)
+    entry_point = fields.identifier("entry_point")
+    check = _with_check(fields, "test", fields.text("test"))
+    setup = fields.source("prompt", prompt)  # the signature and docstring of a function are one with an empty body
+    setup.body = [node for node in setup.body if getattr(node, "name", None) != entry_point]
+    reference = _check(entry_point, [check], ast.unparse(setup), prompt)
     return Row(prompt, reference, fields.solution("canonical_solution"), fields.name())
 
 
