@@ -20,9 +20,8 @@ def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
     """What `step` tells beside the reward, now that the episode is over and the reference may be seen.
 
     Returns:
-        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any. A
-        reference that is a mapping is given as its JSON text: Gymnasium's vector environments would take it apart, key
-        by key.
+        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any.
+        A reference that is a mapping is given as its JSON text: Gymnasium's vector environments would take it apart.
     """
     reference = problem.reference
     if isinstance(reference, Mapping):

@@ -171,7 +171,9 @@ def _own(fields: _Fields) -> Row:
         raise fields.error("tests", f"expected an object, got {tests!r:.80}")
     inner = _Fields(tests, fields.where, "tests.")
     kind = inner.text("kind")
+    reference: Mapping[str, Any]
     if kind == "check":
+        _no_unknown(inner, {"kind", "entry_point", "check", "checks", "setup", "prefix"})
         reference = _own_check(inner)
     elif kind == "function":
         inner.identifier("entry_point")
@@ -187,16 +189,23 @@ def _own(fields: _Fields) -> Row:
             value = tests.get(name, 0.0)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise inner.error(name, f"expected a number that is not negative, got {value!r:.80}")
+        _no_unknown(inner, {"kind", "entry_point", "cases", "rel_tol", "abs_tol", "nan_equal", "prefix"})
         cases = [{"args": [], "kwargs": {}} | case for case in tests["cases"]]
         reference = {"rel_tol": 0.0, "abs_tol": 0.0} | tests | {"cases": cases}
     elif kind == "program":
         for index, case in enumerate(inner.items("cases")):
             if not isinstance(case, dict) or not all(isinstance(case.get(name), str) for name in ("stdin", "stdout")):
                 raise inner.error(f"cases[{index}]", "expected an object with the texts stdin and stdout")
+        _no_unknown(inner, {"kind", "cases", "prefix"})
         reference = tests
     else:
         raise inner.error("kind", f"expected 'function', 'check' or 'program', got {kind!r:.80}")
     return Row(fields.text("prompt"), reference, fields.solution("solution"), fields.name())
+
+
+def _no_unknown(fields: _Fields, known: set[str]) -> None:
+    for name in sorted(fields.row.keys() - known):
+        raise fields.error(name, f"is unknown; there are {', '.join(sorted(known))}")
 
 
 def _human_eval(fields: _Fields) -> Row:
@@ -209,12 +218,35 @@ def _human_eval(fields: _Fields) -> Row:
     return Row(prompt, reference, fields.solution("canonical_solution"), fields.name())
 
 
-def _check(fields: _Fields, name: str, prefix: str) -> dict[str, Any]:
-    entry_point, check = fields.identifier("entry_point"), fields.text(name)
+def _own_check(fields: _Fields) -> dict[str, Any]:
+    """Tests with `checks` (a text or a list of texts), or with HumanEval's `check`."""
+    entry_point, prefix = fields.identifier("entry_point"), fields.text("prefix", "", empty=True)
+    setup = fields.text("setup", "", empty=True)
+    fields.source("setup", setup)
+    if "check" in fields.row:
+        return _check(entry_point, [_with_check(fields, "check", fields.text("check"))], setup, prefix)
+    given = fields.row.get("checks")
+    checks = [given] if isinstance(given, str) else fields.items("checks")
+    for index, check in enumerate(checks):
+        if not isinstance(check, str):
+            raise fields.error(f"checks[{index}]", f"expected a text, got {check!r:.80}")
+        tree = fields.source(f"checks[{index}]", check)
+        if not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(tree)):
+            raise fields.error(f"checks[{index}]", "has no assert: every function would pass")
+    return _check(entry_point, checks, setup, prefix)
+
+
+def _with_check(fields: _Fields, name: str, check: str) -> str:
     tree = fields.source(name, check)
     if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
         raise fields.error(name, "has no function check(candidate)")
-    return {"kind": "check", "entry_point": entry_point, "check": check, "prefix": prefix}
+    if not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(tree)):
+        raise fields.error(name, "has no assert: every function would pass")
+    return check
+
+
+def _check(entry_point: str, checks: list[str], setup: str, prefix: str) -> dict[str, Any]:
+    return {"kind": "check", "entry_point": entry_point, "checks": checks, "setup": setup, "prefix": prefix}
 
 
 def _mbpp(fields: _Fields) -> Row:
@@ -237,8 +269,8 @@ def _mbpp(fields: _Fields) -> Row:
     entry_point = _entry_point(fields, trees, known)
     rename = _Rename(entry_point)
     lines = [ast.unparse(rename.visit(node)) for _, body in trees for node in body]
-    check = f"{setup_code}\n\ndef check(candidate):\n".lstrip() + "".join(f"    {line}\n" for line in lines)
-    reference = {"kind": "check", "entry_point": entry_point, "check": check, "prefix": ""}
+    checks = [f"def check(candidate):\n    {line}\n" for line in lines]
+    reference = _check(entry_point, checks, setup_code, "")
     return Row(
         prompt, reference, fields.solution("code"), fields.name(), tuple(asserts[: len(fields.row["test_list"])])
     )
