@@ -52,7 +52,7 @@ def python_functions(rng: np.random.Generator, level: int = 0, examples: int | N
     """Write a small Python function; hidden tests decide.
 
     The description, the printed solution and the expected values come from one program. Its hidden tests (8 to 16) are
-    chosen so that they catch every one-place change of it that any of some 50 inputs catches; see
+    chosen so that they catch every one-place change of it that any of some 70 to 300 inputs catches; see
     `functions/testing.py`. They are a function of the program alone: equal problems have equal tests.
 
     Args:

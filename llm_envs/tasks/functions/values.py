@@ -47,7 +47,7 @@ class Kind:
 
 
 def _int(rng: np.random.Generator) -> int:
-    bound = (10, 40, 1000)[int(rng.integers(3))]
+    bound = (5, 12, 40, 1000)[int(rng.integers(4))]
     return int(rng.integers(-bound, bound + 1))
 
 
@@ -105,7 +105,7 @@ KINDS = {
         _ints,
     ),
     "text": Kind("str", "text", ("", "a", "Z", " ", "aa", "abba", "a b  c", "Hello, World 42!"), _text),
-    "words": Kind("list[str]", "words", ([], ["a"], ["Kiwi"], ["b", "a", "b"], ["level", "go", "Tree"]), _words),
+    "words": Kind("list[str]", "words", ([], ["a"], ["Kiwi"], ["b", "b", "a", "b"], ["level", "go", "Tree"]), _words),
     "counts": Kind("dict[str, int]", "counts"),
     "tally": Kind("dict[int, int]", "counts"),
     "grid": Kind("list[list[int]]", "grid", ([[1]], [[-2, 3]], [[4], [0], [-1]], [[1, 2], [3, 4]]), _grid),
