@@ -56,7 +56,7 @@ def chain(rng: np.random.Generator) -> Program:
     """One to three steps on one number, such as `add 3, then multiply by 4`.
 
     >>> chain(np.random.default_rng(2)).source
-    'def f(x): return (x+4)*2-1'
+    'def f(x): return (x+1+4)*5'
     """
     while True:
         steps = [("+-*"[rng.integers(3)], int(rng.integers(1, 10))) for _ in range(rng.integers(1, 4))]
