@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -19,11 +21,15 @@ def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
 
     Returns:
         `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any.
+        A reference that is a mapping is given as its JSON text: Gymnasium's vector environments would take it apart.
     """
+    reference = problem.reference
+    if isinstance(reference, Mapping):
+        reference = json.dumps(dict(reference), default=repr, skipkeys=True)
     info: dict[str, Any] = {
         "outcome": str(result.outcome),
         "answer": result.answer,
-        "reference": problem.reference,
+        "reference": reference,
     }
     if result.metrics:
         info["metrics"] = dict(result.metrics)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -18,9 +19,19 @@ from rewards import InvalidReference, Outcome, RewardResult
 from rewards.math import MathReward
 
 ALL = [spec.id for spec in gymnasium.registry.values() if isinstance(spec.entry_point, Task)]
+DATA = Path(__file__).parent / "data"
+# what a task needs to be made; the others have defaults for everything
+NEEDS = {
+    "llm_envs/CodeTests-v0": {"path": str(DATA / "code_tests.jsonl")},
+    "llm_envs/HumanEval-v0": {"path": str(DATA / "human_eval_format.jsonl")},
+}
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SYNC = {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": AutoresetMode.DISABLED}}
 ASYNC = {"vectorization_mode": "async", "vector_kwargs": {"autoreset_mode": AutoresetMode.DISABLED}}
+
+
+def make(env_id, **kwargs):
+    return gymnasium.make(env_id, **NEEDS.get(env_id, {}), **kwargs)
 
 
 @pytest.fixture
@@ -41,13 +52,13 @@ def test_there_are_tasks():
 def test_gymnasiums_checker_has_no_complaint(env_id, render_mode):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gymnasium.make(env_id, render_mode=render_mode).unwrapped)
+        check_env(make(env_id, render_mode=render_mode).unwrapped)
 
 
 @pytest.mark.parametrize("env_id", ALL)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_solutions_earn_the_full_reward(env_id, split):
-    env = gymnasium.make(env_id, split=split)
+    env = make(env_id, split=split)
     for seed in range(50):
         env.reset(seed=seed)
         problem = env.unwrapped.problem
@@ -58,7 +69,7 @@ def test_solutions_earn_the_full_reward(env_id, split):
 @pytest.mark.parametrize("env_id", ALL)
 def test_equal_seeds_give_equal_streams_and_others_differ(env_id):
     def stream(seed):
-        env = gymnasium.make(env_id)
+        env = make(env_id)
         return [env.reset(seed=seed)[0]] + [env.reset()[0] for _ in range(20)]
 
     assert stream(3) == stream(3)
@@ -71,7 +82,7 @@ def test_equal_seeds_give_equal_streams_and_others_differ(env_id):
 def test_splits_never_share_a_prompt(env_id):
     prompts = {}
     for split in ("train", "test"):
-        env = gymnasium.make(env_id, split=split)
+        env = make(env_id, split=split)
         prompts[split] = {env.reset(seed=seed)[0] for seed in range(500)}
     assert not prompts["train"] & prompts["test"]
 
@@ -289,7 +300,7 @@ def test_a_batch_is_one_reward_call(registered):
 
 @pytest.mark.parametrize("env_id", ALL)
 def test_stock_wrappers(env_id):
-    env = TransformReward(TimeLimit(RecordEpisodeStatistics(gymnasium.make(env_id)), 5), lambda r: r * 2)
+    env = TransformReward(TimeLimit(RecordEpisodeStatistics(make(env_id)), 5), lambda r: r * 2)
     env.reset(seed=0)
     _, reward, terminated, truncated, info = env.step(env.unwrapped.problem.solution)
     assert (reward, terminated, truncated) == (2.0, True, False)
