@@ -145,14 +145,14 @@ class GRPOAgent(Agent):
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
         batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
-        batch = replace(batch, advantages=self.objective.advantages(batch.rewards))
+        batch = replace(batch, token_limit=self.config.max_completion_tokens)
         if self.objective.needs_reference:
             batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
         # in float32 the engine's own log-probabilities are the policy's up to rounding; in bfloat16 they are not
         if self.policy.precision != "float32":
             with torch.no_grad():
                 batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
-        return batch
+        return replace(batch, advantages=self.objective.advantages(self.objective.shape_rewards(batch)))
 
     def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
         """(N, T) log-probabilities, computed a micro-batch at a time."""
