@@ -195,7 +195,7 @@ def clipped_surrogate(
     """PPO's pessimistic bound `min(ratio A, clip(ratio, 1 - low, 1 + high) A)` (arXiv:1707.06347, eq. 7), elementwise.
 
     The minimum makes clipping one-sided: a gain beyond the range stops counting, a loss beyond it counts in full. Dual
-    clipping bounds that loss, where A < 0, by `dual_clip * A` (arXiv:1912.09729, eq. 5).
+    clipping bounds that loss, where A < 0, by `dual_clip * A` (arXiv:1912.09729).
 
     Args:
         ratio: pi / pi_old.
