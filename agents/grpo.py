@@ -147,7 +147,9 @@ class GRPOAgent(Agent):
         if self.config.max_refills == 0:
             sampled = self._sample()
             return sampled, sampled
-        sampled, informative, others = [], [], []
+        sampled = []
+        informative: list[list[Rollout]] = []
+        others: list[list[Rollout]] = []
         for _ in range(1 + self.config.max_refills):
             fresh = self._sample()
             sampled += fresh

@@ -484,3 +484,14 @@ def test_precision_bfloat16_keeps_float32_weights_and_rescores():
     agent.learn(32, recorder)
     assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
     assert all(record.metrics["grad_norm"] > 0 for record in recorder.records)
+
+
+def test_the_sampler_correction_sees_what_bfloat16_makes_of_the_sampler():
+    recorder = Recorder()
+    policy = load_policy("builtin/tiny", precision="bfloat16")
+    GRPOAgent(policy, ARITHMETIC, config=SMALL, objective=GRPO(sampler_correction="token_truncate")).learn(16, recorder)
+    weight = recorder.records[0].metrics["sampler_weight"]
+    assert weight == pytest.approx(1, abs=0.05)
+    assert weight != 1.0
+    small_agent(objective=GRPO(sampler_correction="token_truncate")).learn(16, recorder)
+    assert recorder.records[1].metrics["sampler_weight"] == pytest.approx(1, abs=1e-4)
