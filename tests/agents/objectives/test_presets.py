@@ -210,6 +210,17 @@ def test_what_is_said_of_groups_without_a_signal_is_true(name):
     assert gradient.eq(0).all() == objective.ignores_zero_advantages
 
 
+@pytest.mark.parametrize("name", ["dr-grpo", "dapo", "rloo", "gspo", "dual clip"])
+def test_clip_fraction_is_the_share_of_tokens_without_gradient(name):
+    objective = VARIANTS[name]
+    batch, logprobs = make_batch(objective, spread=1.0)
+    batch = replace(batch, advantages=torch.where(batch.advantages < 0.1, -1.0, 1.0).double())
+    loss, figures = objective.loss(batch, logprobs)
+    cut = (torch.autograd.grad(loss, logprobs)[0] == 0) & batch.action_mask.bool()
+    assert figures["clip_fraction"].item() == pytest.approx(cut.sum().item() / batch.total_tokens)
+    assert cut.any()
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_reference_is_asked_for_exactly_where_it_is_read(name):
     objective = VARIANTS[name]
