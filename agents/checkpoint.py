@@ -122,9 +122,9 @@ def read_state(path: Path, objective: Objective | None = None) -> AgentState:
     saved = record.pop("objective")
     if objective is None:
         name = saved.pop("name")
-        if name not in objectives.__all__:
+        if name not in objectives.CLASSES:
             raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
-        objective = getattr(objectives, name)(**saved)
+        objective = objectives.CLASSES[name](**saved)
     examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
     chat = ChatFormat(record["chat"]["system_prompt"], examples)
     return AgentState(**record | {"objective": objective, "config": GRPOConfig(**record["config"]), "chat": chat})

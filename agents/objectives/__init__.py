@@ -1,6 +1,67 @@
 """What an update minimizes: frozen dataclasses that put pure tensor functions together, one preset per paper."""
 
-from agents.objectives.base import Objective
-from agents.objectives.clipped import GRPO
+from collections.abc import Callable
+from functools import partial
 
-__all__ = ["GRPO", "Objective"]
+from agents.objectives.base import Objective
+from agents.objectives.clipped import (
+    CISPO,
+    DAPO,
+    GRPO,
+    GSPO,
+    RLOO,
+    SAPO,
+    DrGRPO,
+    PolicyGradient,
+    REINFORCEPlusPlus,
+)
+from agents.objectives.weighted import WeightedLikelihood
+
+PRESETS: dict[str, Callable[..., Objective]] = {
+    "grpo": GRPO,
+    "dr-grpo": DrGRPO,
+    "dapo": DAPO,
+    "rloo": RLOO,
+    "reinforce++": REINFORCEPlusPlus,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "sapo": SAPO,
+    "weighted-linear": partial(WeightedLikelihood, weights="linear"),
+    "weighted-softmax": partial(WeightedLikelihood, weights="softmax"),
+    "weighted-rank": partial(WeightedLikelihood, weights="rank"),
+    "rejection": partial(WeightedLikelihood, weights="rejection"),
+}
+"""Objectives by the name they have on the command line; called with fields that replace their defaults."""
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        PolicyGradient,
+        GRPO,
+        DrGRPO,
+        DAPO,
+        RLOO,
+        REINFORCEPlusPlus,
+        GSPO,
+        CISPO,
+        SAPO,
+        WeightedLikelihood,
+    )
+}
+"""Objectives by the name they have in a checkpoint."""
+
+__all__ = [
+    "CISPO",
+    "CLASSES",
+    "DAPO",
+    "GRPO",
+    "GSPO",
+    "PRESETS",
+    "RLOO",
+    "SAPO",
+    "DrGRPO",
+    "Objective",
+    "PolicyGradient",
+    "REINFORCEPlusPlus",
+    "WeightedLikelihood",
+]

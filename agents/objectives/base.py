@@ -22,8 +22,12 @@ class Objective(Protocol):
         """Whether a group whose advantages are all zero adds nothing to the loss, so that it need not be computed."""
         ...
 
+    def shape_rewards(self, batch: GroupBatch) -> Tensor:
+        """The (P, G) rewards that advantages are computed from: `batch.rewards`, or less a KL penalty."""
+        ...
+
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards to (P, G) advantages."""
+        """(P, G) rewards to (P, G) advantages; called with a whole batch, before it is split into minibatches."""
         ...
 
     def loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

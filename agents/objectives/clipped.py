@@ -1,51 +1,102 @@
-"""Clipped surrogates: GRPO."""
+"""Policy gradients with clipped ratios: one dataclass that picks the parts, and a preset per paper.
+
+docs/objectives.md has the formulas side by side.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from agents.objectives.ops import (
-    Deviation,
-    clipped_surrogate,
-    group_advantages,
-    kl_k3,
-    masked_sum,
-    mean_of_sequence_means,
-)
+from agents.objectives import ops
 from agents.rollout import GroupBatch
+
+Advantages = Literal["group", "centred", "leave_one_out", "batch", "batch_baseline", "none"]
+Ratio = Literal["token", "sequence_mean", "sequence"]
+Surrogate = Literal["clip", "cispo", "soft_gate"]
+Aggregation = Literal["sequence_mean", "token_mean", "constant_length"]
+SamplerCorrection = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 
 @dataclass(frozen=True, slots=True)
-class GRPO:
-    """Group relative policy optimization (DeepSeekMath, arXiv:2402.03300, eq. 3 and 4).
+class PolicyGradient:
+    """A surrogate of the probability ratio times an advantage, with a KL penalty; every part is a field.
 
-    Per token `min(ratio A, clip(ratio, 1 - eps, 1 + eps) A) - kl_coef * k3`, averaged over each completion's tokens and
-    then over completions. `A` is the completion's standardized reward within its group.
-
-    Departures from the paper: none in the formula; it leaves the deviation (sample or population) and its epsilon open.
+    Per token `surrogate(ratio, A) - kl_coef * kl + entropy_coef * entropy`, aggregated over the batch. The presets are
+    this class with other defaults. Left as it is, it is DeepSeekMath's GRPO without the KL penalty.
     """
 
     clip_range: float = 0.2
-    """Half-width of the interval around 1 in which the probability ratio counts."""
-    kl_coef: float = 0.04
-    """Weight of the KL penalty to the frozen reference (the paper's beta); at 0 no reference is kept."""
-    deviation: Deviation = "sample"
-    """Whether a group's rewards are divided by their sample (G - 1) or population (G) deviation."""
+    """How far the probability ratio may fall below 1 and still count; above 1 too, where clip_high is not given."""
+    kl_coef: float = 0.0
+    """Weight of the KL penalty to the frozen reference; at 0 no reference is kept or evaluated."""
+    deviation: ops.Deviation = "sample"
+    """Whether rewards are divided by their sample (G - 1) or population (G) deviation."""
     eps: float = 1e-4
     """Added to that deviation."""
+    clip_high: float | None = None
+    """How far the ratio may rise above 1 and still count; None: clip_range."""
+    dual_clip: float | None = None
+    """The largest ratio that counts where the advantage is negative; None: no bound."""
+    advantage: Advantages = "group"
+    """What is made of the rewards: standardized in the group, its mean subtracted (centred), the mean of the others
+    subtracted (leave_one_out), standardized over the batch without or with the group's mean as baseline (batch,
+    batch_baseline), or left as they are (none)."""
+    ratio: Ratio = "token"
+    """The probability ratio of each token, the geometric mean of a completion's (sequence_mean), or their product
+    (sequence)."""
+    surrogate: Surrogate = "clip"
+    """PPO's clipped bound; CISPO's clipped and detached weight on the log-probability; SAPO's sigmoid gate."""
+    aggregation: Aggregation = "sequence_mean"
+    """Mean of each completion's mean; mean over all tokens of the step; sum divided by a constant length."""
+    constant_length: int | None = None
+    """That length, in tokens; None: the longest completion allowed."""
+    max_ratio: float = 5.0
+    """The ratio at which CISPO's weight is capped."""
+    min_ratio: float = 0.0
+    """CISPO's smallest weight."""
+    tau_pos: float = 1.0
+    """Temperature of SAPO's gate where the advantage is positive."""
+    tau_neg: float = 1.05
+    """Temperature of SAPO's gate elsewhere."""
+    kl_estimator: ops.KLEstimator = "k3"
+    """Which estimate of the KL divergence."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Whether it is a term of the loss, or its sum over the completion is subtracted from the reward."""
+    kl_unbiased: bool = False
+    """Whether the estimate in the loss is multiplied by the token's probability ratio, which makes its gradient that of
+    the KL divergence (DeepSeek-V3.2, arXiv:2512.02556, section 3.1)."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus, estimated from the sampled tokens."""
+    sampler_correction: SamplerCorrection = "none"
+    """Importance weights for a sampler that differs from the trainer: by token or completion, truncated at sampler_cap,
+    or masked beyond it."""
+    sampler_cap: float = 2.0
+    """The largest of these weights."""
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_range < 1:
             raise ValueError(f"clip_range must be between 0 and 1, got {self.clip_range}")
-        if not self.kl_coef >= 0:
-            raise ValueError(f"kl_coef must not be negative, got {self.kl_coef}")
-        if self.deviation not in ("sample", "population"):
-            raise ValueError(f"deviation must be 'sample' or 'population', got {self.deviation!r}")
-        if not self.eps > 0:
-            raise ValueError(f"eps must be positive, got {self.eps}")
+        if self.dual_clip is not None and not self.dual_clip > 1 + (self.clip_high or self.clip_range):
+            raise ValueError(f"dual_clip must be more than 1 + the upper clipping range, got {self.dual_clip}")
+        if not 0 <= self.min_ratio < self.max_ratio:
+            raise ValueError(f"min_ratio must be from 0 to below max_ratio, got {self.min_ratio} and {self.max_ratio}")
+        for name in ("kl_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "sampler_cap"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                allowed = ", ".join(repr(choice) for choice in choices)
+                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        if self.kl_unbiased and self.kl_in == "reward":
+            raise ValueError("kl_unbiased needs kl_in='loss': a KL penalty in the reward has no gradient")
 
     @property
     def needs_reference(self) -> bool:
@@ -54,33 +105,226 @@ class GRPO:
 
     @property
     def ignores_zero_advantages(self) -> bool:
-        """Whether there is no KL penalty, which pulls at such groups as well."""
-        return self.kl_coef == 0
+        """Whether no KL or entropy term is in the loss, which would pull at such groups as well."""
+        return self.entropy_coef == 0 and (self.kl_coef == 0 or self.kl_in == "reward")
+
+    def shape_rewards(self, batch: GroupBatch) -> Tensor:
+        """(P, G) rewards, less the KL penalty where it is part of them."""
+        if not (self.needs_reference and self.kl_in == "reward"):
+            return batch.rewards
+        old = ops.fill_padding(batch.old_logprobs, batch.action_mask)
+        kl = ops.kl_estimate(old, ops.fill_padding(_reference(batch), batch.action_mask), self.kl_estimator)
+        per_sequence = (kl * batch.action_mask.to(kl.dtype)).sum(dim=1)
+        return batch.rewards - self.kl_coef * per_sequence.view_as(batch.rewards).to(batch.rewards.dtype)
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards, standardized within each row."""
-        return group_advantages(rewards, self.deviation, self.eps)
+        """(P, G) rewards of a whole batch to (P, G) advantages."""
+        if self.advantage == "group":
+            return ops.group_advantages(rewards, self.deviation, self.eps)
+        if self.advantage == "centred":
+            return ops.centred_advantages(rewards)
+        if self.advantage == "leave_one_out":
+            return ops.leave_one_out_advantages(rewards)
+        if self.advantage == "none":
+            return rewards
+        return ops.batch_advantages(rewards, self.advantage == "batch_baseline", self.deviation, self.eps)
 
     def loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """See `agents.objectives.Objective.loss`.
 
         Raises:
-            ValueError: There is a KL penalty and the batch has no reference log-probabilities.
+            ValueError: There is a KL penalty and the batch has no reference log-probabilities, or the constant length
+                is neither given nor known from the batch.
         """
         advantages = batch.advantages.flatten()[:, None]  # (N, 1)
         mask = batch.action_mask
         # padding holds arbitrary numbers; made equal here so that no inf or NaN of theirs survives the mask
-        log_ratio = torch.where(mask.bool(), logprobs - batch.old_logprobs, 0.0)
-        ratio = log_ratio.exp()
-        per_token = -clipped_surrogate(ratio, advantages, self.clip_range)  # (N, T)
-        acts = (ratio - 1).abs().gt(self.clip_range) & ((ratio - 1) * advantages).gt(0)
-        figures = {"clip_fraction": masked_sum(acts.float(), mask) / batch.total_tokens}
+        logprobs = ops.fill_padding(logprobs, mask)
+        old_logprobs = ops.fill_padding(batch.old_logprobs, mask)
+        ratio = self._ratio(logprobs - old_logprobs, mask)  # (N, T) or (N, 1)
+        surrogate, cut = self._surrogate(logprobs, ratio, advantages)
+        per_token = -surrogate.expand_as(logprobs)
+        figures = {"clip_fraction": ops.token_mean(cut.expand_as(logprobs).float(), mask, batch.total_tokens)}
+        if self.sampler_correction != "none":
+            level, _, kind = self.sampler_correction.partition("_")
+            sampler_logprobs = ops.fill_padding(batch.sampler_logprobs, mask)
+            weights = ops.sampler_weights(
+                old_logprobs,
+                sampler_logprobs,
+                mask,
+                level,  # type: ignore[arg-type]
+                self.sampler_cap,
+                masked=kind == "mask",
+            )
+            per_token = per_token * weights
+            figures["sampler_weight"] = ops.token_mean(weights.expand_as(logprobs), mask, batch.total_tokens)
         if self.needs_reference:
-            if batch.ref_logprobs is None:
-                raise ValueError("kl_coef is positive, but the batch has no ref_logprobs")
-            kl = kl_k3(torch.where(mask.bool(), logprobs, 0.0), torch.where(mask.bool(), batch.ref_logprobs, 0.0))
-            per_token = per_token + self.kl_coef * kl
-            figures["kl"] = masked_sum(kl.detach(), mask) / batch.total_tokens
-        loss = mean_of_sequence_means(per_token, mask, batch.total_sequences)
+            kl = ops.kl_estimate(logprobs, ops.fill_padding(_reference(batch), mask), self.kl_estimator)
+            figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
+            if self.kl_unbiased:
+                kl = kl * (logprobs - old_logprobs).exp()
+            if self.kl_in == "loss":
+                per_token = per_token + self.kl_coef * kl
+        if self.entropy_coef > 0:
+            per_token = per_token - self.entropy_coef * ops.entropy_estimate(logprobs, old_logprobs)
+        loss = self._aggregate(per_token, mask, batch)
         figures["loss"] = loss.detach()
         return loss, figures
+
+    def _ratio(self, log_ratio: Tensor, mask: Tensor) -> Tensor:
+        if self.ratio == "sequence_mean":
+            return ops.mean_log_ratio(log_ratio, mask).exp()
+        if self.ratio == "sequence":
+            return ops.sum_log_ratio(log_ratio, mask).exp()
+        return log_ratio.exp()
+
+    def _surrogate(self, logprobs: Tensor, ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        """The surrogate, and where clipping has cut it."""
+        if self.surrogate == "soft_gate":
+            surrogate = ops.soft_gate_surrogate(ratio, advantages, self.tau_pos, self.tau_neg)
+            return surrogate, torch.zeros_like(ratio, dtype=torch.bool)
+        if self.surrogate == "cispo":
+            surrogate = ops.cispo_surrogate(logprobs, ratio, advantages, self.max_ratio, self.min_ratio)
+            return surrogate, (ratio > self.max_ratio) | (ratio < self.min_ratio)
+        high = self.clip_range if self.clip_high is None else self.clip_high
+        cut = (ratio - 1).gt(high) & advantages.gt(0) | (1 - ratio).gt(self.clip_range) & advantages.lt(0)
+        if self.dual_clip is not None:
+            cut = cut | (ratio.gt(self.dual_clip) & advantages.lt(0))
+        return ops.clipped_surrogate(ratio, advantages, self.clip_range, high, self.dual_clip), cut
+
+    def _aggregate(self, per_token: Tensor, mask: Tensor, batch: GroupBatch) -> Tensor:
+        if self.aggregation == "token_mean":
+            return ops.token_mean(per_token, mask, batch.total_tokens)
+        if self.aggregation == "sequence_mean":
+            return ops.mean_of_sequence_means(per_token, mask, batch.total_sequences)
+        length = self.constant_length or batch.token_limit
+        if length is None:
+            raise ValueError("constant_length is not given, and the batch does not say how long completions may be")
+        return ops.constant_length_mean(per_token, mask, batch.total_sequences, length)
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "deviation": get_args(ops.Deviation),
+    "advantage": get_args(Advantages),
+    "ratio": get_args(Ratio),
+    "surrogate": get_args(Surrogate),
+    "aggregation": get_args(Aggregation),
+    "kl_estimator": get_args(ops.KLEstimator),
+    "kl_in": ("loss", "reward"),
+    "sampler_correction": get_args(SamplerCorrection),
+}
+
+
+def _reference(batch: GroupBatch) -> Tensor:
+    if batch.ref_logprobs is None:
+        raise ValueError("kl_coef is positive, but the batch has no ref_logprobs")
+    return batch.ref_logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class GRPO(PolicyGradient):
+    """Group relative policy optimization (DeepSeekMath, arXiv:2402.03300, eq. 3 and 4).
+
+    Per token `min(ratio A, clip(ratio, 1 - eps, 1 + eps) A) - kl_coef * k3`, averaged over each completion's tokens and
+    then over completions. `A` is the completion's standardized reward within its group.
+
+    Departures from the paper: none in the formula; it leaves the deviation (sample or population) and its epsilon open.
+    """
+
+    kl_coef: float = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class DrGRPO(PolicyGradient):
+    """GRPO done right (arXiv:2503.20783, section 3.2): `A = r - mean`, and tokens are summed over a constant length.
+
+    Departures from the paper: none known. Its constant is the generation budget, which is what `constant_length=None`
+    takes from the agent.
+    """
+
+    advantage: Advantages = "centred"
+    aggregation: Aggregation = "constant_length"
+
+
+@dataclass(frozen=True, slots=True)
+class DAPO(PolicyGradient):
+    """Decoupled clip and dynamic sampling (arXiv:2503.14476, eq. 8): a wider upper clip, token mean, no KL.
+
+    Departures from the paper: the token mean is over the optimizer step, not over each group. Dynamic sampling (eq. 11)
+    and the soft overlong penalty (eq. 13) belong to the agent: `GRPOConfig.max_refills` and `overlong_buffer`.
+    """
+
+    clip_high: float | None = 0.28
+    aggregation: Aggregation = "token_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class RLOO(PolicyGradient):
+    """REINFORCE leave-one-out (arXiv:2402.14740): the whole completion is one action, the KL penalty is in the reward.
+
+    `(R_i - mean of the other R) grad log pi(y_i)`, with `R = r - kl_coef * log(pi / pi_ref)` of the whole completion.
+
+    Departures from the paper: the loss is a clipped ratio of whole completions, as in TRL's RLOOTrainer, so that
+    several steps on a batch are defined; on the first step its gradient is the paper's. kl_coef is its section C's.
+    """
+
+    kl_coef: float = 0.03
+    advantage: Advantages = "leave_one_out"
+    ratio: Ratio = "sequence"
+    kl_estimator: ops.KLEstimator = "k1"
+    kl_in: Literal["loss", "reward"] = "reward"
+
+
+@dataclass(frozen=True, slots=True)
+class REINFORCEPlusPlus(PolicyGradient):
+    """REINFORCE++ with group baseline (arXiv:2501.03262): advantages are standardized over the batch, k2 in the loss.
+
+    `A = r - mean of the group`, then `(A - mean) / std` over the batch. `advantage="batch"` leaves the baseline out.
+
+    Departures from the paper: its plain variant, without baseline, gives each token the KL penalty of the tokens that
+    follow; here a penalty in the reward is one sum per completion. The loss is a token mean over the optimizer step.
+    kl_coef is ours: the paper's depends on the task.
+    """
+
+    kl_coef: float = 0.01
+    advantage: Advantages = "batch_baseline"
+    aggregation: Aggregation = "token_mean"
+    kl_estimator: ops.KLEstimator = "k2"
+
+
+@dataclass(frozen=True, slots=True)
+class GSPO(PolicyGradient):
+    """Group sequence policy optimization (arXiv:2507.18071, eq. 5 to 7): the ratio is a completion's geometric mean.
+
+    Departures from the paper: none in the formula.
+    """
+
+    clip_range: float = 3e-4
+    clip_high: float | None = 4e-4
+    ratio: Ratio = "sequence_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class CISPO(PolicyGradient):
+    """Clipped importance weights (MiniMax-M1, arXiv:2506.13585, eq. 4 and 5): no token loses its gradient.
+
+    `sg(min(ratio, max_ratio)) A log pi`, a mean over tokens, without KL.
+
+    Departures from the paper: the token mean is over the optimizer step, not over each group; max_ratio, which the
+    paper leaves open, is from ScaleRL (arXiv:2510.13786).
+    """
+
+    surrogate: Surrogate = "cispo"
+    aggregation: Aggregation = "token_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class SAPO(PolicyGradient):
+    """Soft adaptive policy optimization (arXiv:2511.20347, eq. 5 and 6): a sigmoid gate instead of clipping.
+
+    `sigmoid(tau (ratio - 1)) * 4 / tau * A`, steeper (tau_neg) where the advantage is not positive.
+
+    Departures from the paper: none in the formula.
+    """
+
+    surrogate: Surrogate = "soft_gate"

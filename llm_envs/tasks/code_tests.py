@@ -18,8 +18,8 @@ import numpy as np
 
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
-from llm_envs.tasks.code_reward import code_tests_reward
 from llm_envs.tasks.code_rows import Row, read_rows
+from rewards.code import CodeTestsReward
 
 HeldOut = Literal["fifth", "all", "none"]
 
@@ -75,7 +75,7 @@ def draw(rng: np.random.Generator, rows: Sequence[Row], held_out: HeldOut, shown
     return Problem(prompt, row.reference, row.solution, metadata={"name": row.name}, key=key)
 
 
-@register_task("llm_envs/CodeTests-v0", reward=code_tests_reward())
+@register_task("llm_envs/CodeTests-v0", reward=CodeTestsReward())
 def code_tests(
     rng: np.random.Generator,
     path: str = "",
@@ -116,7 +116,7 @@ def code_tests(
     return draw(rng, read_rows(Path(path), skip_bad_rows), held_out, shown_tests)
 
 
-@register_task("llm_envs/HumanEval-v0", reward=code_tests_reward())
+@register_task("llm_envs/HumanEval-v0", reward=CodeTestsReward())
 def human_eval(rng: np.random.Generator, path: str = "", held_out: HeldOut = "fifth") -> Problem:
     """Complete a Python function from its signature and docstring (HumanEval, Chen et al. 2021, arXiv:2107.03374).
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
-from llm_envs.tasks.code_reward import code_tests_reward
 from llm_envs.tasks.functions import expressions, pipelines
 from llm_envs.tasks.functions.program import Program
 from llm_envs.tasks.functions.testing import Case, TestSet, make_tests
+from rewards.code import CodeTestsReward
 
 LEVELS = (expressions.chain, expressions.expression, pipelines.numbers, pipelines.mixed, pipelines.algorithm)
 """What draws the programs of each level."""
@@ -47,7 +47,7 @@ def reference(program: Program, tests: TestSet) -> dict[str, object]:
     return {"kind": "function", "entry_point": program.name, "cases": cases, "rel_tol": 0.0, "abs_tol": 0.0}
 
 
-@register_task("llm_envs/PythonFunctions-v0", reward=code_tests_reward())
+@register_task("llm_envs/PythonFunctions-v0", reward=CodeTestsReward())
 def python_functions(rng: np.random.Generator, level: int = 0, examples: int | None = None) -> Problem:
     """Write a small Python function; hidden tests decide.
 

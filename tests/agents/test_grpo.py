@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import torch
 from agents import GRPO, Callback, GRPOAgent, GRPOConfig, load_policy
 from agents.checkpoint import CheckpointError
 from agents.grpo import scheduled_learning_rate
+from agents.objectives import DAPO, PRESETS, DrGRPO
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, GroupBatch, Rollout
 
@@ -224,6 +226,102 @@ def test_predict_takes_one_prompt_or_several():
     assert len(set(sampled)) > 1
 
 
+# -- objectives, and DAPO's options of the agent ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_objective_trains_saves_and_resumes(tmp_path, name):
+    recorder = Recorder()
+    objective = PRESETS[name](kl_coef=0.03) if name == "dapo" else PRESETS[name]()
+    straight = small_agent(objective=objective, seed=3)
+    before = weights(straight).clone()
+    straight.learn(32, recorder)
+    assert not torch.equal(weights(straight), before)
+    assert all(math.isfinite(value) for record in recorder.records for value in record.metrics.values())
+    assert (straight.policy.reference is not None) == objective.needs_reference
+    first = small_agent(objective=objective, seed=3)
+    first.learn(32, Recorder(stop_after=1))
+    first.save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert resumed.objective == objective
+    assert torch.equal(weights(resumed.learn(32)), weights(straight))
+
+
+@pytest.mark.parametrize("name", ["dr-grpo", "reinforce++", "rloo", "rejection"])
+def test_micro_batches_do_not_change_the_update_of_other_objectives(name):
+    agents = [small_agent(config=replace(SMALL, micro_batch_size=size), objective=PRESETS[name]()) for size in (256, 4)]
+    for agent in agents:
+        agent.learn(16)
+    assert torch.allclose(weights(agents[0]), weights(agents[1]), atol=1e-5)
+
+
+def scripted(agent, rounds):
+    """Make the agent sample groups with these rewards, one round after the other."""
+    sample, rounds = agent._sample, iter(rounds)
+
+    def next_round():
+        rewards = [reward for group in next(rounds) for reward in group]
+        return [replace(rollout, reward=float(reward)) for rollout, reward in zip(sample(), rewards, strict=True)]
+
+    agent._sample = next_round
+
+
+FLAT, MIXED = [0, 0, 0, 0], [1, 0, 0, 0]
+
+
+def test_dynamic_sampling_refills_until_every_group_is_informative():
+    recorder = Recorder()
+    agent = small_agent(config=replace(SMALL, max_refills=5))
+    scripted(agent, [[FLAT, MIXED, FLAT, FLAT], [FLAT] * 4, [MIXED] * 4])
+    rollouts, sampled = agent._collect()
+    assert (len(rollouts), len(sampled)) == (16, 48)
+    assert [rollout.reward for rollout in rollouts] == MIXED * 4
+    for i in range(0, 16, 4):
+        assert len({rollout.seed for rollout in rollouts[i : i + 4]}) == 1
+    agent = small_agent(config=replace(SMALL, max_refills=5))
+    scripted(agent, [[FLAT] * 4, [MIXED] * 4])
+    agent.learn(16, recorder)
+    assert agent.num_episodes == 16
+    metrics = recorder.records[0].metrics
+    assert metrics["groups_sampled"] == 8
+    assert metrics["informative_groups"] == 0.5  # of all that were sampled: the figures do not flatter the policy
+    assert metrics["reward"] == pytest.approx(0.125)
+
+
+def test_dynamic_sampling_is_bounded():
+    agent = small_agent(config=replace(SMALL, max_refills=2))
+    scripted(agent, [[FLAT] * 4, [FLAT, FLAT, FLAT, MIXED], [FLAT] * 4])
+    rollouts, sampled = agent._collect()
+    assert len(sampled) == 48
+    assert [rollout.reward for rollout in rollouts] == MIXED + FLAT * 3
+
+
+def test_truncated_completions_stay_out_of_the_loss():
+    agent = small_agent(config=replace(SMALL, mask_truncated=True), objective=DAPO())
+    rollouts = agent._sample()
+    rollouts[5] = replace(rollouts[5], completion=replace(rollouts[5].completion, truncated=True))
+    batch = agent._make_batch(rollouts)
+    for i, rollout in enumerate(rollouts):
+        assert batch.action_mask[i].sum() == (0 if rollout.completion.truncated else len(rollout.completion.ids))
+    assert batch.total_tokens == batch.action_mask.sum() < batch.completion_mask.sum()
+    assert batch.total_sequences == 16
+    part = batch.select_groups(torch.tensor([1, 2]))
+    assert part.total_tokens == part.action_mask.sum()
+
+
+def test_long_completions_lose_reward_in_what_is_learned_from_alone():
+    agent = small_agent(config=replace(SMALL, overlong_buffer=20), objective=DrGRPO())
+    rollouts = agent._sample()
+    batch = agent._make_batch(rollouts)
+    for rollout, reward in zip(rollouts, batch.rewards.flatten().tolist(), strict=True):
+        over = max(0, len(rollout.completion.ids) - 4)
+        assert reward == pytest.approx(rollout.reward - over / 20)
+    recorder = Recorder()
+    agent.learn(16, recorder)
+    record = recorder.records[0]
+    assert record.metrics["reward"] == pytest.approx(sum(rollout.reward for rollout in record.rollouts) / 16)
+
+
 # -- saving and resuming ---------------------------------------------------------------------------------------------
 
 
@@ -347,6 +445,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_reason(tmp_path, damage):
         {"prompts_per_update": 0}, {"group_size": 0}, {"group_size": 1}, {"epochs": 0}, {"minibatches": 33},
         {"learning_rate": 0}, {"temperature": 0}, {"max_grad_norm": 0}, {"warmup_updates": -1}, {"weight_decay": -1},
         {"final_lr_fraction": 2}, {"lr_schedule": "step"}, {"max_completion_tokens": 0}, {"micro_batch_size": 0},
+        {"max_refills": -1}, {"overlong_buffer": -1}, {"overlong_buffer": 65},
     ],
 )  # fmt: skip
 def test_bad_config_is_refused(field):
@@ -385,3 +484,14 @@ def test_precision_bfloat16_keeps_float32_weights_and_rescores():
     agent.learn(32, recorder)
     assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
     assert all(record.metrics["grad_norm"] > 0 for record in recorder.records)
+
+
+def test_the_sampler_correction_sees_what_bfloat16_makes_of_the_sampler():
+    recorder = Recorder()
+    policy = load_policy("builtin/tiny", precision="bfloat16")
+    GRPOAgent(policy, ARITHMETIC, config=SMALL, objective=GRPO(sampler_correction="token_truncate")).learn(16, recorder)
+    weight = recorder.records[0].metrics["sampler_weight"]
+    assert weight == pytest.approx(1, abs=0.05)
+    assert weight != 1.0
+    small_agent(objective=GRPO(sampler_correction="token_truncate")).learn(16, recorder)
+    assert recorder.records[1].metrics["sampler_weight"] == pytest.approx(1, abs=1e-4)

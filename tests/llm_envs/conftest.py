@@ -8,9 +8,6 @@ import re
 
 import pytest
 
-from llm_envs.tasks.code_reward import MissingReward
-from rewards import Outcome, RewardResult
-
 
 def passes(completion: str, reference) -> bool:
     """Whether the last fenced block, or else the completion behind the prefix, passes the tests."""
@@ -40,17 +37,6 @@ def run_program(source: str, stdin: str) -> str:
     with contextlib.redirect_stdout(out):
         exec(source, {"__name__": "__main__", "input": lambda: lines.readline().rstrip("\n")})  # noqa: S102
     return out.getvalue()
-
-
-def stand_in(self, prompts, completions, references) -> list[RewardResult]:
-    right = [passes(*pair) for pair in zip(completions, references, strict=True)]
-    return [RewardResult(float(r), Outcome.CORRECT if r else Outcome.WRONG, answer="") for r in right]
-
-
-@pytest.fixture(autouse=True)
-def scored_without_a_sandbox(monkeypatch):
-    """Where `rewards.code` is missing the tasks are scored by the stand-in."""
-    monkeypatch.setattr(MissingReward, "__call__", stand_in)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from agents.objectives import ops
 from agents.objectives.ops import clipped_surrogate, group_advantages, kl_k3, masked_sum, mean_of_sequence_means
 
 
@@ -126,3 +127,124 @@ def test_mean_of_sequence_means_weighs_sequences_equally():
 
 def test_a_sequence_without_actions_counts_as_zero():
     assert mean_of_sequence_means(tensor([7.0, 7.0]), torch.tensor([[0, 0]]), 1).item() == 0.0
+
+
+# -- the other parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rewards", [[0.3] * 3 + [0.3 + 1e-7], [1e6] * 3 + [1e6 + 0.06]])
+@pytest.mark.parametrize("function", [ops.group_advantages, ops.batch_advantages])
+def test_rounding_between_equal_rewards_is_not_blown_up(function, rewards):
+    rewards = torch.tensor([rewards])  # float32
+    assert function(rewards, eps=1e-12).eq(0).all()
+    assert function(rewards, eps=1e-12, floor=0.0).abs().max() > 0.5
+
+
+def test_leave_one_out_by_hand():
+    assert ops.leave_one_out_advantages(tensor([1, 0, 0, 1])).flatten().tolist() == pytest.approx(
+        [2 / 3, -2 / 3, -2 / 3, 2 / 3]
+    )
+    with pytest.raises(ValueError, match="at least 2"):
+        ops.leave_one_out_advantages(tensor([1.0]))
+
+
+def test_batch_advantages_have_mean_zero_and_deviation_one_over_the_batch():
+    rewards = tensor([1, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 8])
+    for baseline in (True, False):
+        advantages = ops.batch_advantages(rewards, baseline)
+        assert advantages.mean().item() == pytest.approx(0, abs=1e-12)
+        assert advantages.std().item() == pytest.approx(1, abs=1e-3)
+        assert advantages[1].eq(0).all() == baseline
+
+
+def test_soft_overlong_penalty_by_hand():
+    # DAPO section 4.1: 16384 tokens without penalty, a buffer of 4096 beyond them
+    lengths = torch.tensor([1, 16384, 16384 + 1024, 16384 + 2048, 20480, 30000])
+    assert ops.soft_overlong_penalty(lengths, 20480, 4096).tolist() == [0, 0, -0.25, -0.5, -1, -1]
+    for buffer in (0, 20481):
+        with pytest.raises(ValueError, match="buffer"):
+            ops.soft_overlong_penalty(lengths, 20480, buffer)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected"),
+    [(1.27, 1.0, 1.27), (1.5, 1.0, 1.28), (0.7, -1.0, -0.8), (2.9, -1.0, -2.9), (7.0, -1.0, -3.0), (7.0, 1.0, 1.28)],
+)
+def test_clipping_higher_and_dual(ratio, advantage, expected):
+    value = clipped_surrogate(tensor(ratio), tensor(advantage), 0.2, 0.28, dual_clip=3.0)
+    assert value.item() == pytest.approx(expected)
+
+
+def test_the_soft_gate_has_the_slope_of_the_ratio_at_one_and_fades():
+    ratio = torch.tensor([1.0, 1.0, 30.0], dtype=torch.float64, requires_grad=True)
+    advantages = tensor(2.0, -3.0, 2.0)
+    ops.soft_gate_surrogate(ratio, advantages, 1.0, 1.05).sum().backward()
+    assert ratio.grad.tolist() == pytest.approx([2.0, -3.0, 0.0], abs=1e-9)
+
+
+def test_cispo_keeps_the_gradient_of_clipped_tokens():
+    logprobs = torch.tensor([[math.log(0.9)]], dtype=torch.float64, requires_grad=True)
+    ratio = logprobs.exp() / 0.1
+    ops.cispo_surrogate(logprobs, ratio, tensor([2.0]), max_ratio=5.0).sum().backward()
+    assert logprobs.grad.item() == 10.0
+
+
+def test_sequence_ratios_by_hand():
+    log_ratio = tensor([0.1, 0.3, 9.0])
+    mask = torch.tensor([[1, 1, 0]])
+    assert ops.mean_log_ratio(log_ratio, mask).item() == pytest.approx(0.2)
+    assert ops.sum_log_ratio(log_ratio, mask).item() == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("level", "masked", "expected"),
+    [("token", False, [0.5, 2.0]), ("token", True, [0.5, 0.0]), ("sequence", False, [1.5]), ("sequence", True, [1.5])],
+)
+def test_sampler_weights_by_hand(level, masked, expected):
+    old, sampler = tensor([0.2, 0.6]).log(), tensor([0.4, 0.2]).log()  # weights 0.5 and 3, their product 1.5
+    weights = ops.sampler_weights(old, sampler, torch.ones(1, 2), level, 2.0, masked)
+    assert weights.flatten().tolist() == pytest.approx(expected)
+
+
+def expected_gradient(p_logits, loss_of_logprobs):
+    """The exact expectation over all actions of the gradient of a per-token loss at tokens drawn from p."""
+    logprobs = torch.log_softmax(p_logits, 0)
+    weights = logprobs.exp().detach()  # the probability with which each action is drawn
+    return torch.autograd.grad((weights * loss_of_logprobs(logprobs)).sum(), p_logits)[0]
+
+
+def test_which_kl_estimates_have_the_gradient_of_the_kl_divergence():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, generator=generator, dtype=torch.float64, requires_grad=True)
+    ref = torch.log_softmax(torch.randn(6, generator=generator, dtype=torch.float64), 0)
+    p = torch.log_softmax(logits, 0)
+    forward = torch.autograd.grad((p.exp() * (p - ref)).sum(), logits, retain_graph=True)[0]
+    backward = torch.autograd.grad((ref.exp() * (ref - p)).sum(), logits)[0]
+    plain = {k: expected_gradient(logits, lambda x, k=k: ops.kl_estimate(x, ref, k)) for k in ("k1", "k2", "k3")}
+    weighted = {
+        k: expected_gradient(logits, lambda x, k=k: (x - x.detach()).exp() * ops.kl_estimate(x, ref, k))
+        for k in ("k1", "k3")
+    }
+    assert plain["k1"].abs().max() < 1e-12
+    assert torch.allclose(plain["k2"], forward)
+    assert torch.allclose(plain["k3"], backward)
+    assert not torch.allclose(forward, backward, atol=1e-2)
+    assert torch.allclose(weighted["k1"], forward)
+    assert torch.allclose(weighted["k3"], forward)
+
+
+def test_the_entropy_estimate_has_the_gradient_of_the_entropy():
+    logits = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    p = torch.log_softmax(logits, 0)
+    entropy = -(p.exp() * p).sum()
+    assert (p.exp() * ops.entropy_estimate(p, p)).sum().item() == pytest.approx(entropy.item())
+    exact = torch.autograd.grad(entropy, logits)[0]
+    assert torch.allclose(expected_gradient(logits, lambda x: ops.entropy_estimate(x, x.detach())), exact)
+
+
+def test_aggregations_weigh_tokens_differently():
+    values = tensor([1, 1, 1, 1], [9, 100, 100, 100])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    assert ops.token_mean(values, mask, 5).item() == pytest.approx(13 / 5)
+    assert ops.constant_length_mean(values, mask, 2, 10).item() == pytest.approx(13 / 20)
+    assert ops.token_mean(values, 0 * mask, 0).item() == 0.0

@@ -1,0 +1,158 @@
+"""Reward-weighted likelihood: imitate what was sampled, the better the more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from agents.objectives import ops
+from agents.rollout import GroupBatch
+
+Weights = Literal["linear", "softmax", "rank", "rejection"]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedLikelihood:
+    """`L = -mean over prompts of sum_i w_i log pi(y_i | x)`; no critic, no baseline, no negative weight.
+
+    `w` are a group's weights, between 0 and 1 with sum 1, or all 0 where there is nothing to imitate:
+
+    - linear: `R_i / sum R`, negative rewards counting as 0.
+    - softmax: `exp(alpha R_i) / sum exp(alpha R)` (reward-weighted regression, Peters and Schaal 2007; on language
+      models AWR, arXiv:1910.00177, without its critic).
+    - rank: in proportion to how many others of the group a completion beats, a tie counting half.
+    - rejection: equal among the kept ones (RAFT, arXiv:2304.06767; ReST, arXiv:2308.08998).
+
+    Equal rewards: equal weights 1 / G with softmax and rank, and with the other two where the reward is above 0 (or the
+    threshold); zeros otherwise. So softmax and rank imitate a group that is wrong throughout, linear and rejection
+    leave it out.
+    """
+
+    weights: Weights = "linear"
+    """How rewards become weights: in proportion (linear), by exp(alpha R) (softmax), by rank, or equal among the best
+    (rejection)."""
+    alpha: float = 1.0
+    """The inverse temperature of softmax weights."""
+    keep: int | None = None
+    """How many of a group rejection keeps; ties at the edge share what is left. None: all above the threshold."""
+    threshold: float | None = 0.0
+    """Rejection keeps only completions with a reward above it. None: no threshold."""
+    likelihood: Literal["sum", "mean"] = "sum"
+    """Whether a completion's log-likelihood is the sum or the mean over its tokens."""
+    clip_range: float | None = None
+    """Half-width of PPO's clipping around ratio 1, where the log-likelihood gives way to the clipped ratio of each
+    token; None: log-likelihood."""
+    kl_coef: float = 0.0
+    """Weight of the KL penalty (k3, mean over each completion's tokens) to the frozen reference; at 0 none is kept."""
+
+    def __post_init__(self) -> None:
+        if self.weights not in get_args(Weights):
+            raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}; got {self.weights!r}")
+        if self.likelihood not in ("sum", "mean"):
+            raise ValueError(f"likelihood must be 'sum' or 'mean', got {self.likelihood!r}")
+        if not self.alpha > 0:
+            raise ValueError(f"alpha must be positive, got {self.alpha}")
+        if self.keep is not None and self.keep < 1:
+            raise ValueError(f"keep must be at least 1, got {self.keep}")
+        if self.weights == "rejection" and self.keep is None and self.threshold is None:
+            raise ValueError("rejection needs keep or threshold: with neither it rejects nothing")
+        if self.clip_range is not None and not 0 < self.clip_range < 1:
+            raise ValueError(f"clip_range must be between 0 and 1, got {self.clip_range}")
+        if not self.kl_coef >= 0:
+            raise ValueError(f"kl_coef must not be negative, got {self.kl_coef}")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether there is a KL penalty."""
+        return self.kl_coef > 0
+
+    @property
+    def ignores_zero_advantages(self) -> bool:
+        """Whether there is no KL penalty, which pulls at groups without weights as well."""
+        return self.kl_coef == 0
+
+    def shape_rewards(self, batch: GroupBatch) -> Tensor:
+        """(P, G) rewards, as they are."""
+        return batch.rewards
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """(P, G) rewards to (P, G) weights."""
+        if self.weights == "linear":
+            return linear_weights(rewards)
+        if self.weights == "softmax":
+            return torch.softmax(self.alpha * rewards, dim=1)
+        if self.weights == "rank":
+            return rank_weights(rewards)
+        return rejection_weights(rewards, self.keep, self.threshold)
+
+    def loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `agents.objectives.Objective.loss`.
+
+        Raises:
+            ValueError: There is a KL penalty and the batch has no reference log-probabilities.
+        """
+        weights = batch.advantages.flatten()[:, None]  # (N, 1)
+        mask = batch.action_mask
+        logprobs = ops.fill_padding(logprobs, mask)
+        figures = {}
+        if self.clip_range is None:
+            per_token = -weights * logprobs
+        else:
+            ratio = (logprobs - ops.fill_padding(batch.old_logprobs, mask)).exp()
+            per_token = -ops.clipped_surrogate(ratio, weights, self.clip_range)
+            cut = (ratio - 1).gt(self.clip_range) & weights.gt(0)
+            figures["clip_fraction"] = ops.token_mean(cut.float(), mask, batch.total_tokens)
+        if self.likelihood == "sum":
+            loss = ops.masked_sum(per_token, mask) / batch.total_sequences
+        else:
+            loss = ops.mean_of_sequence_means(per_token, mask, batch.total_sequences)
+        loss = loss * batch.group_size  # weights add up to 1 in a group: the mean is over prompts
+        if self.needs_reference:
+            if batch.ref_logprobs is None:
+                raise ValueError("kl_coef is positive, but the batch has no ref_logprobs")
+            kl = ops.kl_estimate(logprobs, ops.fill_padding(batch.ref_logprobs, mask))
+            loss = loss + self.kl_coef * ops.mean_of_sequence_means(kl, mask, batch.total_sequences)
+            figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
+        figures["loss"] = loss.detach()
+        return loss, figures
+
+
+def linear_weights(rewards: Tensor) -> Tensor:
+    """`R_i / sum R` of each prompt, negative rewards counting as 0; zeros where none is positive. (P, G) to (P, G)."""
+    positive = rewards.clamp(min=0)
+    total = positive.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, positive / torch.where(total > 0, total, 1.0), 0.0)
+
+
+def rank_weights(rewards: Tensor) -> Tensor:
+    """In proportion to the number of others in the group that are worse, a tie counting half; (P, G) to (P, G).
+
+    The best of distinct rewards weighs `2 / G`, the worst 0; a group of one weighs 1.
+    """
+    size = rewards.shape[1]
+    if size == 1:
+        return torch.ones_like(rewards)
+    difference = rewards[:, :, None] - rewards[:, None, :]
+    beaten = difference.gt(0).to(rewards.dtype) + difference.eq(0).to(rewards.dtype) / 2
+    return (beaten.sum(dim=2) - 0.5) / (size * (size - 1) / 2)  # without the tie with itself
+
+
+def rejection_weights(rewards: Tensor, keep: int | None, threshold: float | None) -> Tensor:
+    """Equal weights for the best `keep` of each prompt's completions above the threshold, 0 for the others.
+
+    Equal rewards at the edge of the best `keep` share the places that are left, so that the order of the group does not
+    matter. A group with fewer above the threshold keeps those; with none it gets zeros.
+
+    Returns:
+        (P, G).
+    """
+    allowed = torch.ones_like(rewards) if threshold is None else rewards.gt(threshold).to(rewards.dtype)
+    if keep is not None:
+        above = (rewards[:, None, :] > rewards[:, :, None]).sum(dim=2)  # how many are better
+        tied = (rewards[:, None, :] == rewards[:, :, None]).sum(dim=2)  # itself included
+        allowed = allowed * ((keep - above) / tied).clamp(0, 1)
+    total = allowed.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, allowed / torch.where(total > 0, total, 1.0), 0.0)
