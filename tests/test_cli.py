@@ -283,3 +283,15 @@ def test_the_entry_point_sets_the_wait_policy_before_torch_loads():
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert out.stdout.endswith("passive\n")
+
+
+def test_sandbox_tells_what_holds_here(capsys):
+    from agents.commands import run
+    from rewards.code.sandbox import sandbox_report
+
+    strong = sandbox_report().grade == "strong"
+    assert run(["sandbox"]) == (0 if strong else 2)
+    out, err = capsys.readouterr()
+    assert "bubblewrap" in out
+    assert ("Grade: strong" in out) == strong
+    assert ("allow_weak" in err) != strong

@@ -14,6 +14,7 @@ from agents.commands.common import UsageError
 from agents.commands.evaluate import Evaluate
 from agents.commands.list_tasks import ListTasks
 from agents.commands.play import Play
+from agents.commands.sandbox import SandboxCommand
 from agents.commands.train import Train
 from agents.hardware import DeviceNotFound
 from agents.policies import PolicyNotFound, PromptTooLong
@@ -24,6 +25,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[ListTasks, tyro.conf.subcommand("list")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[SandboxCommand, tyro.conf.subcommand("sandbox")]
 )
 # mistakes of the person at the keyboard, each with a message that says what to do; anything else is ours: a traceback
 _MISTAKES = (
