@@ -75,8 +75,10 @@ class Jail:
         os.umask(0o077)
         if not self.namespaces:
             os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)
-        with open("/dev/null", "rb", buffering=0) as null:
+        # the zygote's standard error is one file: what one candidate wrote there another could read, or find full
+        with open("/dev/null", "r+b", buffering=0) as null:
             os.dup2(null.fileno(), 0)
+            os.dup2(null.fileno(), 2)
         cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not
         for limit, value in (
             (resource.RLIMIT_CPU, cpu),

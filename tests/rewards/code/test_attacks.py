@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from rewards.base import Outcome
 from rewards.code import CodeTestsReward
-from rewards.code.sandbox import Limits, sandbox_report
+from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbox, sandbox_report
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
@@ -83,6 +84,19 @@ def test_an_attack_is_not_paid(reward, name):
 def test_an_honest_program_is_paid(reward, name):
     (result,) = score(reward, [HONEST[name]])
     assert (result.reward, result.outcome) == (1.0, Outcome.CORRECT)
+
+
+def test_what_one_program_writes_to_standard_error_reaches_no_other():
+    read = "import os\ndef f(x):\n    os.lseek(2, 0, 0)\n    return os.read(2, 100).decode()"
+    write = "import os\ndef f(x):\n    while True: os.write(2, b'secret' * 10**5)"
+    with Sandbox(limits=Limits(cpu_seconds=0.5, wall_seconds=2.0)) as sandbox:
+        with sandbox.open(write) as candidate, pytest.raises((CandidateError, CandidateRaised)):
+            candidate.call("f", (1,))
+        with sandbox.open(HONEST["stderr"]) as candidate:
+            assert candidate.call("f", (3,)) == 9
+        with sandbox.open(read) as candidate:
+            with contextlib.suppress(CandidateRaised):  # it cannot even be read
+                assert candidate.call("f", (1,)) == ""
 
 
 @pytest.mark.parametrize("seed", [0, 1])
