@@ -94,9 +94,8 @@ def test_what_one_program_writes_to_standard_error_reaches_no_other():
             candidate.call("f", (1,))
         with sandbox.open(HONEST["stderr"]) as candidate:
             assert candidate.call("f", (3,)) == 9
-        with sandbox.open(read) as candidate:
-            with contextlib.suppress(CandidateRaised):  # it cannot even be read
-                assert candidate.call("f", (1,)) == ""
+        with sandbox.open(read) as candidate, contextlib.suppress(CandidateRaised):  # it cannot even be read
+            assert candidate.call("f", (1,)) == ""
 
 
 @pytest.mark.parametrize("seed", [0, 1])
