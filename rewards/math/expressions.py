@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
 from functools import partial
@@ -35,7 +36,7 @@ _STARTS_FACTOR = frozenset(
 )
 
 
-class ExpressionParser:
+class ExpressionParser(ABC):
     r"""Reads expressions; a matrix may be added, negated, transposed and multiplied by a number.
 
     Args:
@@ -52,14 +53,14 @@ class ExpressionParser:
         self._bar_ends = False  # whether `|` separates, as in a set
         self._mod_is_operation = True  # 17 mod 5; behind a congruence it names the modulus
 
-    def _bracketed(self, opening: str) -> Value:
-        raise NotImplementedError
+    @abstractmethod
+    def _bracketed(self, opening: str) -> Value: ...
 
-    def _matrix(self, environment: str) -> Value:
-        raise NotImplementedError
+    @abstractmethod
+    def _matrix(self, environment: str) -> Value: ...
 
-    def _reversed_interval(self) -> Value:
-        raise NotImplementedError
+    @abstractmethod
+    def _reversed_interval(self) -> Value: ...
 
     # --- tokens -------------------------------------------------------------------------------------------------------
 

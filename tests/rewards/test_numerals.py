@@ -193,10 +193,11 @@ def by_parser(text):
     return Fraction(int(value.p), int(value.q))
 
 
-@pytest.mark.parametrize(("text", "value"), NUMBERS)
+# the words and the spaces between groups are read by the fast path alone
+@pytest.mark.parametrize(
+    ("text", "value"), [row for row in NUMBERS if " percent" not in row[0] and row[0] != "1 234 567"]
+)
 def test_the_parser_agrees(text, value):
-    if " percent" in text or text == "1 234 567":
-        pytest.skip("read by the fast path alone")
     assert by_parser(text.replace(" x ", " \\times ")) == Fraction(value)
 
 
