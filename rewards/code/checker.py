@@ -55,8 +55,9 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
     """Run the tests on a program.
 
     A test whose call raises has failed, and the next one is tried. Once the program has ended (timeout, memory, ...),
-    the tests that remain have failed; those that passed before count. The time of all calls together is limited by
-    `limits.wall_seconds`; for whole programs it is each run's.
+    the tests that remain have failed; those that passed before count. Where a call raised what the sandbox denies and
+    a test failed, the outcome is `FORBIDDEN`. The time of all calls together is limited by `limits.wall_seconds`; for
+    whole programs it is each run's.
 
     Raises:
         SandboxFault: If the sandbox failed.
@@ -69,7 +70,7 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
             _run_programs(run, tests, source, sandbox, limits)
         else:
             with sandbox.open(source, limits=limits) as candidate:
-                timed = _Timed(candidate, tests.entry_point, limits.wall_seconds)
+                timed = _Timed(candidate, tests.entry_point, limits.wall_seconds, run)
                 if isinstance(tests, FunctionTests):
                     _run_cases(run, tests, timed)
                 else:
@@ -81,7 +82,9 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
             raise SandboxFault(f"the sandbox gave the outcome {error.outcome!r}") from error
         run.note("", str(error))
         return run.verdict(Outcome(error.outcome))
-    return run.verdict(Outcome.CORRECT if run.passed == run.total else Outcome.WRONG)
+    if run.passed == run.total:
+        return run.verdict(Outcome.CORRECT)
+    return run.verdict(Outcome.FORBIDDEN if run.forbidden else Outcome.WRONG)
 
 
 class _Run:
@@ -89,6 +92,7 @@ class _Run:
         self.total = total
         self.passed = 0
         self.detail = ""
+        self.forbidden = False
 
     def note(self, where: str, why: str | None) -> None:
         """Record a test: passed where there is no `why`."""
@@ -102,12 +106,13 @@ class _Run:
 
 
 class _Timed:
-    """Calls a candidate, and limits the time of its calls together."""
+    """Calls a candidate, limits the time of its calls together, and records that one was denied something."""
 
-    def __init__(self, candidate: Candidate, entry_point: str, seconds: float) -> None:
+    def __init__(self, candidate: Candidate, entry_point: str, seconds: float, run: _Run) -> None:
         self.candidate = candidate
         self.entry_point = entry_point
         self.left = seconds
+        self.run = run
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self.left <= 0:
@@ -115,6 +120,9 @@ class _Timed:
         started = monotonic()
         try:
             return self.candidate.call(self.entry_point, args, dict(kwargs))
+        except CandidateRaised as error:
+            self.run.forbidden |= error.forbidden
+            raise
         except Unencodable as error:  # what test code made of a result, a very large list say
             raise CandidateRaised("TypeError", f"the arguments cannot be sent: {error}") from None
         finally:

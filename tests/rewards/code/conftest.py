@@ -39,7 +39,7 @@ class FakeCandidate:
         except (CandidateError, SandboxFault):
             raise
         except BaseException as error:  # noqa: BLE001
-            raise CandidateRaised(type(error).__name__, str(error)) from None
+            raise CandidateRaised(type(error).__name__, str(error), isinstance(error, PermissionError)) from None
 
     def call(self, function, args=(), kwargs=None):
         assert not self.closed

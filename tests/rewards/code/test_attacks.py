@@ -98,6 +98,13 @@ def test_what_one_program_writes_to_standard_error_reaches_no_other():
             assert candidate.call("f", (1,)) == ""
 
 
+@pytest.mark.parametrize("action", ["__import__('os').fork()", "__import__('socket').socket()", "open('/x', 'w')"])
+def test_what_the_jail_denies_in_a_call_is_forbidden_and_earns_no_part(action):
+    program = f"def f(x):\n    return x * x if x < 7 else {action}"
+    (result,) = score(CodeTestsReward(partial=True), [program])
+    assert (result.reward, result.outcome, result.metrics["passed"]) == (0.0, Outcome.FORBIDDEN, 2.0)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(reward, seed):
     programs = [(name, source, 0.0) for name, source in ATTACKS.items()] + [

@@ -38,6 +38,7 @@ NEAR = FunctionTests("f", (FunctionCase((), {}, 1.0),), rel_tol=1e-3)
         ("def f(x): return 2 * x if x != 2 else end('memory')", 1, Outcome.MEMORY, ""),
         ("def f(x): end('crashed')", 0, Outcome.CRASHED, ""),
         ("def f(x): end('forbidden')", 0, Outcome.FORBIDDEN, ""),
+        ("def f(x):\n if x == 2: raise PermissionError('no')\n return 2 * x", 2, Outcome.FORBIDDEN, "PermissionError"),
         (
             "class Liar(int):\n __eq__ = lambda *_: True\n __hash__ = int.__hash__\ndef f(x): return Liar(7)",
             0,
