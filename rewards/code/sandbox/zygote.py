@@ -92,11 +92,12 @@ def prepare(scratch: str) -> child.Jail:
     filter_ = seccomp.Filter() if seccomp.supported() else None
     work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
     jail = child.Jail(scratch, work, child.NAMESPACES, landlock.version(), filter_, present)
+    uid, gid = os.getuid(), os.getgid()  # the child is nobody until it has said who it is
     try:
         pid = linux.fork(jail.namespaces)
         if pid == 0:
             try:
-                jail.enter_namespaces(os.getuid(), os.getgid(), 2**20)
+                jail.enter_namespaces(uid, gid, 2**20)
                 os._exit(0)
             finally:
                 os._exit(1)

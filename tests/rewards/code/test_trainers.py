@@ -1,0 +1,156 @@
+"""The reward in other programs than this one: of an ordinary user, of several trainers at once, of one that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from rewards.code.sandbox import sandbox_report
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+USER = 12345  # nobody's
+
+pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="there is no strong sandbox here")
+
+# Scores each third attack, or all, and all honest programs in one shuffled batch, and prints what was not rewarded as
+# expected.
+TRAINER = """
+import json, os, random, sys
+seed, step, user = map(int, sys.argv[1:])
+if user:
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+from attacks import ATTACKS
+from honest import HONEST
+from rewards.code import CodeTestsReward
+from rewards.code.sandbox import Limits, sandbox_report
+
+grade = sandbox_report().grade
+programs = [(name, source, 0.0) for name, source in list(ATTACKS.items())[seed::step]]
+programs += [(name, source, 1.0) for name, source in HONEST.items()]
+random.Random(seed).shuffle(programs)
+cases = [{"args": [x], "kwargs": {}, "expected": x * x} for x in (2, 5, 7, 11)]
+reference = {"kind": "function", "entry_point": "f", "cases": cases}
+# several at once on few cores: only what never ends should reach the limit of wall time
+reward = CodeTestsReward(limits=Limits(cpu_seconds=2.0, wall_seconds=20.0 if not user else 4.0))
+completions = [f"```python\\n{source}\\n```" for _, source, _ in programs]
+results = reward([""] * len(programs), completions, [reference] * len(programs))
+wrong = [(name, str(r.outcome)) for (name, _, paid), r in zip(programs, results) if r.reward != paid]
+print(json.dumps({"user": os.getuid(), "grade": grade, "scored": len(results), "wrong": wrong}))
+"""
+# Is inside four programs and the test code of one more when it is killed.
+KILLED = """
+import threading, time
+from rewards.code import CodeTestsReward
+from rewards.code.sandbox import Limits
+reward = CodeTestsReward(limits=Limits(wall_seconds=100.0), parallel=5)
+sleeps = "import time\\ndef f(x):\\n    open('left', 'w').write('x')\\n    time.sleep(100)"
+function = {"kind": "function", "entry_point": "f", "cases": [{"args": [1], "expected": 1}]}
+check = {"kind": "check", "entry_point": "f", "checks": ["assert candidate(1) == 1"]}
+threading.Timer(4.0, print, ("ready",), {"flush": True}).start()
+reward([""] * 5, [sleeps] * 5, [function] * 4 + [check])
+"""
+
+
+def start(code: str, *arguments: object, python: str = sys.executable) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(ROOT), str(HERE), *filter(None, sys.path)])
+    return subprocess.Popen(
+        [python, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+
+
+def report(trainer: subprocess.Popen[str]) -> dict:
+    out, errors = trainer.communicate(timeout=300)
+    assert trainer.returncode == 0, errors
+    return json.loads(out)
+
+
+def descendants(pid: int) -> set[int]:
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents[int(entry)] = int(Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found: set[int] = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def running(pids: set[int]) -> set[int]:
+    """Those that are there and no zombies."""
+    found = set()
+    for pid in pids:
+        try:
+            state = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            found.add(pid)
+    return found
+
+
+def pythons() -> list[str]:
+    """This interpreter, and the system's of the same version: this one may be in root's home."""
+    found = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
+    return [sys.executable, *([found] if found else [])]
+
+
+def usable(python: str) -> bool:
+    code = "import os, sys; os.setgid({0}); os.setuid({0}); import attacks, rewards.code; open(sys.executable).close()"
+    trial = start(code.format(USER), python=python)
+    trial.communicate(timeout=60)
+    return trial.returncode == 0
+
+
+def test_an_ordinary_user_has_the_same_verdicts():
+    if os.geteuid() != 0:
+        pytest.skip("this is an ordinary user: the whole suite runs as one")
+    python = next(filter(usable, pythons()), None)
+    if python is None:
+        pytest.skip("another user cannot read any Python of this version, or not this project")
+    found = report(start(TRAINER, 0, 1, USER, python=python))
+    assert found == {"user": USER, "grade": "strong", "scored": found["scored"], "wrong": []}
+    assert found["scored"] > 200
+
+
+def test_several_trainers_at_once():
+    trainers = [start(TRAINER, seed, 3, 0) for seed in range(3)]
+    for trainer in trainers:
+        assert report(trainer)["wrong"] == []
+
+
+def test_a_killed_trainer_leaves_no_process_and_no_file():
+    def files() -> set[str]:
+        return {name for name in os.listdir(tempfile.gettempdir()) if "llm-envs" in name or "llm_envs" in name}
+
+    mounts, before = Path("/proc/self/mountinfo").read_text(), files()
+    trainer = start(KILLED)
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline().strip() == "ready"
+    started = descendants(trainer.pid)
+    assert len(running(started)) >= 6  # the zygote in its jail, the candidates, the process of the tests
+    trainer.send_signal(signal.SIGKILL)
+    trainer.communicate(timeout=20)
+    until = time.monotonic() + 10
+    while running(started) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert running(started) == set()
+    assert files() <= before
+    assert Path("/proc/self/mountinfo").read_text() == mounts
