@@ -1,4 +1,4 @@
-"""The reward in other programs than this one: of an ordinary user, of several trainers at once, of one that is killed."""
+"""The reward in other programs: of an ordinary user, of several trainers at once, of one that is killed."""
 
 from __future__ import annotations
 
