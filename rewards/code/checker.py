@@ -7,7 +7,7 @@ gives back plain data. Nothing of it is imported, parsed, compiled or unpickled 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
 
@@ -152,8 +152,11 @@ def _run_checks(run: _Run, tests: CheckTests, call: _Timed) -> None:
 
 def _run_programs(run: _Run, tests: ProgramTests, source: str, sandbox: AnySandbox, limits: Limits) -> None:
     for i, case in enumerate(tests.cases):
+        room = 2 * len(case.stdout.encode("utf-8", "surrogatepass")) + 2**16  # what is cut off cannot be right
         try:
-            result = sandbox.run_program(source, case.stdin, limits=limits)
+            result = sandbox.run_program(
+                source, case.stdin, limits=replace(limits, output_bytes=max(limits.output_bytes, room))
+            )
         except CandidateRaised as error:
             run.note(f"cases[{i}]", _raised(error))
             continue

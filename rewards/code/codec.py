@@ -24,8 +24,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-MAX_BYTES = 2**22
+MAX_BYTES = 2**24
 MAX_DEPTH = 64
+BYTES_PER_TABLE = 64
+"""Of the largest encoding, for one set or dict: an empty one takes 5 bytes there and 216 as an object."""
+
 MAX_SAME_HASH = 64
 """Elements of one set or dict that may have the same hash. More of them would take quadratic time."""
 
@@ -76,7 +79,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPT
     """
     if len(data) > max_bytes:
         raise Malformed(f"{len(data)} bytes, more than {max_bytes}")
-    reader = _Reader(data)
+    reader = _Reader(data, max_bytes // BYTES_PER_TABLE)
     value = reader.read(max_depth)
     if reader.at != len(data):
         raise Malformed(f"{len(data) - reader.at} bytes after the value")
@@ -228,11 +231,12 @@ _REAL, _IMAGINARY = b"fc"
 class _Reader:
     """Reads the value that begins at `at`."""
 
-    __slots__ = ("at", "data", "hashing")
+    __slots__ = ("at", "data", "hashing", "tables")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, tables: int) -> None:
         self.data = data
         self.at = 0
+        self.tables = tables
         self.hashing = 0.0
 
     def read(self, depth: int) -> Any:
@@ -330,10 +334,13 @@ class _Reader:
         return result
 
     def _fill(self, elements: list[Any], add: Callable[[list[Any], int], None]) -> None:
-        """Add the elements to a hash table, unless they were chosen to make that slow.
+        """Add the elements to a hash table, unless they were chosen to make that slow, or there are too many tables.
 
         Numbers with equal hashes are easy to find, and so are numbers whose places in the table collide.
         """
+        self.tables -= 1
+        if self.tables < 0:
+            raise Malformed("too many sets and dicts")
         try:
             if len(elements) <= _BATCH:
                 add(elements, 0)

@@ -24,7 +24,7 @@ class Limits:
     wall_seconds: float = 10.0
     memory_bytes: int = 512 * 2**20
     output_bytes: int = 2**20
-    value_bytes: int = 2**22
+    value_bytes: int = 2**24
 
     def __post_init__(self) -> None:
         for name in ("cpu_seconds", "wall_seconds"):

@@ -74,7 +74,7 @@ class Jail:
         os.chdir(self.scratch)
         os.umask(0o077)
         if not self.namespaces:
-            os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)
+            os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)  # each completion has another
         # the zygote's standard error is one file: what one candidate wrote there another could read, or find full
         with open("/dev/null", "r+b", buffering=0) as null:
             os.dup2(null.fileno(), 0)
@@ -107,11 +107,12 @@ class Channel:
     def __init__(self, fd: int, value_bytes: int) -> None:
         self._fd = fd
         self._value_bytes = value_bytes
+        self._number = 0
 
     def receive(self) -> tuple[bytes, Any]:
         """Return the next frame's kind and value. Ends the process where there is none."""
-        kind, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
-        return kind, codec.decode(self._exactly(length), max_bytes=length, max_depth=1_000_000)
+        kind, self._number, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
+        return kind, codec.decode(self._exactly(length), max_bytes=2**32, max_depth=1_000_000)
 
     def close(self) -> None:
         """Close it."""
@@ -134,7 +135,7 @@ class Channel:
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send a frame."""
-        data = wire.FRAME.pack(kind, len(payload)) + payload
+        data = wire.FRAME.pack(kind, self._number, len(payload)) + payload
         sent = os.write(self._fd, data)
         if sent < len(data):
             view = memoryview(data)
@@ -182,7 +183,7 @@ def warm() -> None:
         namespace: dict[str, Any] = {}
         exec(compile(text, "solution.py", "exec", dont_inherit=True), namespace)  # noqa: S102 (the text above)
         job = codec.encode(("warm", (1,), {}))
-        theirs.sendall(wire.FRAME.pack(wire.CALL, len(job)) + job)
+        theirs.sendall(wire.FRAME.pack(wire.CALL, 0, len(job)) + job)
         _, (name, args, kwargs) = frames.receive()
         frames.send_value(namespace[name](*args, **kwargs))
         theirs.recv(wire.CHUNK)
@@ -204,7 +205,7 @@ def tidy(jail: Jail) -> None:
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")  # the module site, which is not loaded, makes them
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
     os.environ.clear()
-    os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8")
+    os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", USER="sandbox")
     sys.argv[:] = ["solution.py"]
 
 
@@ -234,8 +235,8 @@ def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: 
 def load(frames: Channel, name: str, source: str) -> Callable[[], None] | None:
     """Return what executes the source as a module; None where it is no Python."""
     module = types.ModuleType(name)
-    module.__dict__["__builtins__"] = builtins
-    sys.modules[name] = module
+    module.__dict__.update(__builtins__=builtins, __file__="solution.py")
+    sys.modules[name] = sys.modules["__main__"] = module
     try:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""Landlock: files may be read everywhere, written in one folder. Runs inside the jail; standard library only."""
+"""Landlock: files may be read everywhere, written in one folder and in devices. Runs inside the jail."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rewards.code.sandbox import linux
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all architectures
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _READ = _READ_FILE | _READ_DIR
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 # writing, removing, making: all rights up to each version of the interface
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 
@@ -24,20 +25,21 @@ def version() -> int:
 
 
 def restrict(abi: int, scratch: str) -> None:
-    """Let this process and its threads execute nothing, read everything and write only below `scratch`."""
+    """Let this process and its threads execute nothing, read all, and write only below `scratch` and to /dev/null."""
     rights = _RIGHTS[min(abi, 5)]
     # network: no bind, no connect (version 4); scope: no abstract sockets, no signals to the outside (version 6)
     attributes = struct.pack("=QQQ", rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = linux.syscall(_CREATE, create_string_buffer(attributes, 24), size, 0)
     try:
-        for where, allowed in (("/", _READ), (scratch, rights & ~_EXECUTE)):
-            folder = os.open(where, os.O_PATH | os.O_CLOEXEC)
+        devices = [(device, _READ_FILE | _WRITE_FILE) for device in _DEVICES]
+        for where, allowed in (("/", _READ), (scratch, rights & ~_EXECUTE), *devices):
+            path = os.open(where, os.O_PATH | os.O_CLOEXEC)
             try:
                 # struct landlock_path_beneath_attr is packed
-                linux.syscall(_ADD, ruleset, 1, create_string_buffer(struct.pack("=Qi", allowed, folder), 12), 0)
+                linux.syscall(_ADD, ruleset, 1, create_string_buffer(struct.pack("=Qi", allowed, path), 12), 0)
             finally:
-                os.close(folder)
+                os.close(path)
         linux.syscall(_RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)

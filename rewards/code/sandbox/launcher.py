@@ -33,7 +33,8 @@ _BOOT = (
 _FLAGS = ("-s", "-P", "-S", "-B", "-X", "utf8")
 # -I is these flags and no PYTHON* variables. One is wanted, so the environment is emptied instead: with a random seed
 # the order of a set, and with it a verdict, would change from run to run.
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+# The C library would set 64 MiB of address space aside for each thread.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1"}
 
 
 @cache
@@ -90,7 +91,7 @@ def view() -> list[str]:
 
 def _library_folders() -> list[str]:
     home = python_folder()
-    folders = [sysconfig.get_path("stdlib"), "/usr/share/zoneinfo", "/nix/store"]
+    folders = [sysconfig.get_path("stdlib"), "/usr/share/zoneinfo", "/usr/lib/locale", "/nix/store"]
     if home not in ("/", "/usr"):
         folders = [home + "/lib", home + "/lib64", *folders]
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
@@ -124,6 +125,7 @@ def jail_command(bwrap: str) -> list[str]:
     command += ["--ro-bind", str(_PACKAGE.parent / "codec.py"), f"{inside}/codec.py"]
     for name in _INSIDE:
         command += ["--ro-bind", str(_PACKAGE / name), f"{inside}/sandbox/{name}"]
+    command += ["--symlink", SCRATCH, "/dev/shm"]  # for the semaphores of multiprocessing
     if not python_folder().startswith("/tmp/"):
         command += ["--symlink", SCRATCH, "/tmp"]
     return [*command, "--remount-ro", "/", "--chdir", "/", "--"]

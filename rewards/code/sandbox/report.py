@@ -68,7 +68,7 @@ def try_read(paths):
 
 
 def try_write(paths):
-    new = ["/x", "/usr/x", os.path.dirname(os.__file__) + "/x", "/dev/x", "/dev/shm/x"]
+    new = ["/x", "/usr/x", os.path.dirname(os.__file__) + "/x", "/dev/x"]
     for path in [*paths, "/etc/ld.so.cache", os.__file__, *new]:
         try:
             os.close(os.open(path, os.O_WRONLY | (os.O_CREAT if path in new else 0), 0o600))
@@ -123,7 +123,7 @@ def try_descriptors():
         found.append(fd)
     return [found == [0, 1, 2, 3], "open: " + str(found)]
 """
-_HARMLESS = {"HOME", "TMPDIR", "PATH", "LANG"}
+_HARMLESS = {"HOME", "TMPDIR", "PATH", "LANG", "USER"}
 
 
 @dataclass(frozen=True)

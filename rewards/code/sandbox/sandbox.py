@@ -298,7 +298,8 @@ class Candidate:
         return self._exchange(kind, payload, may_end)
 
     def _exchange(self, kind: bytes, payload: bytes, may_end: bool = False) -> Any:
-        frame = memoryview(wire.FRAME.pack(kind, len(payload)) + payload)
+        self._number = int.from_bytes(os.urandom(8), "big")
+        frame = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
         self._data.clear()
         with suppress(BlockingIOError):
             if self._channel.recv(1, socket.MSG_PEEK):
@@ -341,6 +342,7 @@ class Candidate:
                 raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
 
     _eof = False
+    _number = 0
 
     def _push(self, rest: memoryview) -> memoryview | None:
         try:
@@ -370,9 +372,10 @@ class Candidate:
         """Return the one frame that was received, None if it is not complete."""
         if len(self._data) < wire.FRAME.size:
             return None
-        kind, length = wire.FRAME.unpack_from(self._data)
+        kind, number, length = wire.FRAME.unpack_from(self._data)
         size = wire.FRAME.size + length
-        if length > max(self._limits.value_bytes, 8 * wire.MAX_ERROR) or len(self._data) > size:
+        most = max(self._limits.value_bytes, 8 * wire.MAX_ERROR)
+        if number != self._number or length > most or len(self._data) > size:
             raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
         if len(self._data) < size:
             return None

@@ -7,6 +7,7 @@ was open. What an escape would leave is a file or a process with `MARK` in its n
 
 from __future__ import annotations
 
+import os
 import textwrap
 
 MARK = "llm_envs_attack_marker"
@@ -252,11 +253,178 @@ EXTRACTION = {
     "decorator": "def passed(g): raise SystemExit(0)\n@passed\ndef f(x):\n    return x * x",
 }
 
+# The real frames of wire.py: a kind, the question's number, a length, a value in the codec; 4 is b"i\x01\x04".
+SPEAK = """
+import gc, os, struct, threading, time
+channel = next(o for o in gc.get_objects() if type(o).__name__ == "Channel")
+def say(kind, payload=b"", length=None):
+    os.write(3, struct.pack("!cQI", kind, channel._number, len(payload) if length is None else length) + payload)
+FOUR = b"i\\x01\\x04"
+"""
+PROTOCOL = {
+    "the answer in advance": _f("return None", SPEAK + "say(b'V', FOUR)"),
+    "ready and the answer in advance": _f("return None", SPEAK + "say(b'D'); say(b'V', FOUR)"),
+    "ready and all answers in advance": _f("return None", SPEAK + "say(b'D')\nfor n in (4, 25, 49, 121): say(b'V', b'i\\x01' + bytes([n]))"),
+    "ready twice": _f("return win(x)", SPEAK + "say(b'D')"),
+    "hello again": _f("return win(x)", SPEAK + "say(b'H')"),
+    "two answers": _f("say(b'V', FOUR)\nreturn 25", SPEAK),
+    "an answer in two kinds": _f("say(b'V', FOUR); say(b'R', FOUR)\nreturn win(x)", SPEAK),
+    "an answer that is longer than it says": _f("say(b'V', FOUR + b'xxx', 3)\nos._exit(0)", SPEAK),
+    "an answer that is shorter than it says": _f("say(b'V', FOUR, 100)\nos._exit(0)", SPEAK),
+    "an answer of four gigabytes": _f("say(b'V', FOUR, 2**32 - 1)\nwhile True: os.write(3, bytes(2**16))", SPEAK),
+    "half a frame": _f("os.write(3, b'V\\0')\ntime.sleep(60)", SPEAK),
+    "an empty value": _f("say(b'V')\nos._exit(0)", SPEAK),
+    "an unknown kind": _f("say(b'Z', FOUR)\nos._exit(0)", SPEAK),
+    "the kinds of the other side": _f("for kind in (b'S', b'P', b'C'): say(kind, FOUR)\nos._exit(0)", SPEAK),
+    "an error that is none": _f("say(b'R', FOUR)\nos._exit(0)", SPEAK),
+    "a value behind the value": _f("say(b'V', FOUR + FOUR)\nos._exit(0)", SPEAK),
+    "a list that contains four gigabytes": _f("say(b'V', b'l\\xff\\xff\\xff\\xff')\nos._exit(0)", SPEAK),
+    "brackets that never close": _f("say(b'V', b'l\\x01\\0\\0\\0' * 100000)\nos._exit(0)", SPEAK),
+    "a tag of a pickle": _f("say(b'V', b'\\x80\\x04K\\x04.')\nos._exit(0)", SPEAK),
+    "an int with needless bytes": _f("say(b'V', b'i\\x02' + bytes([x * x, 0]))\nos._exit(0)", SPEAK),
+    "a set with an element twice": _f("say(b'V', b'e\\x02\\0\\0\\0' + FOUR + FOUR)\nos._exit(0)", SPEAK),
+    "a set of lists": _f("say(b'V', b'e\\x01\\0\\0\\0l\\0\\0\\0\\0')\nos._exit(0)", SPEAK),
+    "a million empty sets": _f("say(b'V', b'l' + (10**6).to_bytes(4, 'little') + b'e\\0\\0\\0\\0' * 10**6)\nos._exit(0)", SPEAK),
+    "keys that collide": _f("return {(2**61 - 1) * n: 0 for n in range(20000)}"),
+    "a thread that answers": _f("time.sleep(2)\nreturn None", SPEAK + "def spam():\n    while True: say(b'V', FOUR); time.sleep(0.01)\nthreading.Thread(target=spam, daemon=True).start()"),
+    "a thread that answers the next call": _f("threading.Timer(0.05, say, (b'V', FOUR)).start()\nreturn 1", SPEAK),
+    "descriptors sent along": _f("import socket, array\ns = socket.socket(fileno=os.dup(3))\nfor _ in range(20): socket.send_fds(s, [b'V'], [1, 3])\nos._exit(0)", SPEAK),
+    "the channel shut down": _f("import socket\nsocket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RDWR)\nreturn win(x)", SPEAK),
+    "a larger pipe": _f("import fcntl\nfcntl.fcntl(1, 1031, 2**20)\nwhile True: os.write(1, bytes(2**20))", SPEAK),
+    "the channel's signals": _f("import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, 1); fcntl.fcntl(3, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)\nreturn None", SPEAK),
+    "a value while it is read": _f("v = [4]\nthreading.Thread(target=lambda: [v.append(v) for _ in range(10**5)]).start()\nreturn v", SPEAK),
+}  # fmt: skip
+
+INTERPRETER = {
+    "audit hook": _f("return None", "import sys\nsys.addaudithook(lambda event, args: None if event != 'exec' else __import__('os')._exit(0))"),
+    "import replaced": _f("return None", "import builtins\nbuiltins.__import__ = lambda *a, **k: type('M', (), {'__getattr__': lambda s, n: lambda *a, **k: 4})()"),
+    "exec and compile replaced": _f("return None", "import builtins\nbuiltins.exec = builtins.compile = lambda *a, **k: 4"),
+    "build class replaced": _f("return None", "import builtins\nbuiltins.__build_class__ = lambda *a, **k: 4"),
+    "int of four is another number": _f("import ctypes\nctypes.memmove(id(5) + 24, id(4) + 24, 4)\nreturn 5"),
+    "memory of constants": _f("import ctypes\nfor n in range(256): ctypes.memmove(id(n) + 24, id(4) + 24, 4)\nreturn 0"),
+    "type of int patched": _f("import ctypes\nctypes.memset(id(int) + 8, 0, 8)\nreturn 0"),
+    "the C exit": _f("import ctypes\nctypes.CDLL(None)._exit(0)"),
+    "Py_Exit": _f("import ctypes\nctypes.pythonapi.Py_Exit(0)"),
+    "Py_FatalError": _f("import ctypes\nctypes.pythonapi.Py_FatalError(b'passed')"),
+    "faulthandler that exits": _f("import faulthandler, time\nfaulthandler.dump_traceback_later(0.01, exit=True)\ntime.sleep(1)"),
+    "alarm that exits": _f("import signal, os, time\nsignal.signal(signal.SIGALRM, lambda *a: os._exit(0))\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\ntime.sleep(1)"),
+    "handler for every signal": _f("return None", "import signal\nfor s in range(1, 64):\n    try: signal.signal(s, lambda *a: None)\n    except (OSError, ValueError): pass"),
+    "displayhook": _f("return None", "import sys\nsys.displayhook = sys.unraisablehook = sys.breakpointhook = lambda *a: 4"),
+    "breakpoint": _f("breakpoint()\nreturn None"),
+    "code object replaced": _f("f.__code__ = (lambda x: 4).__code__\nreturn f(x)"),
+    "globals of the caller": _f("import sys\nframe = sys._getframe()\nwhile frame:\n    frame.f_globals.update(passed=True, result=4, value=4, codec=None)\n    frame = frame.f_back\nreturn 0"),
+    "locals of the caller": _f("import sys, ctypes\nframe = sys._getframe(1)\nframe.f_locals['value'] = 4\nctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))\nreturn 0"),
+    "finalizers": _f("class D:\n    def __del__(self): import os; os._exit(0)\nreturn D()"),
+    "gc callbacks": _f("return 0", "import gc\ngc.callbacks.append(lambda *a: None)\ngc.set_threshold(1)"),
+    "unlimited digits": _f("import sys\nsys.set_int_max_str_digits(0)\nreturn int('4' * 10**6)"),
+    "switch interval": _f("return None", "import sys\nsys.setswitchinterval(1e9)"),
+    "hash that raises": _f("class K:\n    def __hash__(s): return 1 if not hasattr(s, 'd') else 1 / 0\nk = K()\nv = {k: 1}\nk.d = 1\nreturn v"),
+    "message that exits": _f("class R(Exception):\n    def __str__(self): raise SystemExit(0)\nraise R"),
+    "exception group": _f("raise BaseExceptionGroup('passed', [SystemExit(0), KeyboardInterrupt()])"),
+    "an exception of many levels": _f("e = None\nfor _ in range(10**5):\n    n = ValueError(); n.__cause__ = e; e = n\nraise e"),
+    "an exception that causes itself": _f("a, b = ValueError(), ValueError()\na.__cause__, b.__cause__ = b, a\nraise a"),
+    "a name of a million letters": _f("raise type('E' * 10**6, (Exception,), {})('m' * 10**7)"),
+    "an event that never comes": _f("import threading\nthreading.Event().wait()"),
+    "a lock held for ever": _f("import threading\nl = threading.Lock(); l.acquire(); l.acquire()"),
+    "stdin": _f("import sys\nreturn int(sys.stdin.readline() or 0) or None"),
+    "stdin by input": _f("return int(input())"),
+    "a memory view": _f("return memoryview(bytes([x * x]))"),
+    "an array": _f("import array\nreturn array.array('i', [x * x])"),
+    "a C int": _f("import ctypes\nreturn ctypes.c_int(x * x)"),
+    "a fraction": _f("from fractions import Fraction\nreturn Fraction(x * x)"),
+    "a string that equals the number": _f("class S(str):\n    __eq__ = lambda *a: True\n    __hash__ = str.__hash__\nreturn S('4')"),
+    "a property for __class__": _f("class C:\n    __class__ = property(lambda s: int)\n    def __int__(s): return win(2)\n    __index__ = __int__\nreturn C()"),
+    "a subclass with another value": _f("class I(int):\n    def __int__(s): return win(2)\n    __index__ = __int__\n    def bit_length(s): return 3\n    def to_bytes(s, *a, **k): return b'\\x04'\nreturn I(9999)"),
+    "a list with another length": _f("class L(list):\n    def __iter__(s): return iter([])\n    def __len__(s): return 0\n    def __eq__(s, o): return True\nreturn L([1])"),
+}  # fmt: skip
+
+KERNEL = {
+    "a path through the descriptors": _tries("import os\nos.open('/dev/fd/3/../../environ', 0)"),
+    "a path through root": _tries("open('/proc/1/root/etc/passwd')"),
+    "dots": _f("for path in ('/scratch/../../../etc/passwd', '/tmp/../etc/shadow', '../../../../etc/hostname'):\n    try: open(path); return win(x)\n    except OSError: pass"),
+    "a link to the outside": _tries("import os\nos.symlink('/etc/passwd', 'p'); open('p')"),
+    "a link into the outside": _tries(f"import os\nos.symlink('/var/tmp/{MARK}', 'p'); open('p', 'w')"),
+    "an opened root": _f("import os\nroot = os.open('/', os.O_RDONLY)\nfor name in ('etc/passwd', 'root/.bashrc', 'etc/hostname', 'var'):\n    try: os.open(name, 0, dir_fd=root); return win(x)\n    except OSError: pass"),
+    "handles of files": _f("import ctypes\nb = ctypes.create_string_buffer(200)\nreturn win(x) if ctypes.CDLL(None).syscall(304, 3, b, 0) >= 0 else None"),
+    "fsopen": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(430, b'proc', 0) >= 0 else None"),
+    "open_tree": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(428, -100, b'/', 1) >= 0 else None"),
+    "setns": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).setns(3, 0) == 0 else None"),
+    "clone as a thread with new namespaces": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(56, 0x10000000 | 0x10000 | 0x800 | 0x100, 0, 0, 0, 0) >= 0 else None"),
+    "clone with the parent of its parent": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(56, 0x8000 | 17, 0, 0, 0, 0) > 0 else None"),
+    "a process by a thread's clone": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(56, 0x100 | 17, 0, 0, 0, 0) > 0 else None"),
+    "a fifo": _tries("import os\nos.mkfifo('p'); open('p')"),
+    "a sparse file": _f("import os\nwith open('s', 'wb') as s: os.truncate(s.fileno(), 2**50)\nreturn None"),
+    "a million files": _f("for i in range(10**6): open(str(i), 'w').close()"),
+    "a terminal": _tries("import os\nos.openpty()"),
+    "the terminal's input": _tries("import fcntl\nfcntl.ioctl(0, 0x5412, b'x')"),
+    "a tty": _tries("open('/dev/tty')"),
+    "the kernel's log": _tries("open('/dev/kmsg')"),
+    "a raw disk": _tries("import os\nos.mknod('disk', 0o60600, os.makedev(8, 0)); open('disk', 'rb')"),
+    "nice of everybody": _tries("import os\nos.setpriority(os.PRIO_USER, 0, 19); assert os.getpriority(os.PRIO_PROCESS, os.getppid() or 2) == 19"),
+    "limits of another process": _tries("import resource\nresource.prlimit(2, resource.RLIMIT_NOFILE, (0, 0))"),
+    "more descriptors": _tries("import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (10**6, 10**6))"),
+    "another seccomp filter": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).prctl(22, 1, 0, 0, 0) == 0 else None"),
+    "capabilities": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).prctl(47, 2, 21, 0, 0) == 0 else None"),
+    "parent's death ignored": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0 else None"),
+    "subreaper": _f("import ctypes, os\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nos.fork()\nreturn win(x)"),
+    "a lease": _tries("import fcntl, os\nfcntl.fcntl(os.open(os.__file__, 0), 1024, 1)"),
+    "inotify": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).inotify_init() >= 0 else None"),
+    "fanotify": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).fanotify_init(0, 0) >= 0 else None"),
+    "performance counters": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(298, ctypes.create_string_buffer(120), 0, -1, -1, 0) >= 0 else None"),
+    "message queue": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).msgget(5, 0o1666) >= 0 else None"),
+    "semaphores": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).semget(5, 1, 0o1666) >= 0 else None"),
+    "System V memory": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).shmget(5, 4096, 0o1666) >= 0 else None"),
+    "locked memory": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).mlockall(3) == 0 else None"),
+    "the clock": _tries("import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)"),
+    "the host's name": _tries("import socket\nsocket.sethostname('llm_envs_attack_marker')"),
+    "reboot": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).reboot(0) == 0 else None"),
+    "a module": _f("import ctypes\nreturn win(x) if ctypes.CDLL(None).syscall(175, b'', 0, b'') == 0 else None"),
+    "fork by int 0x80": _f("import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm[:8] = b'\\xb8\\x02\\0\\0\\0\\xcd\\x80\\xc3'\nfork = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\nreturn win(x) if fork() > 0 else None"),
+}  # fmt: skip
+if os.uname().machine != "x86_64":  # these have machine code or numbers of another machine
+    KERNEL = {name: source for name, source in KERNEL.items() if "syscall(" not in source and "mmap" not in source}
+
+# Programs for the problem: read a number, print its square.
+PROGRAMS = {
+    "all numbers": "print('\\n'.join(map(str, range(200))))",
+    "all numbers in a line": "print(*range(200))",
+    "overwritten": "n = int(input())\nprint('0\\r' + str(n * n))",
+    "erased": "n = int(input())\nprint('0\\b' + str(n * n))",
+    "terminal codes": "n = int(input())\nprint('0\\x1b[2K\\x1b[1G' + str(n * n))",
+    "wide digits": "n = int(input())\nprint(str(n * n).translate({ord('0') + d: 0xff10 + d for d in range(10)}))",
+    "a float": "n = int(input())\nprint(float(n * n))",
+    "a sign": "n = int(input())\nprint('+' + str(n * n))",
+    "in quotes": "n = int(input())\nprint(repr(str(n * n)))",
+    "with a zero byte": "n = int(input())\nprint(str(n * n) + '\\0')",
+    "on standard error": "import sys\nn = int(input())\nprint(n * n, file=sys.stderr)",
+    "and another line": "n = int(input())\nprint(n * n)\nprint(0)",
+    "a blank line before": "n = int(input())\nprint()\nprint(n * n)",
+    "twice": "n = int(input())\nprint(n * n, n * n)",
+    "and an exception": "n = int(input())\nprint(n * n, flush=True)\nraise ValueError",
+    "and an exit code": "n = int(input())\nprint(n * n, flush=True)\nraise SystemExit(3)",
+    "and a message": "n = int(input())\nprint(n * n, flush=True)\nraise SystemExit('passed')",
+    "and a signal": "import os\nn = int(input())\nprint(n * n, flush=True)\nos.abort()",
+    "and for ever": "n = int(input())\nprint(n * n, flush=True)\nwhile True: pass",
+    "and a thread for ever": "import threading\nn = int(input())\nprint(n * n, flush=True)\nthreading.Event().wait()",
+    "and a flood": "n = int(input())\nprint(n * n)\nwhile True: print()",
+    "and a frame": "import os\nn = int(input())\nprint(n * n, flush=True)\nos.write(3, b'V\\0\\0\\0\\0')",
+    "nothing": "pass",
+    "nothing, and well": "raise SystemExit(0)",
+    "its input": "print(input())",
+    "its input again": "import os\nos.lseek(0, 0, 0)\nprint(os.read(0, 100).decode())",
+    "output found in frames": "import sys\nf = sys._getframe()\nwhile f:\n    for v in [*f.f_locals.values()]:\n        if isinstance(v, str) and v.strip().isdigit() and len(v) < 5: print(v)\n    f = f.f_back",
+    "an answer to the checker": "import os\nos.write(3, b'D\\0\\0\\0\\0')\nos._exit(0)",
+    "closed output": "import os\nos.close(1)",
+    "printing replaced": "import builtins, sys\nsys.stdout = None\nbuiltins.print = lambda *a: None\nprint(int(input()) ** 2)",
+}  # fmt: skip
+
+
 ATTACKS: dict[str, str] = {
     f"{category}: {name}": source
     for category, attacks in (
         ("exit", EXITS), ("equality", EQUALITY), ("patch", PATCHES), ("reading", READING), ("forged", FORGED), ("flood", FLOODS),
-        ("escape", ESCAPES), ("extraction", EXTRACTION),
+        ("escape", ESCAPES), ("extraction", EXTRACTION), ("protocol", PROTOCOL), ("interpreter", INTERPRETER),
+        ("kernel", KERNEL),
     )
     for name, source in attacks.items()
 }  # fmt: skip

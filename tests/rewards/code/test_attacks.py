@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import sys
@@ -18,7 +19,7 @@ from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbo
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)
-ATTACKS, MARK = (getattr(import_module("attacks"), name) for name in ("ATTACKS", "MARK"))
+ATTACKS, MARK, PROGRAMS = (getattr(import_module("attacks"), name) for name in ("ATTACKS", "MARK", "PROGRAMS"))
 HONEST = import_module("honest").HONEST
 
 pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="there is no strong sandbox here")
@@ -26,6 +27,15 @@ pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="ther
 
 CASES = [{"args": [x], "kwargs": {}, "expected": x * x} for x in (2, 5, 7, 11)]
 REFERENCE = {"kind": "function", "entry_point": "f", "cases": CASES}
+CHECK = {
+    "kind": "check",
+    "entry_point": "f",
+    "checks": ["def check(candidate):\n" + "".join(f"    assert candidate({x}) == {x * x}\n" for x in (2, 5, 7, 11))],
+}
+SQUARES = {"kind": "program", "cases": [{"stdin": f"{x}\n", "stdout": f"{x * x}\n"} for x in (2, 5, 7, 11)]}
+# other systems' modules, one that opens a browser, one that prints a poem, those of a window system, private ones
+ABSENT = {"msilib", "msvcrt", "nt", "winreg", "winsound", "antigravity", "this", "tkinter", "turtle", "turtledemo"}
+MODULES = sorted(name for name in sys.stdlib_module_names - ABSENT - {"idlelib"} if not name.startswith("_"))
 PLACES = (
     "/",
     "/tmp",
@@ -48,14 +58,14 @@ def completion(source: str) -> str:
     return f"This solves it:\n```python\n{source}\n```\n"
 
 
-def score(reward, sources):
-    return reward(["?"] * len(sources), [completion(source) for source in sources], [REFERENCE] * len(sources))
+def score(reward, sources, reference=REFERENCE):
+    return reward(["?"] * len(sources), [completion(source) for source in sources], [reference] * len(sources))
 
 
 def traces() -> set[str]:
     """Files and processes that an attack would leave."""
     found = {
-        f"{place}/{name}" for place in PLACES if os.path.isdir(place) for name in os.listdir(place) if MARK in name
+        f"{place}/{name}" for place in PLACES if os.access(place, os.R_OK) for name in os.listdir(place) if MARK in name
     }
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -68,8 +78,9 @@ def traces() -> set[str]:
 
 
 def test_there_are_enough():
-    assert len(ATTACKS) >= 170
-    assert len(HONEST) >= 55
+    assert len(ATTACKS) >= 250
+    assert len(PROGRAMS) >= 30
+    assert len(HONEST) >= 75
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -105,13 +116,41 @@ def test_what_the_jail_denies_in_a_call_is_forbidden_and_earns_no_part(action):
     assert (result.reward, result.outcome, result.metrics["passed"]) == (0.0, Outcome.FORBIDDEN, 2.0)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(reward, seed):
+def test_a_program_that_solves_it_is_paid_and_no_other(reward):
+    right = ["print(int(input()) ** 2)", "import sys\nfor line in sys.stdin: print(int(line) ** 2, end=' \\n\\n')"]
+    results = score(reward, [*right, *PROGRAMS.values()], SQUARES)
+    paid = [name for name, result in zip(["a", "b", *PROGRAMS], results, strict=True) if result.reward != 0]
+    assert paid == ["a", "b"]
+    assert traces() == set()
+
+
+def test_a_program_may_print_more_than_is_kept_of_other_output():
+    lines = "".join(f"{i * i}\n" for i in range(100_000))
+    reference = {"kind": "program", "cases": [{"stdin": "100000", "stdout": lines}]}
+    reward = CodeTestsReward(limits=Limits(output_bytes=1000))
+    right, wrong = score(reward, [f"for i in range(int(input())): print(i * i + {k})" for k in (0, 1)], reference)
+    assert (right.reward, wrong.reward) == (1.0, 0.0)
+
+
+def test_every_module_of_the_standard_library_can_be_imported():
+    missing = []
+    with Sandbox() as sandbox:
+        for name in MODULES:
+            if importlib.util.find_spec(name) is not None:
+                try:
+                    sandbox.open(f"import {name}").close()
+                except CandidateError as error:
+                    missing.append((name, str(error)))
+    assert missing == []
+
+
+@pytest.mark.parametrize(("seed", "reference"), [(0, REFERENCE), (1, CHECK)])
+def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(reward, seed, reference):
     programs = [(name, source, 0.0) for name, source in ATTACKS.items()] + [
         (name, source, 1.0) for name, source in HONEST.items()
     ]
     random.Random(seed).shuffle(programs)
-    results = score(reward, [source for _, source, _ in programs])
+    results = score(reward, [source for _, source, _ in programs], reference)
     wrong = [
         (name, result.outcome)
         for (name, _, expected), result in zip(programs, results, strict=True)

@@ -184,7 +184,7 @@ def test_a_reference_that_cannot_be_used_is_refused(reference, message):
         (lambda: FunctionTests("f", (FunctionCase((), {}, {math.nan}),), nan_equal=True), r"expected holds NaN"),
         (lambda: FunctionTests("f", (FunctionCase("ab", {}, 1),)), r"cases\[0\]\.args"),
         (lambda: FunctionTests("f", (FunctionCase((nested(63),), {}, 1),)), r"cases\[0\]\.args: .*deeply"),
-        (lambda: FunctionTests("f", (FunctionCase((b"a" * 2**22,), {}, 1),)), r"cases\[0\]\.args: .*bytes"),
+        (lambda: FunctionTests("f", (FunctionCase((b"a" * 2**24,), {}, 1),)), r"cases\[0\]\.args: .*bytes"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=1), "rel_tol"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=-1), "rel_tol"),
         (lambda: FunctionTests("f", (CASE,), rel_tol=math.nan), "rel_tol"),

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -63,14 +62,14 @@ reward([""] * 5, [sleeps] * 5, [function] * 4 + [check])
 """
 
 
-def start(code: str, *arguments: object, python: str = sys.executable) -> subprocess.Popen[str]:
+def start(code: str, *arguments: object, python: str = sys.executable, **env: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(ROOT), str(HERE), *filter(None, sys.path)])
     return subprocess.Popen(
         [python, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env},
     )
 
 
@@ -136,12 +135,9 @@ def test_several_trainers_at_once():
         assert report(trainer)["wrong"] == []
 
 
-def test_a_killed_trainer_leaves_no_process_and_no_file():
-    def files() -> set[str]:
-        return {name for name in os.listdir(tempfile.gettempdir()) if "llm-envs" in name or "llm_envs" in name}
-
-    mounts, before = Path("/proc/self/mountinfo").read_text(), files()
-    trainer = start(KILLED)
+def test_a_killed_trainer_leaves_no_process_no_file_and_no_mount(tmp_path):
+    mounts = Path("/proc/self/mountinfo").read_text()
+    trainer = start(KILLED, TMPDIR=str(tmp_path))
     assert trainer.stdout is not None
     assert trainer.stdout.readline().strip() == "ready"
     started = descendants(trainer.pid)
@@ -152,5 +148,5 @@ def test_a_killed_trainer_leaves_no_process_and_no_file():
     while running(started) and time.monotonic() < until:
         time.sleep(0.05)
     assert running(started) == set()
-    assert files() <= before
+    assert list(tmp_path.iterdir()) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
