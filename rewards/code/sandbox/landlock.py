@@ -11,7 +11,6 @@ from rewards.code.sandbox import linux
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all architectures
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _READ = _READ_FILE | _READ_DIR
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 # writing, removing, making: all rights up to each version of the interface
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 
@@ -25,15 +24,15 @@ def version() -> int:
 
 
 def restrict(abi: int, scratch: str) -> None:
-    """Let this process and its threads execute nothing, read all, and write only below `scratch` and to /dev/null."""
+    """Let this process and its threads execute nothing, read all, and write only below `scratch` and to devices."""
     rights = _RIGHTS[min(abi, 5)]
     # network: no bind, no connect (version 4); scope: no abstract sockets, no signals to the outside (version 6)
     attributes = struct.pack("=QQQ", rights, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = linux.syscall(_CREATE, create_string_buffer(attributes, 24), size, 0)
     try:
-        devices = [(device, _READ_FILE | _WRITE_FILE) for device in _DEVICES]
-        for where, allowed in (("/", _READ), (scratch, rights & ~_EXECUTE), *devices):
+        # of devices there are few, and none keeps what is written to it
+        for where, allowed in (("/", _READ), ("/dev", _READ | _WRITE_FILE), (scratch, rights & ~_EXECUTE)):
             path = os.open(where, os.O_PATH | os.O_CLOEXEC)
             try:
                 # struct landlock_path_beneath_attr is packed
