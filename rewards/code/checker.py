@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Any, Protocol
 
 from rewards.base import Outcome
@@ -56,8 +55,8 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
 
     A test whose call raises has failed, and the next one is tried. Once the program has ended (timeout, memory, ...),
     the tests that remain have failed; those that passed before count. Where a call raised what the sandbox denies and
-    a test failed, the outcome is `FORBIDDEN`. The time of all calls together is limited by `limits.wall_seconds`; for
-    whole programs it is each run's.
+    a test failed, the outcome is `FORBIDDEN`. `limits` are those of all calls together; for whole programs, of each
+    run.
 
     Raises:
         SandboxFault: If the sandbox failed.
@@ -70,11 +69,11 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
             _run_programs(run, tests, source, sandbox, limits)
         else:
             with sandbox.open(source, limits=limits) as candidate:
-                timed = _Timed(candidate, tests.entry_point, limits.wall_seconds, run)
+                call = _Call(candidate, tests.entry_point, run)
                 if isinstance(tests, FunctionTests):
-                    _run_cases(run, tests, timed)
+                    _run_cases(run, tests, call)
                 else:
-                    _run_checks(run, tests, timed)
+                    _run_checks(run, tests, call)
     except CandidateRaised as error:  # while its top level ran
         run.note("", _raised(error))
     except CandidateError as error:
@@ -105,19 +104,15 @@ class _Run:
         return Verdict(self.passed, self.total, outcome, self.detail)
 
 
-class _Timed:
-    """Calls a candidate, limits the time of its calls together, and records that one was denied something."""
+class _Call:
+    """Calls a candidate, and records that a call was denied something."""
 
-    def __init__(self, candidate: Candidate, entry_point: str, seconds: float, run: _Run) -> None:
+    def __init__(self, candidate: Candidate, entry_point: str, run: _Run) -> None:
         self.candidate = candidate
         self.entry_point = entry_point
-        self.left = seconds
         self.run = run
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if self.left <= 0:
-            raise CandidateError(Outcome.TIMEOUT, "the calls together took too long")
-        started = monotonic()
         try:
             return self.candidate.call(self.entry_point, args, dict(kwargs))
         except CandidateRaised as error:
@@ -125,11 +120,9 @@ class _Timed:
             raise
         except Unencodable as error:  # what test code made of a result, a very large list say
             raise CandidateRaised("TypeError", f"the arguments cannot be sent: {error}") from None
-        finally:
-            self.left -= monotonic() - started
 
 
-def _run_cases(run: _Run, tests: FunctionTests, call: _Timed) -> None:
+def _run_cases(run: _Run, tests: FunctionTests, call: _Call) -> None:
     for i, case in enumerate(tests.cases):
         try:
             value = call(case.args, case.kwargs)
@@ -141,7 +134,7 @@ def _run_cases(run: _Run, tests: FunctionTests, call: _Timed) -> None:
         run.note(f"cases[{i}]", None if right else f"returned another {type(value).__name__} than expected")
 
 
-def _run_checks(run: _Run, tests: CheckTests, call: _Timed) -> None:
+def _run_checks(run: _Run, tests: CheckTests, call: _Call) -> None:
     runner = take_runner()
     try:
         for i, check in enumerate(tests.checks):

@@ -13,8 +13,8 @@ class Limits:
 
     Attributes:
         cpu_seconds: CPU time of all its threads, its source's execution included.
-        wall_seconds: Time during which the program waits for it. The program's own work between two calls, and the
-            start of the process, do not count.
+        wall_seconds: Time during which the program waits for it. The program's own work between two calls, the start
+            of the process, and the time in which it is ready to run and other processes have the cores, do not count.
         memory_bytes: Address space beyond what the interpreter has taken. Files in scratch may hold a quarter more.
         output_bytes: What is kept of its standard output; more is read and forgotten.
         value_bytes: One encoded value.

@@ -39,6 +39,7 @@ class Jail:
     Attributes:
         scratch: The folder that is the only one to be written in.
         work: Where each completion gets a folder if it has no namespaces of its own.
+        proc: Where the zygote sees /proc.
         namespaces: What each completion has its own of, users, processes and mounts, or 0.
         landlock: The version of its interface, or 0.
         filter: The seccomp filter, or None.
@@ -47,6 +48,7 @@ class Jail:
 
     scratch: str
     work: str
+    proc: str
     namespaces: int
     landlock: int
     filter: seccomp.Filter | None
@@ -60,7 +62,7 @@ class Jail:
         """Be a user of one's own, with an empty scratch that also hides /proc and this code."""
         if not self.namespaces:
             return
-        proc = self.scratch + "/proc/self/"
+        proc = self.proc + "/self/"
         for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{UID} {gid} 1")):
             fd = os.open(proc + name, os.O_WRONLY)
             os.write(fd, text.encode())

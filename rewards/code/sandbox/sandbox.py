@@ -21,6 +21,8 @@ from rewards.code.sandbox.launcher import Zygote, ZygoteGone
 
 HELLO_LIMIT = 60.0
 """Seconds for a candidate's process to be ready, and to be gone after it was killed."""
+STARVATION = 20
+"""How many times its wall time a candidate may wait for a core without that counting."""
 FLOOD = 256
 """A candidate that prints so many times what is kept of it is ended."""
 
@@ -171,6 +173,7 @@ class Candidate:
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
+        self._starved = 0.0
         self._output = bytearray()
         self._printed = 0
         self._closed = False
@@ -215,7 +218,10 @@ class Candidate:
         payload = codec.encode((function, tuple(args), dict(kwargs or {})))
         kind, answer = self._exchange(wire.CALL, payload)
         if kind == wire.VALUE:
-            return self._decode(answer)
+            started = monotonic()
+            value = self._decode(answer)
+            self._wall -= monotonic() - started  # or it could keep the program busy for nothing
+            return value
         if kind == wire.RAISED:
             raise CandidateRaised(*self._error(answer))
         raise self._end(self._unexpected(kind))
@@ -339,6 +345,10 @@ class Candidate:
                     return None
                 raise self._end(ended)
             if left <= 0:
+                starved = self._was_starved()
+                if starved > 0:
+                    until += starved
+                    continue
                 raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
 
     _eof = False
@@ -354,6 +364,26 @@ class Candidate:
         done = not len(rest)
         self._poll.modify(self._channel.fileno(), select.POLLIN | (0 if done else select.POLLOUT))
         return None if done else rest
+
+    def _was_starved(self) -> float:
+        """Return how long it was ready to run and got no core, in seconds since it was asked last."""
+        self._lifeline.settimeout(HELLO_LIMIT)
+        try:
+            self._lifeline.send(wire.STARVED_QUESTION)
+            data = self._lifeline.recv(2**12)
+        except OSError:  # it has ended, or its zygote has: reading tells
+            return 0.0
+        finally:
+            self._lifeline.setblocking(False)
+        if len(data) < wire.STATUS.size:
+            return 0.0
+        kind, _, seconds, _ = wire.STATUS.unpack_from(data)
+        if kind != wire.STARVED:  # it has just ended
+            self._keep_status(data)
+            return 0.0
+        seconds = min(seconds, STARVATION * self._limits.wall_seconds)
+        more, self._starved = seconds - self._starved, max(seconds, self._starved)
+        return more
 
     def _pull(self) -> bool:
         try:
@@ -454,6 +484,9 @@ class Candidate:
         except OSError as error:
             self._fault = f"its zygote does not answer: {error}"
             return
+        self._keep_status(data)
+
+    def _keep_status(self, data: bytes) -> None:
         if len(data) < wire.STATUS.size:
             self._fault = "the zygote died"
             return

@@ -11,7 +11,9 @@ of memory, bytes of one value, bytes of scratch."""
 STATUS = Struct("!cidQ")
 """On the lifeline, from the zygote: `ENDED` or `FAULT`, exit code (negative: a signal), seconds of CPU time, the
 most memory in bytes. The text of a fault follows."""
-ENDED, CPU_LIMIT, FAULT = b"E", b"C", b"F"
+ENDED, CPU_LIMIT, FAULT, STARVED = b"E", b"C", b"F", b"S"
+STARVED_QUESTION = b"?"
+"""To the zygote: how long was it ready to run and got no core? The answer is a `STATUS` of `STARVED`, with seconds."""
 
 FRAME = Struct("!cQI")
 """On the channel: one of the kinds below, a number and the length of what follows. The program draws the number of each

@@ -91,7 +91,7 @@ def prepare(scratch: str) -> child.Jail:
         present = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     filter_ = seccomp.Filter() if seccomp.supported() else None
     work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
-    jail = child.Jail(scratch, work, child.NAMESPACES, landlock.version(), filter_, present)
+    jail = child.Jail(scratch, work, proc, child.NAMESPACES, landlock.version(), filter_, present)
     uid, gid = os.getuid(), os.getgid()  # the child is nobody until it has said who it is
     try:
         pid = linux.fork(jail.namespaces)
@@ -114,6 +114,7 @@ class Completion:
     """A candidate's process, seen from the zygote."""
 
     pid: int
+    tasks: str
     watch: int
     lifeline: int
     cpu_seconds: float
@@ -137,6 +138,16 @@ class Completion:
             self.look = math.inf
         else:
             self.look = time.monotonic() + max(left, 0.01)
+
+    def say_starved(self) -> None:
+        """Say how long the thread of it that waited most was ready to run and got no core."""
+        waited = 0
+        with suppress(OSError, IndexError, ValueError):  # it ends meanwhile, or the kernel does not count
+            for task in os.listdir(self.tasks):
+                with open(f"{self.tasks}/{task}/schedstat", encoding="ascii") as file:
+                    waited = max(waited, int(file.read().split()[1]))
+        with suppress(OSError):
+            os.write(self.lifeline, wire.STATUS.pack(wire.STARVED, 0, waited / 1e9, 0))
 
     def report(self) -> None:
         """Say how it ended; it has."""
@@ -186,6 +197,8 @@ class Server:
                         with suppress(KeyError):
                             self.poll.unregister(other)
                     one.report()
+                elif self.asked(fd):
+                    one.say_starved()
                 else:
                     self.poll.unregister(fd)
                     one.kill()
@@ -193,6 +206,13 @@ class Server:
                 for one in list(self.completions.values()):
                     if one.look <= time.monotonic():
                         one.look_at_clock()
+
+    def asked(self, lifeline: int) -> bool:
+        """Return whether the program asks something; else it wants the candidate's end, or is gone."""
+        try:
+            return os.read(lifeline, 16) == wire.STARVED_QUESTION
+        except OSError:
+            return False
 
     def serve(self) -> bool:
         """Start a candidate; return whether there was a request."""
@@ -221,7 +241,15 @@ class Server:
                 os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
             os.close(lifeline)
         else:
-            one = Completion(pid, watch, lifeline, cpu_seconds, time.monotonic() + cpu_seconds, folder)
+            one = Completion(
+                pid,
+                f"{self.jail.proc}/{pid}/task",
+                watch,
+                lifeline,
+                cpu_seconds,
+                time.monotonic() + cpu_seconds,
+                folder,
+            )
             for fd in (watch, lifeline):
                 self.completions[fd] = one
                 self.poll.register(fd, select.POLLIN)

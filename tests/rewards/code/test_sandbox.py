@@ -307,6 +307,38 @@ def test_a_denied_import_time_action_is_forbidden(sandbox):
         assert caught.value.forbidden
 
 
+def test_the_wall_limit_holds_for_all_calls_together(quick):
+    source = "import time\ndef f(x): time.sleep(x)"
+    with quick.open(source, limits=Limits(wall_seconds=1.0)) as candidate:
+        candidate.call("f", (0.4,))
+        candidate.call("f", (0.4,))
+        with pytest.raises(CandidateError) as caught:
+            candidate.call("f", (0.4,))
+        assert caught.value.outcome is Outcome.TIMEOUT
+
+
+def test_what_others_do_with_the_cores_does_not_count():
+    """Eight processes on one core: what needs half a second of it gets it later than the limit."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel does not count how long a process waits for a core")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(7)]
+    try:
+        with Sandbox(limits=Limits(cpu_seconds=3.0, wall_seconds=0.6)) as sandbox:
+            source = "import time\ndef f():\n    while time.process_time() < 0.5: pass\n    return True"
+            started = time.monotonic()
+            assert call(sandbox, source) is True
+            assert time.monotonic() - started > 0.6
+            assert outcome(sandbox, "import time\ndef f(): time.sleep(60)") is Outcome.TIMEOUT
+            assert outcome(sandbox, "def f():\n    while True: pass") is Outcome.TIMEOUT
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        os.sched_setaffinity(0, cores)
+
+
 @pytest.mark.parametrize("options", [{"cpu_seconds": 0}, {"wall_seconds": float("nan")}, {"memory_bytes": 1.5}])
 def test_limits_are_checked(options):
     with pytest.raises(ValueError, match=next(iter(options))):
