@@ -18,6 +18,8 @@ ObjectiveName = Literal[
     "gspo",
     "cispo",
     "sapo",
+    "luspo",
+    "vespo",
     "weighted-linear",
     "weighted-softmax",
     "weighted-rank",
@@ -52,9 +54,9 @@ class ObjectiveOptions:
     ratio: Ratio | None = None
     """The probability ratio of tokens, or of whole completions: geometric mean or product."""
     surrogate: Surrogate | None = None
-    """PPO's clipped bound, CISPO's detached weight, or SAPO's gate."""
+    """PPO's clipped bound, CISPO's detached weight, SAPO's gate, or VESPO's gamma weight."""
     aggregation: Aggregation | None = None
-    """Mean of each completion's mean, mean over tokens, or sum over a constant length."""
+    """Mean of each completion's mean, mean over tokens, sum over a constant length, or each completion's sum."""
     constant_length: int | None = None
     """That length, in tokens; by default --max-completion-tokens."""
     max_ratio: float | None = None
@@ -65,6 +67,14 @@ class ObjectiveOptions:
     """Temperature of SAPO's gate where the advantage is positive."""
     tau_neg: float | None = None
     """Temperature of SAPO's gate elsewhere."""
+    k_pos: float | None = None
+    """Power of VESPO's weight where the advantage is not negative."""
+    lambda_pos: float | None = None
+    """Decay of VESPO's weight where the advantage is not negative."""
+    k_neg: float | None = None
+    """Power of VESPO's weight where the advantage is negative."""
+    lambda_neg: float | None = None
+    """Decay of VESPO's weight where the advantage is negative."""
     entropy_coef: float | None = None
     """Weight of the entropy bonus."""
     sampler_correction: SamplerCorrection | None = None

@@ -16,8 +16,8 @@ from agents.rollout import GroupBatch
 
 Advantages = Literal["group", "centred", "leave_one_out", "batch", "batch_baseline", "none"]
 Ratio = Literal["token", "sequence_mean", "sequence"]
-Surrogate = Literal["clip", "cispo", "soft_gate"]
-Aggregation = Literal["sequence_mean", "token_mean", "constant_length"]
+Surrogate = Literal["clip", "cispo", "soft_gate", "gamma"]
+Aggregation = Literal["sequence_mean", "token_mean", "constant_length", "sequence_sum"]
 SamplerCorrection = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 
@@ -49,9 +49,11 @@ class PolicyGradient:
     """The probability ratio of each token, the geometric mean of a completion's (sequence_mean), or their product
     (sequence)."""
     surrogate: Surrogate = "clip"
-    """PPO's clipped bound; CISPO's clipped and detached weight on the log-probability; SAPO's sigmoid gate."""
+    """PPO's clipped bound; CISPO's clipped and detached weight on the log-probability; SAPO's sigmoid gate; VESPO's
+    detached gamma weight of the ratio on the log-probability."""
     aggregation: Aggregation = "sequence_mean"
-    """Mean of each completion's mean; mean over all tokens of the step; sum divided by a constant length."""
+    """Mean of each completion's mean; mean over all tokens of the step; sum divided by a constant length; mean of each
+    completion's sum."""
     constant_length: int | None = None
     """That length, in tokens; None: the longest completion allowed."""
     max_ratio: float = 5.0
@@ -62,6 +64,14 @@ class PolicyGradient:
     """Temperature of SAPO's gate where the advantage is positive."""
     tau_neg: float = 1.05
     """Temperature of SAPO's gate elsewhere."""
+    k_pos: float = 2.0
+    """Power of VESPO's weight where the advantage is not negative."""
+    lambda_pos: float = 3.0
+    """Decay of VESPO's weight where the advantage is not negative."""
+    k_neg: float = 3.0
+    """Power of VESPO's weight where the advantage is negative."""
+    lambda_neg: float = 2.0
+    """Decay of VESPO's weight where the advantage is negative."""
     kl_estimator: ops.KLEstimator = "k3"
     """Which estimate of the KL divergence."""
     kl_in: Literal["loss", "reward"] = "loss"
@@ -87,7 +97,10 @@ class PolicyGradient:
         for name in ("kl_coef", "entropy_coef"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "sampler_cap"):
+        for name in (
+            "eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "k_pos", "lambda_pos", "k_neg", "lambda_neg",
+            "sampler_cap",
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -141,8 +154,8 @@ class PolicyGradient:
         # padding holds arbitrary numbers; made equal here so that no inf or NaN of theirs survives the mask
         logprobs = ops.fill_padding(logprobs, mask)
         old_logprobs = ops.fill_padding(batch.old_logprobs, mask)
-        ratio = self._ratio(logprobs - old_logprobs, mask)  # (N, T) or (N, 1)
-        surrogate, cut = self._surrogate(logprobs, ratio, advantages)
+        log_ratio = self._log_ratio(logprobs - old_logprobs, mask)  # (N, T) or (N, 1)
+        surrogate, cut = self._surrogate(logprobs, log_ratio, advantages)
         per_token = -surrogate.expand_as(logprobs)
         figures = {"clip_fraction": ops.token_mean(cut.expand_as(logprobs).float(), mask, batch.total_tokens)}
         if self.sampler_correction != "none":
@@ -171,18 +184,22 @@ class PolicyGradient:
         figures["loss"] = loss.detach()
         return loss, figures
 
-    def _ratio(self, log_ratio: Tensor, mask: Tensor) -> Tensor:
+    def _log_ratio(self, log_ratio: Tensor, mask: Tensor) -> Tensor:
         if self.ratio == "sequence_mean":
-            return ops.mean_log_ratio(log_ratio, mask).exp()
+            return ops.mean_log_ratio(log_ratio, mask)
         if self.ratio == "sequence":
-            return ops.sum_log_ratio(log_ratio, mask).exp()
-        return log_ratio.exp()
+            return ops.sum_log_ratio(log_ratio, mask)
+        return log_ratio
 
-    def _surrogate(self, logprobs: Tensor, ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
+    def _surrogate(self, logprobs: Tensor, log_ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
         """The surrogate, and where clipping has cut it."""
+        nowhere = torch.zeros_like(log_ratio, dtype=torch.bool)
+        if self.surrogate == "gamma":
+            weight = ops.gamma_weight(log_ratio, advantages, self.k_pos, self.lambda_pos, self.k_neg, self.lambda_neg)
+            return weight * advantages * logprobs, nowhere
+        ratio = log_ratio.exp()
         if self.surrogate == "soft_gate":
-            surrogate = ops.soft_gate_surrogate(ratio, advantages, self.tau_pos, self.tau_neg)
-            return surrogate, torch.zeros_like(ratio, dtype=torch.bool)
+            return ops.soft_gate_surrogate(ratio, advantages, self.tau_pos, self.tau_neg), nowhere
         if self.surrogate == "cispo":
             surrogate = ops.cispo_surrogate(logprobs, ratio, advantages, self.max_ratio, self.min_ratio)
             return surrogate, (ratio > self.max_ratio) | (ratio < self.min_ratio)
@@ -197,6 +214,8 @@ class PolicyGradient:
             return ops.token_mean(per_token, mask, batch.total_tokens)
         if self.aggregation == "sequence_mean":
             return ops.mean_of_sequence_means(per_token, mask, batch.total_sequences)
+        if self.aggregation == "sequence_sum":
+            return ops.mean_of_sequence_sums(per_token, mask, batch.total_sequences)
         length = self.constant_length or batch.token_limit
         if length is None:
             raise ValueError("constant_length is not given, and the batch does not say how long completions may be")
@@ -328,3 +347,34 @@ class SAPO(PolicyGradient):
     """
 
     surrogate: Surrogate = "soft_gate"
+
+
+@dataclass(frozen=True, slots=True)
+class LUSPO(PolicyGradient):
+    """Length-unbiased sequence policy optimization (arXiv:2602.05261): GSPO, each completion times its length.
+
+    The geometric mean of a completion's ratios, clipped, summed over its tokens and averaged over completions, so that
+    a long completion does not count less for each of its tokens.
+
+    Departures from the paper: none known.
+    """
+
+    clip_range: float = 2e-3
+    clip_high: float | None = 2.5e-3
+    ratio: Ratio = "sequence_mean"
+    aggregation: Aggregation = "sequence_sum"
+
+
+@dataclass(frozen=True, slots=True)
+class VESPO(PolicyGradient):
+    """Variational sequence-level soft policy optimization (arXiv:2602.10693): a gamma weight instead of clipping.
+
+    `sg(exp(lambda) w^k exp(-lambda w)) A log pi` with `w` the product of a completion's ratios, a mean over tokens.
+
+    Departures from the paper: k and lambda are TRL's defaults; a sampler correction multiplies the weight, where TRL
+    multiplies `w` itself.
+    """
+
+    surrogate: Surrogate = "gamma"
+    ratio: Ratio = "sequence"
+    aggregation: Aggregation = "token_mean"

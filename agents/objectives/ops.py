@@ -246,6 +246,31 @@ def soft_gate_surrogate(ratio: Tensor, advantages: Tensor, tau_pos: float, tau_n
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages
 
 
+def gamma_weight(
+    log_ratio: Tensor, advantages: Tensor, k_pos: float, lambda_pos: float, k_neg: float, lambda_neg: float
+) -> Tensor:
+    """VESPO's weight of a completion, `exp(lambda) w^k exp(-lambda w)` (arXiv:2602.10693), 1 at ratio 1.
+
+    It is largest at `w = k / lambda` and falls to 0 on both sides, faster than any power of `w` above.
+
+    Args:
+        log_ratio: log w, the log of pi / pi_old of whole completions.
+        advantages: Broadcastable to `log_ratio`.
+        k_pos: k where A >= 0.
+        lambda_pos: lambda where A >= 0.
+        k_neg: k elsewhere.
+        lambda_neg: lambda elsewhere.
+
+    Returns:
+        In the shape of `log_ratio`; without gradient.
+    """
+    log_ratio = log_ratio.detach()
+    positive = advantages >= 0
+    k = torch.where(positive, torch.full_like(advantages, k_pos), k_neg)
+    lam = torch.where(positive, torch.full_like(advantages, lambda_pos), lambda_neg)
+    return torch.exp(lam + k * log_ratio - lam * log_ratio.exp())
+
+
 # -- KL and entropy --------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +340,11 @@ def constant_length_mean(values: Tensor, mask: Tensor, total_sequences: int, len
     The divisor does not depend on what was written, so that neither short nor long completions are favoured.
     """
     return masked_sum(values, mask) / (total_sequences * length)
+
+
+def mean_of_sequence_sums(values: Tensor, mask: Tensor, total_sequences: int) -> Tensor:
+    """Sum over the tokens of each sequence, averaged over sequences (LUSPO, arXiv:2602.05261); (N, T) to a scalar."""
+    return masked_sum(values, mask) / total_sequences
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:

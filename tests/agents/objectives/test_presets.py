@@ -68,6 +68,8 @@ TWINS = {
     "gspo": twins.gspo,
     "cispo": twins.cispo,
     "sapo": twins.sapo,
+    "luspo": twins.luspo,
+    "vespo": twins.vespo,
     "weighted-linear": twins.weighted,
     "weighted-softmax": twins.weighted,
     "weighted-rank": twins.weighted,
@@ -82,6 +84,8 @@ ADVANTAGES = {
     "gspo": twins.standardized,
     "cispo": twins.standardized,
     "sapo": twins.standardized,
+    "luspo": twins.standardized,
+    "vespo": twins.standardized,
 }
 VARIANTS = {
     **{name: preset() for name, preset in PRESETS.items()},
@@ -128,8 +132,8 @@ def test_clipping_is_exercised():
     assert 0 < objective.loss(*make_batch(objective))[1]["clip_fraction"].item() < 1
 
 
-# cispo detaches its weight on purpose; its gradient is checked against the twin's
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "cispo"])
+# cispo and vespo detach their weight on purpose; their gradients are checked against the twins'
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("cispo", "vespo")])
 def test_gradients_are_those_of_the_value(name):
     objective = VARIANTS[name]
     batch, logprobs = make_batch(objective, prompts=2, length=3, seed=1)

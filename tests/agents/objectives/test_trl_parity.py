@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agents.objectives import CISPO, DAPO, GRPO, GSPO, RLOO, SAPO, DrGRPO, PolicyGradient
+from agents.objectives import CISPO, DAPO, GRPO, GSPO, LUSPO, RLOO, SAPO, VESPO, DrGRPO, PolicyGradient
 from agents.objectives.ops import leave_one_out_advantages, sampler_weights, soft_overlong_penalty
 
 pytest.importorskip("trl", reason="TRL is not installed; it comes with the extra 'parity'")
@@ -44,7 +44,8 @@ def stub(logprobs, **fields):
     )
     arguments = {
         "delta": None, "use_bias_correction_kl": False, "sapo_temperature_pos": 1.0, "sapo_temperature_neg": 1.05,
-        "steps_per_generation": 1,
+        "steps_per_generation": 1, "vespo_k_pos": 2.0, "vespo_lambda_pos": 3.0, "vespo_k_neg": 3.0,
+        "vespo_lambda_neg": 2.0,
     }  # fmt: skip
     numbers = {
         "loss_type": "grpo", "importance_sampling_level": "token", "beta": 0.0, "epsilon_low": 0.2,
@@ -63,6 +64,7 @@ def stub(logprobs, **fields):
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
         aux_loss_enabled=False,
+        get_gamma_weights=GRPOTrainer.get_gamma_weights,
         _entropy_bonus_enabled=False,
         use_adaptive_entropy=False,
         **numbers,
@@ -110,6 +112,16 @@ def compare(objective, trainer, fields, more=None, tolerance=1e-12):
         (PolicyGradient(aggregation="token_mean"), {"loss_type": "bnpo"}),  # one micro-batch: the same as dapo
         (GSPO(), {"importance_sampling_level": "sequence", "epsilon_low": 3e-4, "epsilon_high": 4e-4}),
         (CISPO(), {"loss_type": "cispo", "epsilon_high": 5.0}),
+        (
+            LUSPO(),
+            {
+                "loss_type": "luspo",
+                "importance_sampling_level": "sequence",
+                "epsilon_low": 2e-3,
+                "epsilon_high": 2.5e-3,
+            },
+        ),
+        (VESPO(k_pos=1.5, k_neg=2.5), {"loss_type": "vespo", "vespo_k_pos": 1.5, "vespo_k_neg": 2.5}),
     ],
     ids=repr,
 )

@@ -5,6 +5,7 @@ Nothing of agents.objectives is used. Scalars are float64 tensors, so that autog
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import torch
@@ -105,6 +106,28 @@ def sapo(batch, logprobs, tau_pos=1.0, tau_neg=1.05):
         gates = [4 / tau / (1 + exp(-tau * (exp(n - o) - 1))) for n, o, _, _ in tokens]
         total = total + a * sum(gates) / len(gates)
     return -total / len(logprobs)
+
+
+def luspo(batch, logprobs, low=2e-3, high=2.5e-3):
+    total = 0.0
+    for a, tokens in rows(batch, logprobs):
+        s = exp(sum(n - o for n, o, _, _ in tokens) / len(tokens))
+        total = total + len(tokens) * ppo(s, a, low, high)
+    return -total / len(logprobs)
+
+
+def vespo(batch, logprobs):
+    total, count = 0.0, 0
+    for a, tokens in rows(batch, logprobs):
+        w = 1.0
+        for n, o, _, _ in tokens:
+            w *= math.exp(n.item() - o.item())
+        k, decay = (2, 3) if a >= 0 else (3, 2)
+        weight = math.e**decay * w**k * math.e ** (-decay * w)
+        for n, _, _, _ in tokens:
+            total = total + weight * a * n
+            count += 1
+    return -total / count
 
 
 def weighted(batch, logprobs, mean=False, beta=0.0):
