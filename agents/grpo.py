@@ -28,7 +28,7 @@ from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective
-from agents.objectives.ops import soft_overlong_penalty
+from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
@@ -72,6 +72,11 @@ class GRPOAgent(Agent):
         self.env_spec = env_spec(env)
         self.config = config or GRPOConfig()
         self.objective = objective or GRPO()
+        if self.config.kl_target is not None and not getattr(self.objective, "kl_coef", 0.0) > 0:
+            raise ValueError(
+                f"kl_target={self.config.kl_target} adapts the objective's kl_coef, and {self.objective!r} has no KL "
+                "penalty; start with a positive kl_coef"
+            )
         self.seed = seed
         self.envs = make_envs(self.env_spec, self.config.episodes_per_update)
         if not isinstance(policy, LanguageModelPolicy):
@@ -128,6 +133,8 @@ class GRPOAgent(Agent):
         learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
         figures = self._optimize(batch, learning_rate)
         self.engine.sync_weights(self.policy)
+        if self.config.kl_target is not None:
+            figures["kl_coef"] = self._adapt_kl_coef(figures.get("kl"))
         self.num_updates += 1
         self.num_episodes += len(rollouts)
         finished = time.perf_counter()
@@ -210,6 +217,16 @@ class GRPOAgent(Agent):
                 for name, value in self._step(batch.select_groups(groups)).items():
                     sums[name] += value / steps  # type: ignore[assignment]
         return dict(sums)
+
+    def _adapt_kl_coef(self, kl: float | None) -> float:
+        """Change the objective's KL coefficient for the next update, and return the one that was used."""
+        objective: Any = self.objective
+        used: float = objective.kl_coef
+        if kl is not None:  # there was something to learn from
+            target, gain = self.config.kl_target, self.config.kl_gain
+            assert target is not None
+            self.objective = replace(objective, kl_coef=adapted_kl_coef(used, kl, target, gain))
+        return used
 
     def _step(self, minibatch: GroupBatch) -> dict[str, float]:
         """One optimizer step, its gradient accumulated over micro-batches of whole groups."""

@@ -47,6 +47,11 @@ class GRPOConfig:
     overlong_buffer: int = 0
     """Soft overlong penalty (DAPO, eq. 13): over this many tokens below the limit the reward that is learned from falls
     by up to 1; 0 is no penalty."""
+    kl_target: float | None = None
+    """Adaptive KL penalty (arXiv:1909.08593, section 2.2): after each update the objective's kl_coef rises or falls a
+    little, so that the estimated KL divergence to the reference comes to this, in nats per token. None: it stays."""
+    kl_gain: float = 0.1
+    """How fast it adapts: an update changes kl_coef by at most 0.2 times this."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -67,6 +72,10 @@ class GRPOConfig:
         for name in ("warmup_updates", "weight_decay", "max_refills", "overlong_buffer"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.kl_target is not None and not self.kl_target > 0:
+            raise ValueError(f"kl_target must be positive, or None, got {self.kl_target}")
+        if not 0 < self.kl_gain <= 1:
+            raise ValueError(f"kl_gain must be above 0 and at most 1, got {self.kl_gain}")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
         if self.overlong_buffer > self.max_completion_tokens:

@@ -298,6 +298,20 @@ def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return kl_estimate(logprobs, ref_logprobs, "k3")
 
 
+def adapted_kl_coef(kl_coef: float, kl: float, target: float, gain: float = 0.1) -> float:
+    """The next coefficient of the KL penalty: `kl_coef (1 + gain clip(kl / target - 1, -0.2, 0.2))`.
+
+    Proportional control in log space (Ziegler et al. 2019, arXiv:1909.08593, section 2.2, whose gain is 0.1).
+
+    Args:
+        kl_coef: The present one, in reward per nat.
+        kl: What the divergence was, in nats.
+        target: What it should be, in the same unit.
+        gain: K_beta: with 0.1, one update changes the coefficient by at most 2 %.
+    """
+    return kl_coef * (1 + gain * min(max(kl / target - 1, -0.2), 0.2))
+
+
 def entropy_estimate(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     """Per-token estimate `-(pi / pi_old) log pi` of the entropy of pi, from tokens drawn from pi_old.
 

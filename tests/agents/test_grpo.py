@@ -115,6 +115,26 @@ def test_kl_holds_the_policy_near_the_reference():
     assert drift[10.0] < 0.5 * drift[0.01]
 
 
+def test_the_kl_coefficient_adapts_to_a_target_and_a_run_resumes_with_it(tmp_path):
+    config = replace(SMALL, kl_target=1e-9, kl_gain=1.0, warmup_updates=0)
+    recorder = Recorder()
+    whole = small_agent(config=config).learn(16 * 4, recorder)
+    used = [record.metrics["kl_coef"] for record in recorder.records]
+    assert used == pytest.approx([0.04 * 1.2**i for i in range(4)])
+    assert whole.objective.kl_coef == pytest.approx(0.04 * 1.2**4)
+    small_agent(config=config).learn(16 * 4, Recorder(stop_after=2)).save(tmp_path / "half")
+    resumed = GRPOAgent.load(tmp_path / "half", device="cpu").learn(16 * 4)
+    assert resumed.objective == whole.objective
+    assert torch.equal(weights(resumed), weights(whole))
+    falling = small_agent(config=replace(config, kl_target=100.0)).learn(16)
+    assert falling.objective.kl_coef == pytest.approx(0.04 * 0.8)
+
+
+def test_a_kl_target_needs_a_kl_penalty():
+    with pytest.raises(ValueError, match="kl_target"):
+        small_agent(config=replace(SMALL, kl_target=0.1), objective=GRPO(kl_coef=0.0))
+
+
 class Fixed:
     """An engine that always writes the same group: one right habit and three wrong ones."""
 
@@ -446,6 +466,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_reason(tmp_path, damage):
         {"learning_rate": 0}, {"temperature": 0}, {"max_grad_norm": 0}, {"warmup_updates": -1}, {"weight_decay": -1},
         {"final_lr_fraction": 2}, {"lr_schedule": "step"}, {"max_completion_tokens": 0}, {"micro_batch_size": 0},
         {"max_refills": -1}, {"overlong_buffer": -1}, {"overlong_buffer": 65},
+        {"kl_target": 0.0}, {"kl_gain": 0.0}, {"kl_gain": 2.0},
     ],
 )  # fmt: skip
 def test_bad_config_is_refused(field):

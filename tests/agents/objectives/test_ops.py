@@ -233,6 +233,14 @@ def test_which_kl_estimates_have_the_gradient_of_the_kl_divergence():
     assert torch.allclose(weighted["k3"], forward)
 
 
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [(1.0, 0.5), (1.1, 0.5 * 1.01), (0.9, 0.5 * 0.99), (1.2, 0.5 * 1.02), (50.0, 0.5 * 1.02), (0.0, 0.5 * 0.98)],
+)
+def test_the_adapted_kl_coefficient_by_hand(kl, expected):
+    assert ops.adapted_kl_coef(0.5, kl, target=1.0) == pytest.approx(expected)
+
+
 def test_the_entropy_estimate_has_the_gradient_of_the_entropy():
     logits = torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     p = torch.log_softmax(logits, 0)
