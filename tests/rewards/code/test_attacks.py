@@ -132,6 +132,17 @@ def test_a_program_may_print_more_than_is_kept_of_other_output():
     assert (right.reward, wrong.reward) == (1.0, 0.0)
 
 
+def test_both_modes_give_the_same_verdicts():
+    programs = [*list(ATTACKS.values())[::6], *list(HONEST.values())[::3]]
+    limits = Limits(cpu_seconds=1.0, wall_seconds=2.0)
+    found = [
+        [(result.reward, result.outcome) for result in score(CodeTestsReward(mode=mode, limits=limits), programs)]
+        for mode in ("zygote", "fresh")
+    ]
+    assert found[0] == found[1]
+    assert {reward for reward, _ in found[0]} == {0.0, 1.0}
+
+
 def test_every_module_of_the_standard_library_can_be_imported():
     missing = []
     with Sandbox() as sandbox:
