@@ -134,9 +134,8 @@ def test_advantages_and_losses_agree_with_a_recomputation(small_agent):
     assert torch.allclose(kept["returns"], kept["rewards"], atol=1e-6)
     assert torch.allclose(kept["advantages"], kept["rewards"] - kept["values"], atol=1e-6)
     metrics = agent.algorithm.logger.name_to_value
-    assert metrics["train/value_loss"] == pytest.approx(
-        ((kept["values"] - kept["rewards"]) ** 2).mean().item(), rel=1e-4
-    )
+    squares = (kept["values"] - kept["rewards"]) ** 2
+    assert metrics["train/value_loss"] == pytest.approx(squares.mean().item(), rel=1e-4)
     assert metrics["train/policy_gradient_loss"] == pytest.approx(0, abs=1e-5)  # the ratio is 1, advantages are centred
     assert metrics["train/loss"] == pytest.approx(0.25 * metrics["train/value_loss"], abs=1e-5)
 
