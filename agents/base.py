@@ -44,6 +44,11 @@ class Agent(ABC):
     def sampling(self) -> SamplingParams:
         """How completions are drawn in training."""
 
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What learns and how much per update, in one line."""
+
     @abstractmethod
     def _update(self, total_episodes: int) -> UpdateRecord:
         """Collect a batch of episodes, learn from it, and say what happened."""

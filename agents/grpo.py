@@ -96,6 +96,13 @@ class GRPOAgent(Agent):
         """See `Agent.sampling`."""
         return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
 
+    @property
+    def summary(self) -> str:
+        """See `Agent.summary`."""
+        config = self.config
+        batch = f"{config.prompts_per_update} prompts x {config.group_size} completions"
+        return f"{type(self.objective).__name__}: {batch} per update, learning rate {config.learning_rate:g}"
+
     # -- the algorithm -----------------------------------------------------------------------------------------------
 
     def _total_updates(self, total_episodes: int) -> int:

@@ -155,6 +155,13 @@ class SB3Agent(Agent):
         """See `Agent.sampling`."""
         return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
 
+    @property
+    def summary(self) -> str:
+        """See `Agent.summary`."""
+        name = f"{type(self.algorithm).__name__} of stable-baselines3"
+        steps = f"{self.config.num_envs} x {self.n_steps} {self.view}s"
+        return f"{name}: {steps} per update, learning rate {self.config.learning_rate:g}"
+
     # -- the algorithm -----------------------------------------------------------------------------------------------
 
     def _total_updates(self, total_episodes: int) -> int:
