@@ -17,8 +17,8 @@ class SB3Config:
     An update learns from `num_envs * n_steps` steps: completions in the completion view, tokens in the token view.
     """
 
-    num_envs: int = 128
-    """Episodes side by side; in the completion view they are generated together."""
+    num_envs: int | None = None
+    """Episodes side by side; by default 128 in the completion view, 64 in the token view."""
     n_steps: int | None = None
     """Steps of each environment per update; by default 1 in the completion view, 64 in the token view."""
     learning_rate: float = 3e-4
@@ -45,11 +45,9 @@ class SB3Config:
     """Further arguments of the algorithm under its own names, such as `{"n_epochs": 4}`; they replace our defaults."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "max_completion_tokens", "max_prompt_tokens", "micro_batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("num_envs", "n_steps", "max_completion_tokens", "max_prompt_tokens", "micro_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_steps is not None and self.n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1, got {self.n_steps}")
         for name in ("learning_rate", "max_grad_norm", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

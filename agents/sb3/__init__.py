@@ -2,6 +2,7 @@
 
 from agents.sb3.agent import SB3Agent
 from agents.sb3.completion_policy import CompletionPolicy
-from agents.sb3.vec_env import CompletionVecEnv
+from agents.sb3.token_policy import TokenPolicy
+from agents.sb3.vec_env import CompletionVecEnv, TokenVecEnv
 
-__all__ = ["CompletionPolicy", "CompletionVecEnv", "SB3Agent"]
+__all__ = ["CompletionPolicy", "CompletionVecEnv", "SB3Agent", "TokenPolicy", "TokenVecEnv"]

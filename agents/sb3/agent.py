@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import math
 import time
 from collections.abc import Iterator
@@ -30,14 +31,19 @@ from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import Rollout, SamplingParams
 from agents.sb3.completion_policy import CompletionPolicy
-from agents.sb3.vec_env import CompletionVecEnv, KLShaping, TextVecEnv, as_tensors
+from agents.sb3.token_policy import TokenPolicy
+from agents.sb3.vec_env import CompletionVecEnv, KLShaping, TextVecEnv, TokenVecEnv, as_tensors
 from agents.sb3_config import SB3Config, View
 
 KNOWN_MODULES = ("stable_baselines3", "sb3_contrib")
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
-    ("PPO", "completion"): {"batch_size": 64, "n_epochs": 2, "vf_coef": 0.1},
+    ("PPO", "completion"): {"n_epochs": 2, "vf_coef": 0.1},
+    ("PPO", "token"): {"n_epochs": 4, "vf_coef": 0.1, "gae_lambda": 1.0},
 }
 """Arguments of an algorithm in a view where ours differ from its own; docs/agents.md says what was measured."""
+MINIBATCHES = {"completion": 2, "token": 1}
+"""Into how many minibatches an update's steps are split by default. A minibatch of tokens costs as much as the episodes
+they are from, so the whole costs little more than a part."""
 
 
 class SB3Agent(Agent):
@@ -114,9 +120,10 @@ class SB3Agent(Agent):
         }
 
     def _make_envs(self) -> TextVecEnv:
-        return CompletionVecEnv(
+        view = CompletionVecEnv if self.view == "completion" else TokenVecEnv
+        return view(
             self.env_spec,
-            self.config.num_envs,
+            self.config.num_envs or {"completion": 128, "token": 64}[self.view],
             self.policy,
             self.rng,
             max_completion_tokens=self.config.max_completion_tokens,
@@ -124,21 +131,27 @@ class SB3Agent(Agent):
         )
 
     def _make_algorithm(self, algorithm: type[OnPolicyAlgorithm]) -> OnPolicyAlgorithm:
-        kwargs = DEFAULTS.get((algorithm.__name__, self.view), {}) | dict(self.config.algorithm_kwargs)
+        kwargs = dict(DEFAULTS.get((algorithm.__name__, self.view), {}))
+        takes = inspect.signature(algorithm).parameters
+        if "batch_size" in takes:
+            kwargs["batch_size"] = max(2, self.envs.num_envs * self.n_steps // MINIBATCHES[self.view])
+        if "max_grad_norm" in takes:
+            kwargs["max_grad_norm"] = self.config.max_grad_norm
+        kwargs |= self.config.algorithm_kwargs
+        network: dict[str, Any] = {"language_model": self.policy, "temperature": self.config.temperature}
+        if self.view == "completion":
+            network |= {
+                "engine": self.engine,
+                "generator": self.generator,
+                "micro_batch_size": self.config.micro_batch_size,
+            }
         made = algorithm(
-            CompletionPolicy,
+            CompletionPolicy if self.view == "completion" else TokenPolicy,
             self._shaping or self.envs,
             learning_rate=lambda progress_remaining: self._learning_rate,
             n_steps=self.n_steps,
             gamma=1.0,
-            max_grad_norm=self.config.max_grad_norm,
-            policy_kwargs={
-                "language_model": self.policy,
-                "engine": self.engine,
-                "temperature": self.config.temperature,
-                "generator": self.generator,
-                "micro_batch_size": self.config.micro_batch_size,
-            },
+            policy_kwargs=network,
             device=self.policy.device,
             **kwargs,
         )
@@ -148,7 +161,7 @@ class SB3Agent(Agent):
     @property
     def n_steps(self) -> int:
         """Steps of each environment per update."""
-        return self.config.n_steps or 1
+        return self.config.n_steps or {"completion": 1, "token": 64}[self.view]
 
     @property
     def sampling(self) -> SamplingParams:
@@ -159,22 +172,27 @@ class SB3Agent(Agent):
     def summary(self) -> str:
         """See `Agent.summary`."""
         name = f"{type(self.algorithm).__name__} of stable-baselines3"
-        steps = f"{self.config.num_envs} x {self.n_steps} {self.view}s"
+        steps = f"{self.envs.num_envs} x {self.n_steps} {self.view}s"
         return f"{name}: {steps} per update, learning rate {self.config.learning_rate:g}"
 
     # -- the algorithm -----------------------------------------------------------------------------------------------
 
     def _total_updates(self, total_episodes: int) -> int:
-        return math.ceil(total_episodes / (self.config.num_envs * self.n_steps))
+        per_update = float(self.envs.num_envs * self.n_steps)
+        if self.view == "token":  # how many episodes these tokens are is known from the updates so far alone
+            shortest = per_update / self.config.max_completion_tokens
+            per_update = self.num_episodes / self.num_updates if self.num_updates > 0 else shortest
+        return self.num_updates + max(0, math.ceil((total_episodes - self.num_episodes) / per_update))
 
     def _update(self, total_episodes: int) -> UpdateRecord:
-        """One iteration of the algorithm's own `learn`: collect, then train."""
+        """One iteration of the algorithm's own `learn`: collect, then train; more where no episode has ended yet."""
         started = time.perf_counter()
         total_updates = self._total_updates(total_episodes)
         self._learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
         clock = _Clock()
         with _seeded_globals(self.rng, self.policy.device):
-            self.algorithm.learn(self.envs.num_envs * self.n_steps, callback=clock, reset_num_timesteps=False)
+            while not self.envs.finished:
+                self.algorithm.learn(self.envs.num_envs * self.n_steps, callback=clock, reset_num_timesteps=False)
         self.engine.sync_weights(self.policy)
         rollouts = self.envs.take_finished()
         self.num_updates += 1
@@ -189,10 +207,12 @@ class SB3Agent(Agent):
         return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(rollouts))
 
     def _metrics(self, rollouts: list[Rollout]) -> dict[str, float]:
-        metrics = rollout_metrics(rollouts, 1) if rollouts else {}
+        metrics = rollout_metrics(rollouts, 1)
         metrics.pop("informative_groups", None)  # there are no groups
         buffer = self.algorithm.rollout_buffer
-        tokens = self._tokens_of_update(rollouts)
+        tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
+        if self.view == "token":
+            tokens = buffer.log_probs.size
         # the critic's algorithms keep the log-probabilities of actions; the rollouts have none
         metrics["entropy"] = float(-buffer.log_probs.sum()) / tokens
         if self._shaping is not None:
@@ -209,9 +229,6 @@ class SB3Agent(Agent):
                 )
         return metrics
 
-    def _tokens_of_update(self, rollouts: list[Rollout]) -> int:
-        return sum(len(rollout.completion.ids) for rollout in rollouts)
-
     def _log_ratio(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """`log pi - log pi_ref` (N,) of the actions that the policy has just taken."""
         policy = self._network
@@ -219,8 +236,8 @@ class SB3Agent(Agent):
         return (policy.last_logprobs - reference).cpu().numpy()
 
     @property
-    def _network(self) -> CompletionPolicy:
-        assert isinstance(self.algorithm.policy, CompletionPolicy)
+    def _network(self) -> CompletionPolicy | TokenPolicy:
+        assert isinstance(self.algorithm.policy, CompletionPolicy | TokenPolicy)
         return self.algorithm.policy
 
     # -- saving and loading ------------------------------------------------------------------------------------------

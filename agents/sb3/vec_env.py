@@ -240,6 +240,83 @@ class CompletionVecEnv(TextVecEnv):
         return as_row([], self._length)
 
 
+class TokenVecEnv(TextVecEnv):
+    """The token view: every step writes one token of every episode, and those that end are scored together.
+
+    See `TextVecEnv`, and `TokenLevel` for a single one.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        policy: LanguageModelPolicy,
+        rng: np.random.Generator,
+        *,
+        max_completion_tokens: int,
+        max_prompt_tokens: int,
+    ) -> None:
+        super().__init__(
+            spec,
+            num_envs,
+            policy,
+            rng,
+            max_completion_tokens=max_completion_tokens,
+            max_prompt_tokens=max_prompt_tokens,
+            observation_length=max_prompt_tokens + max_completion_tokens,
+            action_space=spaces.Discrete(vocabulary(policy)),
+        )
+        self._written: list[list[int]] = [[] for _ in range(num_envs)]
+
+    def reset(self) -> VecEnvObs:
+        """Start all episodes; (num_envs, max_prompt_tokens + max_completion_tokens) prompts."""
+        self._begin(range(self.num_envs), self._draw(self.num_envs))
+        return self._observations()
+
+    def _begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        super()._begin(rows, seeds)
+        for row in rows:
+            self._written[row] = []
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Write the tokens; score and restart the episodes that end with them."""
+        rewards = np.zeros(self.num_envs, dtype=np.float32)
+        dones = np.zeros(self.num_envs, dtype=bool)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for row, action in enumerate(self._actions):
+            token = int(action)
+            self._written[row].append(token)
+            at_limit = len(self._written[row]) == self._max_completion_tokens
+            dones[row] = at_limit or token in self._policy.end_token_ids
+        ended = np.flatnonzero(dones).tolist()
+        if ended:
+            self._end(ended, [self._written[row] for row in ended], infos, rewards)
+            self._begin(ended, self._draw(len(ended)))
+        return self._observations(), rewards, dones, infos
+
+    def _observations(self) -> np.ndarray:
+        rows = zip(self._prompt_ids, self._written, strict=True)
+        return np.stack([as_row(prompt + written, self._length) for prompt, written in rows])
+
+    def _terminal_observation(self, row: int, completion: list[int]) -> np.ndarray:
+        return as_row(self._prompt_ids[row] + completion, self._length)
+
+    def state(self) -> dict[str, Any]:
+        """The episodes under way, as JSON takes them."""
+        return {**super().state(), "written": self._written}
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        """Put episodes back that `state` described; returns their observations."""
+        super().restore(state)
+        self._written = [list(ids) for ids in state["written"]]
+        return self._observations()
+
+    @property
+    def episode_starts(self) -> np.ndarray:
+        """(num_envs,) bool: where nothing has been written yet."""
+        return np.array([not ids for ids in self._written])
+
+
 class KLShaping(VecEnvWrapper):
     """Takes `kl_coef * log(pi / pi_ref)` of each token off its reward (Ziegler et al. 2019, arXiv:1909.08593, eq. 2).
 
