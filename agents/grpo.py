@@ -22,7 +22,7 @@ from agents.engines import CachedEngine, RolloutEngine
 from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.loop import rollout_metrics, scheduled_learning_rate, torch_generator
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
 from agents.objectives import GRPO, Objective
 from agents.objectives.ops import soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
@@ -85,6 +85,7 @@ class GRPOAgent(Agent):
             weight_decay=self.config.weight_decay,
             fused=policy.device.type in ("cpu", "cuda"),
         )
+        self._steps = StepCounter(self.optimizer)
         # independent streams: problems and minibatches; sampling noise of training; that of predict
         streams = np.random.SeedSequence(seed).spawn(3)
         self.rng = np.random.default_rng(streams[0])
@@ -125,6 +126,8 @@ class GRPOAgent(Agent):
         if self.config.max_refills > 0:
             metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
+        metrics["reward_calls"] = len(sampled) / self.config.episodes_per_update
+        metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
         tokens = sum(len(rollout.completion.ids) for rollout in sampled)

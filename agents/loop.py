@@ -89,3 +89,19 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+class StepCounter:
+    """Counts the steps of an optimizer."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._count = 0
+        optimizer.register_step_post_hook(self._add)
+
+    def _add(self, *_: object) -> None:
+        self._count += 1
+
+    def take(self) -> int:
+        """The steps since the last call."""
+        count, self._count = self._count, 0
+        return count

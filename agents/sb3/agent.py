@@ -26,7 +26,7 @@ from agents.checkpoint import CheckpointError
 from agents.engines import CachedEngine, RolloutEngine
 from agents.envs import EnvLike, env_spec, importable_id
 from agents.hardware import resolve_device
-from agents.loop import rollout_metrics, scheduled_learning_rate, torch_generator
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import Rollout, SamplingParams
@@ -115,6 +115,7 @@ class SB3Agent(Agent):
             policy.freeze_reference()
             self._shaping = KLShaping(self.envs, self.config.kl_coef, self._log_ratio)
         self.algorithm = self._make_algorithm(algorithm)
+        self._steps = StepCounter(self.algorithm.policy.optimizer)
         self._parameters = {
             name: parameter for name, parameter in self.algorithm.policy.named_parameters() if parameter.requires_grad
         }
@@ -200,6 +201,8 @@ class SB3Agent(Agent):
         finished = time.perf_counter()
         metrics = self._metrics(rollouts)
         metrics["learning_rate"] = self._learning_rate
+        metrics["reward_calls"] = self.envs.take_reward_calls()
+        metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = clock.collected - started
         metrics["seconds_update"] = finished - clock.collected
         tokens = sum(len(rollout.completion.ids) for rollout in rollouts)

@@ -53,6 +53,7 @@ class TextVecEnv(VecEnv):
     ) -> None:
         self.env_spec = spec
         self.finished: list[Rollout] = []
+        self._reward_calls = 0
         self._policy = policy
         self._rng = rng
         self._envs: dict[int, VectorEnv[Any, Any, Any]] = {}
@@ -94,6 +95,7 @@ class TextVecEnv(VecEnv):
                     f"the environment gave two prompts for seed {self.episode_seeds[row]}: it is not seeded"
                 )
         texts = [self._policy.decode(ids) for ids in completions]
+        self._reward_calls += 1
         _, rewards, terminated, truncated, infos = envs.step(texts)
         if not (terminated | truncated).all():
             raise NotImplementedError(
@@ -131,6 +133,11 @@ class TextVecEnv(VecEnv):
 
     def _observations(self) -> np.ndarray:
         return np.stack([as_row(ids, self._length) for ids in self._prompt_ids])
+
+    def take_reward_calls(self) -> int:
+        """How often the reward was called since the last call, each time for all episodes that ended in a step."""
+        calls, self._reward_calls = self._reward_calls, 0
+        return calls
 
     def take_finished(self) -> list[Rollout]:
         """The episodes that ended since the last call, in order; without log-probabilities, as the policy has them."""
