@@ -342,7 +342,7 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
             Summary(
                 agent=name,
                 sampled=proportion_estimate(by_problem),
-                sampled_over_seeds=mean_estimate(by_seed),
+                sampled_over_seeds=_within_one(mean_estimate(by_seed)),
                 greedy=proportion_estimate(np.array([run.greedy for run in own]).mean(axis=0)),
                 difference=None if is_first else paired_difference(first.mean(axis=0), by_problem),
                 difference_over_seeds=None if is_first else paired_difference(first.mean(axis=1), by_seed),
@@ -350,3 +350,10 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
             )
         )
     return summaries
+
+
+def _within_one(estimate: Estimate) -> Estimate:
+    """An interval of a share, cut to [0, 1]; that of a single run stays without bound."""
+    if not np.isfinite(estimate.low):
+        return estimate
+    return Estimate(estimate.value, max(0.0, estimate.low), min(1.0, estimate.high))

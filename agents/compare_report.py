@@ -60,8 +60,8 @@ def markdown(comparison: Comparison, before: EvaluationReport, summaries: Sequen
     lines = [
         f"# {', '.join(s.agent for s in summaries)} on {comparison.env.id}{arguments}",
         "",
-        f"{ran_on}. All start from `{comparison.policy}` and learn from {comparison.budget_episodes} episodes (rounded up "
-        f"to whole updates), seeds {seeds}. {before.problems} held-out problems, {before.samples} samples each at "
+        f"{ran_on}. All start from `{comparison.policy}` and learn from {comparison.budget_episodes} episodes (rounded "
+        f"up to whole updates), seeds {seeds}. {before.problems} held-out problems, {before.samples} samples each at "
         f"temperature {comparison.temperature:g}, completions of at most {comparison.max_completion_tokens} tokens. "
         "Accuracy in % with 95 % intervals: over problems, and over seeds (Student's t).",
         "",
@@ -107,7 +107,7 @@ def plot(file: Path, comparison: Comparison, before: EvaluationReport, runs: Seq
     for axis, (name, label) in zip(panels, _AXES.items(), strict=True):
         for agent in dict.fromkeys(run.agent for run in runs):
             x, curves = _on_one_grid([run.curve for run in runs if run.agent == agent], name)
-            axis.plot(x, 100 * curves.mean(axis=0), label=agent, lw=1.5)
+            axis.plot(x, 100 * curves.mean(axis=0), label=agent, lw=1.5, marker="o" if x[0] == x[-1] else None)
             axis.fill_between(x, 100 * curves.min(axis=0), 100 * curves.max(axis=0), alpha=0.2, lw=0)
         axis.axhline(100 * before.pass_at_k[1].value, color="0.5", ls=":", lw=1, label="start, held out")
         axis.set(xlabel=label, ylim=(0, 102))
