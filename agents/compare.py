@@ -82,12 +82,9 @@ class Comparison:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.agents if name not in AGENT_NAMES]:
-            raise ValueError(f"there is no agent {', '.join(unknown)}; there are {', '.join(AGENT_NAMES)}")
-        for name in ("agents", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"{name} must be at least one, each once, got {values}")
+        check_agents(self.agents)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must be at least one, each once, got {self.seeds}")
         for name in ("budget_episodes", "problems", "samples", "max_completion_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -125,6 +122,18 @@ class Comparison:
             temperature=self.temperature,
             max_completion_tokens=self.max_completion_tokens,
         )
+
+
+def check_agents(agents: Sequence[str]) -> None:
+    """Check names of agents.
+
+    Raises:
+        ValueError: There are none, one is unknown, or one is there twice.
+    """
+    if not agents or len(set(agents)) != len(agents):
+        raise ValueError(f"agents must be at least one, each once, got {agents}")
+    if unknown := [name for name in agents if name not in AGENT_NAMES]:
+        raise ValueError(f"agents must be among {', '.join(AGENT_NAMES)}, got {', '.join(unknown)}")
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,8 @@ def test_play_ends_cleanly(monkeypatch, interrupt):
         (["train", "--env", "no_such_module:demo/Doubling-v0"], "no_such_module"),
         (["train", "--max-completion-tokens", "100000", "--eval-problems", "1"], "can attend to"),
         (["evaluate", "/nowhere"], "--env"),
+        (["compare", "--env", "llm_envs/Arithmetc-v0"], "Did you mean: `Arithmetic`"),
+        (["compare", "--policy", "builtin/large"], "no built-in policy"),
         (["evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0", "--device", "abacus"], "unknown device"),
         (["play", "llm_envs/Nothing-v0"], "doesn't exist"),
     ],
@@ -255,10 +257,13 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, 
         ("evaluate", "--temperature", "-1"),
         ("evaluate", "--max-completion-tokens", "0"),
         ("play", "--seed", "-1"),
+        ("compare", "--agents", "ppo2"),
+        ("compare", "--seeds", "0"),
+        ("compare", "--temperature", "0"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
-    positional = {"train": [], "evaluate": ["builtin/tiny"], "play": ["llm_envs/Arithmetic-v0"]}[command]
+    positional = {"train": [], "compare": [], "evaluate": ["builtin/tiny"], "play": ["llm_envs/Arithmetic-v0"]}[command]
     with pytest.raises(SystemExit) as exit_:
         run([command, *positional, option, value])
     assert exit_.value.code == 2
@@ -274,7 +279,7 @@ def test_environment_arguments_are_literals_or_text():
             parse_env_args([pair])
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["list"], ["play"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["compare"], ["list"], ["play"]])
 def test_help_is_there(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         run([*command, "--help"])

@@ -14,7 +14,7 @@ from rich.console import Console
 from agents import report
 from agents.callbacks import Callback
 from agents.commands.common import quiet_loading, require_at_least, spec_with, use_threads
-from agents.compare import AGENT_NAMES, Comparison, Run, compare
+from agents.compare import Comparison, Run, check_agents, compare
 from agents.compare_report import write_report
 from agents.hardware import resolve_device
 
@@ -61,10 +61,7 @@ class Compare:
         require_at_least(1, self, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
-        if unknown := [name for name in self.agents if name not in AGENT_NAMES]:
-            raise ValueError(f"there is no agent {', '.join(unknown)}; there are {', '.join(AGENT_NAMES)}")
-        if not self.agents or len(set(self.agents)) != len(self.agents):
-            raise ValueError(f"agents must be at least one, each once, got {self.agents}")
+        check_agents(self.agents)
 
     def run(self) -> None:
         """Run, write the report and show its tables."""

@@ -24,7 +24,7 @@ def small(**changes) -> Comparison:
         "seeds": (0,),
         "budget_episodes": 256,
         "max_completion_tokens": 24,
-        "problems": 8,
+        "problems": 4,
         "samples": 2,
         "device": "cpu",
     }
@@ -142,14 +142,13 @@ def test_from_the_command_line(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "| a2c |" in out
     assert "(one seed)" in out
-    assert run(["compare", "--env", "llm_envs/Arithmetc-v0"]) == 2
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("agents", ("grpo", "ppo2")), ("agents", ()), ("seeds", (1, 1)), ("problems", 0)]
 )
 def test_what_cannot_be_compared_is_refused(field, value):
-    with pytest.raises(ValueError, match=field if value != ("grpo", "ppo2") else "there is no agent ppo2"):
+    with pytest.raises(ValueError, match=f"{field} must be"):
         small(**{field: value})
 
 

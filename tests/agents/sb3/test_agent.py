@@ -61,15 +61,15 @@ def test_problems_are_drawn_from_the_stream_that_grpo_draws_from(small_agent, re
 
 @pytest.mark.parametrize("kl_coef", [0.0, 0.1])
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path, small_agent, recorder, kl_coef):
-    straight = small_agent(seed=3, kl_coef=kl_coef).learn(64)
+    straight = small_agent(seed=3, kl_coef=kl_coef).learn(48)
     first = small_agent(seed=3, kl_coef=kl_coef)
-    first.learn(64, recorder(stop_after=2))
+    first.learn(48, recorder(stop_after=2))
     first.predict(["What is 1 + 1?"])
     first.save(tmp_path / "agent")
-    first.learn(64)
+    first.learn(48)
     resumed = SB3Agent.load(tmp_path / "agent", device="cpu")
     assert (resumed.num_updates, resumed.num_episodes, resumed.config) == (2, 32, first.config)
-    resumed.learn(64)
+    resumed.learn(48)
     assert torch.equal(weights(resumed), weights(straight))
     assert resumed.predict(["What is 1 + 1?"] * 8) == first.predict(["What is 1 + 1?"] * 8)
 

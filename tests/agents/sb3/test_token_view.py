@@ -26,7 +26,7 @@ def token_agent(small_agent):
     def make(policy="builtin/tiny", algorithm=PPO, **config):
         config = {"num_envs": 6, "n_steps": 24, **config}
         if algorithm is PPO:
-            config = {"algorithm_kwargs": {"batch_size": 72}, **config}
+            config = {"algorithm_kwargs": {"batch_size": 72, "n_epochs": 1}, **config}
         return small_agent(policy, algorithm, "token", **config)
 
     return make
@@ -229,11 +229,11 @@ def test_a2c_and_an_update_without_an_ended_episode(token_agent, recorder):
     assert seen.records[0].metrics["completion_tokens"] > 3
 
 
-def test_trpo_of_sb3_contrib(tmp_path, token_agent):
+def test_trpo_of_sb3_contrib(tmp_path, token_agent, micro_policy):
     sb3_contrib = pytest.importorskip("sb3_contrib")
-    agent = token_agent(
-        algorithm=sb3_contrib.TRPO, n_steps=12, algorithm_kwargs={"n_critic_updates": 1, "batch_size": 72}
-    )
+    kwargs = {"n_critic_updates": 1, "batch_size": 32, "cg_max_steps": 5}
+    agent = token_agent(micro_policy, algorithm=sb3_contrib.TRPO, num_envs=4, n_steps=24, algorithm_kwargs=kwargs)
+    torch.nn.init.normal_(agent.algorithm.policy.value_net.weight)  # a random policy is never right: advantages of 0
     before = agent.policy.model.get_input_embeddings().weight.clone()
     agent.learn(1)
     metrics = agent.algorithm.logger.name_to_value
