@@ -48,14 +48,14 @@ class PrefixTrunk(BaseFeaturesExtractor):
 class TemperedHead(nn.Module):
     """The language-model head, its logits divided by the sampling temperature."""
 
-    def __init__(self, head: nn.Module, temperature: float) -> None:
+    def __init__(self, head: Any, temperature: float) -> None:
         super().__init__()
         self.head = head
         self.temperature = temperature
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, V) logits from (N, H)."""
-        return self.head(features).float() / self.temperature
+        """(N, V) logits in float32 from (N, H); a frozen head may be bfloat16."""
+        return self.head(features.to(self.head.weight.dtype)).float() / self.temperature
 
 
 class TokenPolicy(ActorCriticPolicy):
@@ -133,7 +133,7 @@ class TokenPolicy(ActorCriticPolicy):
         """(N,) log-probabilities of tokens under the frozen reference."""
         with reference_model(self.features_extractor.language_model) as model:
             hidden = self._reference_cache.last_hidden(model, obs.long())
-            logits = model.get_output_embeddings()(hidden).float() / self._temperature
+            logits = TemperedHead(model.get_output_embeddings(), self._temperature)(hidden)
         return logits.log_softmax(dim=1).gather(1, actions.long()[:, None]).squeeze(1)
 
 
@@ -147,7 +147,8 @@ def check_head(policy: LanguageModelPolicy) -> None:
     ids = torch.arange(1, 9, device=policy.device)[None]  # not the padding token, whose embedding may be 0
     with policy.autocast():
         logits = policy.model(input_ids=ids).logits.float()
-        expected = policy.model.get_output_embeddings()(trunk(policy.model)(input_ids=ids).last_hidden_state).float()
+        hidden = trunk(policy.model)(input_ids=ids).last_hidden_state
+    expected = TemperedHead(policy.model.get_output_embeddings(), 1.0)(hidden)
     tolerance = 1e-4 if policy.precision == "float32" else 0.02
     if (logits - expected).abs().max() > tolerance * logits.abs().max():
         raise NotImplementedError(

@@ -112,12 +112,14 @@ def test_a_checkpoint_imports_no_foreign_module(tmp_path, small_agent):
         SB3Agent.load(tmp_path / "agent", device="cpu")
 
 
-def test_adapters_alone_are_trained(small_agent):
-    policy = load_policy("builtin/tiny", lora_rank=4)
-    agent = small_agent(policy, kl_coef=0.1)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("view", "n_steps"), [("completion", 1), ("token", 24)])
+def test_adapters_alone_are_trained(small_agent, view, n_steps, precision):
+    policy = load_policy("builtin/tiny", lora_rank=4, precision=precision)
+    agent = small_agent(policy, view=view, num_envs=8, n_steps=n_steps, kl_coef=0.1)
     frozen = {name: p.clone() for name, p in policy.model.named_parameters() if not p.requires_grad}
     adapters = torch.cat([p.detach().flatten().clone() for _, p in policy.trainable_parameters()])
-    agent.learn(32)
+    agent.learn(9)
     assert policy.reference is None
     assert all(torch.equal(p, frozen[name]) for name, p in policy.model.named_parameters() if name in frozen)
     assert not torch.equal(torch.cat([p.detach().flatten() for _, p in policy.trainable_parameters()]), adapters)
