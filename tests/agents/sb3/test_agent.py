@@ -113,10 +113,10 @@ def test_a_checkpoint_imports_no_foreign_module(tmp_path, small_agent):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("view", "n_steps"), [("completion", 1), ("token", 8)])
+@pytest.mark.parametrize(("view", "n_steps"), [("completion", 1), ("token", 24)])
 def test_adapters_alone_are_trained(small_agent, view, n_steps, precision):
     policy = load_policy("builtin/tiny", lora_rank=4, precision=precision)
-    agent = small_agent(policy, view=view, num_envs=8, n_steps=n_steps, max_completion_tokens=8, kl_coef=0.1)
+    agent = small_agent(policy, view=view, num_envs=8, n_steps=n_steps, kl_coef=0.1, algorithm_kwargs={"n_epochs": 1})
     frozen = {name: p.clone() for name, p in policy.model.named_parameters() if not p.requires_grad}
     adapters = torch.cat([p.detach().flatten().clone() for _, p in policy.trainable_parameters()])
     agent.learn(9)
