@@ -199,7 +199,7 @@ class SB3Agent(Agent):
         self.num_updates += 1
         self.num_episodes += len(rollouts)
         finished = time.perf_counter()
-        metrics = self._metrics(rollouts)
+        metrics = self._metrics(rollouts, clock.iterations)
         metrics["learning_rate"] = self._learning_rate
         metrics["reward_calls"] = self.envs.take_reward_calls()
         metrics["optimizer_steps"] = self._steps.take()
@@ -209,7 +209,7 @@ class SB3Agent(Agent):
         metrics["tokens_per_second"] = tokens / (finished - started)
         return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(rollouts))
 
-    def _metrics(self, rollouts: list[Rollout]) -> dict[str, float]:
+    def _metrics(self, rollouts: list[Rollout], iterations: int) -> dict[str, float]:
         metrics = rollout_metrics(rollouts, 1)
         metrics.pop("informative_groups", None)  # there are no groups
         buffer = self.algorithm.rollout_buffer
@@ -219,10 +219,11 @@ class SB3Agent(Agent):
         # the critic's algorithms keep the log-probabilities of actions; the rollouts have none
         metrics["entropy"] = float(-buffer.log_probs.sum()) / tokens
         if self._shaping is not None:
-            metrics["kl"] = self._shaping.take_total() / tokens
+            metrics["kl"] = self._shaping.take_total() / (tokens * iterations)
         for name, value in self.algorithm.logger.name_to_value.items():
             group, _, figure = name.partition("/")
-            if group == "train" and figure not in _NOT_METRICS:
+            # where all returns are equal there is no variance to explain
+            if group == "train" and figure not in _NOT_METRICS and not (figure == _VARIANCE and math.isnan(value)):
                 metrics[_RENAMED.get(figure, figure)] = float(value)
         for name in ("loss", "policy_loss", "value_loss"):
             if not math.isfinite(metrics.get(name, 0.0)):
@@ -383,22 +384,25 @@ def find_algorithm(name: str) -> type[OnPolicyAlgorithm]:
     return found
 
 
+_VARIANCE = "explained_variance"
 _NOT_METRICS = ("learning_rate", "n_updates", "clip_range", "entropy_loss")
 _RENAMED = {"policy_gradient_loss": "policy_loss"}
 
 
 class _Clock(BaseCallback):
-    """Notes when an update's collecting ended."""
+    """Notes when an update's (last) collecting ended, and how often it collected."""
 
     def __init__(self) -> None:
         super().__init__()
         self.collected = time.perf_counter()
+        self.iterations = 0
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
         self.collected = time.perf_counter()
+        self.iterations += 1
 
 
 @contextlib.contextmanager
