@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from agents.evaluation import EvaluationReport, evaluate
     from agents.grpo import GRPOAgent
     from agents.grpo_config import GRPOConfig
+    from agents.load import load_agent
     from agents.objectives import GRPO
     from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+    from agents.sb3 import SB3Agent
+    from agents.sb3_config import SB3Config
 
 _HOME = {
     "Agent": "agents.base",
@@ -23,7 +26,10 @@ _HOME = {
     "GRPOAgent": "agents.grpo",
     "GRPOConfig": "agents.grpo_config",
     "LanguageModelPolicy": "agents.policies",
+    "SB3Agent": "agents.sb3",
+    "SB3Config": "agents.sb3_config",
     "evaluate": "agents.evaluation",
+    "load_agent": "agents.load",
     "load_policy": "agents.policies",
 }
 
@@ -36,7 +42,10 @@ __all__ = [
     "GRPOAgent",
     "GRPOConfig",
     "LanguageModelPolicy",
+    "SB3Agent",
+    "SB3Config",
     "evaluate",
+    "load_agent",
     "load_policy",
 ]
 

@@ -2,43 +2,101 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from agents.callbacks import Callback
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from agents.callbacks import Callback, UpdateRecord, as_callback
 from agents.engines.base import RolloutEngine
 from agents.envs import EnvLike
+from agents.loop import deferred_interrupt
 from agents.policies.language_model import LanguageModelPolicy
+from agents.rollout import SamplingParams
 
 
 class Agent(ABC):
     """Improves a language model on a task: text in, text out.
 
     Attributes:
+        env_spec: The task that it learns.
         policy: The language model.
         engine: What generates with it.
+        seed: Names the streams of problems and of sampling noise.
         num_episodes: Episodes that the agent has learned from in its life.
+        num_updates: Updates in its life.
     """
 
+    env_spec: EnvSpec
     policy: LanguageModelPolicy
     engine: RolloutEngine
+    seed: int
     num_episodes: int
+    num_updates: int
+    _predict_generator: torch.Generator
+
+    @property
+    @abstractmethod
+    def sampling(self) -> SamplingParams:
+        """How completions are drawn in training."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What learns and how much per update, in one line."""
 
     @abstractmethod
+    def _update(self, total_episodes: int) -> UpdateRecord:
+        """Collect a batch of episodes, learn from it, and say what happened."""
+
+    @abstractmethod
+    def _total_updates(self, total_episodes: int) -> int:
+        """At how many updates `learn(total_episodes)` ends, as far as that is known."""
+
     def learn(self, total_episodes: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
         """Learn until `num_episodes` reaches `total_episodes`, counted over the agent's life.
 
-        Counting over the life makes resuming the same call as starting: load, then `learn` with the same number.
+        Counting over the life makes resuming the same call as starting: load, then `learn` with the same number. An
+        update is never cut: the number is rounded up to whole batches of episodes.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
         """
+        callbacks = as_callback(callback)
+        if self.num_episodes >= total_episodes:
+            warnings.warn(
+                f"nothing to do: the agent has learned from {self.num_episodes} episodes, and learn({total_episodes}) "
+                "counts over its life; ask for more to go on",
+                stacklevel=2,
+            )
+        with deferred_interrupt() as interrupted:
+            callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
+            try:
+                while self.num_episodes < total_episodes and not interrupted.is_set():
+                    if callbacks.on_update(self._update(total_episodes)) is False:
+                        break
+            finally:
+                callbacks.on_training_end()
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return self
 
-    @abstractmethod
     def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:
-        """Complete a prompt, or each of several; `deterministic` decodes greedily instead of sampling."""
+        """Complete a prompt, or each of several; `deterministic` decodes greedily instead of sampling.
+
+        Sampling uses the training temperature and never disturbs training's randomness.
+        """
+        prompts = [observation] if isinstance(observation, str) else list(observation)
+        limit = self.sampling.max_completion_tokens
+        sampling = SamplingParams(limit, 0.0) if deterministic else self.sampling
+        ids = self.policy.encode_prompts(prompts, limit)
+        groups = self.engine.generate(ids, 1, sampling, self._predict_generator) if ids else []
+        texts = [self.policy.decode(group[0].ids) for group in groups]
+        return texts[0] if isinstance(observation, str) else texts
 
     @abstractmethod
     def save(self, path: str | Path) -> None:
@@ -46,5 +104,5 @@ class Agent(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, path: str | Path, env: EnvLike | None = None) -> Self:
+    def load(cls, path: str | Path, env: EnvLike | None = None, *, device: str = "auto") -> Self:
         """Read what `save` wrote; `env` replaces the environment that was saved."""

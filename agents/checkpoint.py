@@ -1,11 +1,12 @@
 """What an agent writes to disk and reads back: safetensors and JSON, never a pickle.
 
 checkpoint/
-  agent.json              counters, seed, config, objective, environment, state of numpy's generator
+  agent.json              counters, seed, config, objective or algorithm, environment, state of numpy's generator
   policy/                 the model and tokenizer in transformers' own layout (with adapters: peft's)
   reference/              the frozen reference, where the objective needs one and it is not the adapters' base
   optimizer.safetensors   the moments and step counts of AdamW, by parameter name
   generators.safetensors  the states of torch's generators
+  value_head.safetensors  the critic, of an agent that has one
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class CheckpointError(ValueError):
     """A checkpoint folder is missing, incomplete, or from another version."""
 
 
-@dataclass(frozen=True)
-class AgentState:
-    """Everything of an agent that is not a tensor."""
+@dataclass(frozen=True, kw_only=True)
+class CommonState:
+    """What every agent has that is not a tensor."""
 
     env_id: str
     env_kwargs: dict[str, Any]
@@ -46,22 +47,44 @@ class AgentState:
     device_type: str
     precision: str
     chat: ChatFormat
-    objective: Objective
-    config: GRPOConfig
     seed: int
     num_episodes: int
     num_updates: int
     numpy_rng: Any
 
+    def record(self) -> dict[str, Any]:
+        """The fields as JSON takes them."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"chat": asdict(self.chat)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentState(CommonState):
+    """Everything of a `GRPOAgent` that is not a tensor."""
+
+    objective: Objective
+    config: GRPOConfig
+
+    def record(self) -> dict[str, Any]:
+        """The fields as JSON takes them."""
+        objective = {"name": type(self.objective).__name__, **asdict(self.objective)}  # type: ignore[call-overload]
+        return super().record() | {"objective": objective, "config": asdict(self.config)}
+
 
 def write(
     path: Path,
-    state: AgentState,
+    state: CommonState,
     policy: LanguageModelPolicy,
-    optimizer: Mapping[str, Tensor],
-    generators: Mapping[str, Tensor],
+    tensors: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Write a checkpoint beside the old one, then swap them; `recover` mends a swap that was cut short."""
+    """Write a checkpoint beside the old one, then swap them; `recover` mends a swap that was cut short.
+
+    Args:
+        path: The checkpoint folder.
+        state: What goes into `agent.json`.
+        policy: The model.
+        tensors: Each becomes `NAME.safetensors`.
+    """
     recover(path)
     fresh = path.with_name(path.name + _NEW)
     old = path.with_name(path.name + _OLD)
@@ -72,16 +95,9 @@ def write(
     if policy.reference is not None:
         policy.reference.save_pretrained(fresh / "reference")
         policy.tokenizer.save_pretrained(fresh / "reference")
-    save_file(dict(optimizer), fresh / "optimizer.safetensors")
-    save_file(dict(generators), fresh / "generators.safetensors")
-    objective = {"name": type(state.objective).__name__, **asdict(state.objective)}  # type: ignore[call-overload]
-    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    record = fields | {
-        "format": FORMAT,
-        "objective": objective,
-        "config": asdict(state.config),
-        "chat": asdict(state.chat),
-    }
+    for name, content in tensors.items():
+        save_file(dict(content), fresh / f"{name}.safetensors")
+    record = {"format": FORMAT} | state.record()
     (fresh / "agent.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if path.exists():
         path.rename(old)
@@ -99,12 +115,8 @@ def recover(path: Path) -> None:
         (fresh if fresh.exists() else old).rename(path)
 
 
-def read_state(path: Path, objective: Objective | None = None) -> AgentState:
-    """Read `agent.json`.
-
-    Args:
-        path: The checkpoint folder.
-        objective: Used instead of the one that was saved.
+def read_record(path: Path) -> dict[str, Any]:
+    """Read `agent.json`, whichever agent wrote it; the chat format is an object again.
 
     Raises:
         CheckpointError: There is no such file, or it is not one that this version reads.
@@ -119,18 +131,33 @@ def read_state(path: Path, objective: Objective | None = None) -> AgentState:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if record.pop("format", None) != FORMAT:
         raise CheckpointError(f"{file} was written by another version of this package")
+    examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
+    return record | {"chat": ChatFormat(record["chat"]["system_prompt"], examples)}
+
+
+def read_state(path: Path, objective: Objective | None = None) -> AgentState:
+    """Read the `agent.json` of a `GRPOAgent`.
+
+    Args:
+        path: The checkpoint folder.
+        objective: Used instead of the one that was saved.
+
+    Raises:
+        CheckpointError: There is no such file, or it is not one of a `GRPOAgent` that this version reads.
+    """
+    record = read_record(path)
+    if "objective" not in record:
+        raise CheckpointError(f"{path} holds an agent of another kind, {record.get('agent')}; use agents.load_agent")
     saved = record.pop("objective")
     if objective is None:
         name = saved.pop("name")
         if name not in objectives.CLASSES:
             raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
         objective = objectives.CLASSES[name](**saved)
-    examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
-    chat = ChatFormat(record["chat"]["system_prompt"], examples)
-    return AgentState(**record | {"objective": objective, "config": GRPOConfig(**record["config"]), "chat": chat})
+    return AgentState(**record | {"objective": objective, "config": GRPOConfig(**record["config"])})
 
 
-def read_policy(path: Path, state: AgentState, device: torch.device) -> LanguageModelPolicy:
+def read_policy(path: Path, state: CommonState, device: torch.device) -> LanguageModelPolicy:
     """Load the policy with its trained weights."""
     folder = path / "policy"
     if (folder / "adapter_config.json").is_file():
@@ -174,7 +201,7 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, parameters: 
     Raises:
         CheckpointError: The file is missing or belongs to a model with other parameters.
     """
-    for key, value in _load(path / "optimizer.safetensors").items():
+    for key, value in read_tensors(path, "optimizer").items():
         name, _, entry = key.rpartition("|")
         if name not in parameters:
             raise CheckpointError(f"optimizer.safetensors has a state for {name!r}, which the policy does not have")
@@ -182,12 +209,13 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, parameters: 
         optimizer.state[parameter][entry] = value.to(parameter.device)
 
 
-def read_generators(path: Path) -> dict[str, Tensor]:
-    """The saved states of torch's generators, by name."""
-    return _load(path / "generators.safetensors")
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The content of `NAME.safetensors`: `"generators"` are the states of torch's generators, by name.
 
-
-def _load(file: Path) -> dict[str, Tensor]:
+    Raises:
+        CheckpointError: The file is missing or broken.
+    """
+    file = path / f"{name}.safetensors"
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +16,13 @@ from torch import Tensor
 
 from agents import checkpoint
 from agents.base import Agent
-from agents.callbacks import Callback, UpdateRecord, as_callback
+from agents.callbacks import UpdateRecord
 from agents.collect import collect
 from agents.engines import CachedEngine, RolloutEngine
 from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
 from agents.objectives import GRPO, Objective
 from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
@@ -94,38 +90,33 @@ class GRPOAgent(Agent):
             weight_decay=self.config.weight_decay,
             fused=policy.device.type in ("cpu", "cuda"),
         )
+        self._steps = StepCounter(self.optimizer)
         # independent streams: problems and minibatches; sampling noise of training; that of predict
         streams = np.random.SeedSequence(seed).spawn(3)
         self.rng = np.random.default_rng(streams[0])
-        self.generator = _torch_generator(streams[1], policy.device)
-        self._predict_generator = _torch_generator(streams[2], policy.device)
+        self.generator = torch_generator(streams[1], policy.device)
+        self._predict_generator = torch_generator(streams[2], policy.device)
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """See `Agent.sampling`."""
+        return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
+
+    @property
+    def summary(self) -> str:
+        """See `Agent.summary`."""
+        config = self.config
+        batch = f"{config.prompts_per_update} prompts x {config.group_size} completions"
+        return f"{type(self.objective).__name__}: {batch} per update, learning rate {config.learning_rate:g}"
 
     # -- the algorithm -----------------------------------------------------------------------------------------------
 
-    def learn(self, total_episodes: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
-        """See `Agent.learn`; the number of updates is rounded up to whole batches of `P * G` episodes."""
-        callbacks = as_callback(callback)
-        total_updates = math.ceil(total_episodes / self.config.episodes_per_update)
-        if self.num_updates >= total_updates:
-            warnings.warn(
-                f"nothing to do: the agent has learned from {self.num_episodes} episodes, and learn({total_episodes}) "
-                "counts over its life; ask for more to go on",
-                stacklevel=2,
-            )
-        with _deferred_interrupt() as interrupted:
-            callbacks.on_training_start(self.num_updates, total_updates)
-            try:
-                while self.num_updates < total_updates and not interrupted.is_set():
-                    if callbacks.on_update(self._update(total_updates)) is False:
-                        break
-            finally:
-                callbacks.on_training_end()
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        return self
+    def _total_updates(self, total_episodes: int) -> int:
+        return math.ceil(total_episodes / self.config.episodes_per_update)
 
-    def _update(self, total_updates: int) -> UpdateRecord:
+    def _update(self, total_episodes: int) -> UpdateRecord:
         """Collect a batch, take the optimizer steps, and say what happened."""
+        total_updates = self._total_updates(total_episodes)
         started = time.perf_counter()
         rollouts, sampled = self._collect()
         collected = time.perf_counter()
@@ -142,6 +133,8 @@ class GRPOAgent(Agent):
         if self.config.max_refills > 0:
             metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
+        metrics["reward_calls"] = len(sampled) / self.config.episodes_per_update
+        metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
         tokens = sum(len(rollout.completion.ids) for rollout in sampled)
@@ -171,8 +164,8 @@ class GRPOAgent(Agent):
 
     def _sample(self) -> list[Rollout]:
         seeds = self.rng.integers(2**63, size=self.config.prompts_per_update).tolist()
-        sampling = SamplingParams(self.config.max_completion_tokens, self.config.temperature)
-        return collect(self.envs, self.policy, self.engine, seeds, self.config.group_size, sampling, self.generator)
+        size = self.config.group_size
+        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.generator)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -255,18 +248,6 @@ class GRPOAgent(Agent):
         sums["grad_norm"] = norm.item()
         return sums
 
-    # -- predicting --------------------------------------------------------------------------------------------------
-
-    def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:
-        """See `Agent.predict`; sampling uses the training temperature and never disturbs training's randomness."""
-        prompts = [observation] if isinstance(observation, str) else list(observation)
-        temperature = 0.0 if deterministic else self.config.temperature
-        sampling = SamplingParams(self.config.max_completion_tokens, temperature)
-        ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
-        groups = self.engine.generate(ids, 1, sampling, self._predict_generator) if ids else []
-        texts = [self.policy.decode(group[0].ids) for group in groups]
-        return texts[0] if isinstance(observation, str) else texts
-
     # -- saving and loading ------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
@@ -290,7 +271,7 @@ class GRPOAgent(Agent):
         )
         generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
         optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
-        checkpoint.write(Path(path), state, self.policy, optimizer, generators)
+        checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer, "generators": generators})
 
     @classmethod
     def load(
@@ -320,70 +301,10 @@ class GRPOAgent(Agent):
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:
-            generators = checkpoint.read_generators(path)
+            generators = checkpoint.read_tensors(path, "generators")
             agent.generator.set_state(generators["training"])
             agent._predict_generator.set_state(generators["predict"])
         else:
             streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
-            agent.generator, agent._predict_generator = (_torch_generator(s, policy.device) for s in streams)
+            agent.generator, agent._predict_generator = (torch_generator(s, policy.device) for s in streams)
         return agent
-
-
-def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, float]:
-    """What a batch of episodes, the G of one prompt next to each other, says about the policy that sampled them."""
-    n = len(rollouts)
-    rewards = torch.tensor([rollout.reward for rollout in rollouts]).view(-1, group_size)
-    tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
-    metrics = {
-        "reward": rewards.mean().item(),
-        "reward_std": rewards.std(correction=0).item(),
-        "accuracy": sum(rollout.correct for rollout in rollouts) / n,
-        # the groups that a group-relative advantage can learn from
-        "informative_groups": (rewards != rewards[:, :1]).any(dim=1).float().mean().item(),
-        "entropy": -sum(sum(rollout.completion.logprobs) for rollout in rollouts) / tokens,
-        "completion_tokens": tokens / n,
-        "truncated": sum(rollout.completion.truncated for rollout in rollouts) / n,
-    }
-    outcomes = Counter(rollout.outcome for rollout in rollouts if rollout.outcome)
-    return metrics | {f"outcome/{outcome}": count / n for outcome, count in sorted(outcomes.items())}
-
-
-def scheduled_learning_rate(update: int, total_updates: int, config: GRPOConfig) -> float:
-    """The learning rate of an update (from 0): linear warm-up, then the schedule down to `final_lr_fraction`."""
-    if update < config.warmup_updates:
-        return config.learning_rate * (update + 1) / (config.warmup_updates + 1)
-    progress = (update - config.warmup_updates) / max(1, total_updates - 1 - config.warmup_updates)
-    remaining = {
-        "constant": 1.0,
-        "linear": 1 - progress,
-        "cosine": (1 + math.cos(math.pi * progress)) / 2,
-    }[config.lr_schedule]
-    floor = 1.0 if config.lr_schedule == "constant" else config.final_lr_fraction
-    return config.learning_rate * (floor + (1 - floor) * remaining)
-
-
-def _torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that an update is never cut in half; the second one interrupts at once.
-
-    Outside the main thread, where Python delivers no signals, nothing is changed.
-    """
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -97,7 +97,7 @@ class EvaluationProgress:
 
 def header(agent: Any, run_dir: Path, threads: int) -> Text:
     """What is about to run, in three lines."""
-    policy, config, objective = agent.policy, agent.config, agent.objective
+    policy = agent.policy
     total = sum(parameter.numel() for parameter in policy.model.parameters())
     trained = sum(parameter.numel() for _, parameter in policy.trainable_parameters())
     size = f"{total:,} parameters" + ("" if trained == total else f", {trained:,} trained")
@@ -108,8 +108,7 @@ def header(agent: Any, run_dir: Path, threads: int) -> Text:
     return Text(
         f"{agent.env_spec.id}{arguments}\n"
         f"{policy.name}: {size}; {where}, {policy.precision}\n"
-        f"{type(objective).__name__}: {config.prompts_per_update} prompts x {config.group_size} completions per "
-        f"update, learning rate {config.learning_rate:g}; run folder {run_dir}"
+        f"{agent.summary}; run folder {run_dir}"
     )
 
 

@@ -72,6 +72,11 @@ def test_imports_run_one_way(file):
             assert name in ("agents.commands", "agents.commands.sandbox"), f"{name} imports {imported}"
 
 
+def test_the_command_line_loads_stable_baselines3_only_where_it_is_used():
+    code = "import sys, agents.commands; print('stable_baselines3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
 def test_engines_objectives_rewards_and_callbacks_never_see_the_agent():
     for file in FILES:
         name = module_name(file)
@@ -81,7 +86,7 @@ def test_engines_objectives_rewards_and_callbacks_never_see_the_agent():
 
 @pytest.mark.parametrize("package", ["rewards", "llm_envs", "agents"])
 def test_importing_a_package_does_not_load_torch(package):
-    code = f"import sys, {package}; print('torch' in sys.modules)"
+    code = f"import sys, {package}; print(bool({{'torch', 'stable_baselines3'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 

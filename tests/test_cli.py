@@ -74,6 +74,43 @@ def test_train_with_another_objective_and_its_options(tmp_path, capsys):
     assert (saved["config"]["max_refills"], saved["config"]["overlong_buffer"]) == (1, 8)
 
 
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+def test_train_with_an_algorithm_of_stable_baselines3(agent, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    options = ["--agent", agent, "--num-envs", "16", "--kl-coef", "0.01", "--vf-coef", "0.2", *SMALL[4:]]
+    options += ["--clip-range", "0.1", "--batch-size", "8"] if agent == "ppo" else ["--entropy-coef", "0.01"]
+    assert run(["train", *options, "--total-episodes", "32", "--run-dir", str(run_dir)]) == 0
+    assert f"{agent.upper()} of stable-baselines3: 16 x 1 completions" in capsys.readouterr().out
+    saved = json.loads((run_dir / "checkpoint" / "agent.json").read_text())
+    assert (saved["algorithm"], saved["config"]["kl_coef"]) == (f"stable_baselines3.{agent.upper()}", 0.01)
+    kwargs = {"ppo": {"clip_range": 0.1, "batch_size": 8}, "a2c": {"ent_coef": 0.01}}[agent]
+    assert saved["config"]["algorithm_kwargs"] == {"vf_coef": 0.2, **kwargs}
+    assert json.loads((run_dir / "config.json").read_text())["sb3"]["max_completion_tokens"] == 24
+    assert run(["evaluate", str(run_dir), "--problems", "10", "--samples", "2", "--device", "cpu"]) == 0
+    after = EvaluationReport.load(run_dir / "evaluation_after.json")
+    assert str(after) in capsys.readouterr().out
+    assert run(["train", "--resume", "--run-dir", str(run_dir), "--total-episodes", "48", "--device", "cpu"]) == 0
+    assert [row["episodes"] for row in read_metrics(run_dir)] == [16, 32, 48]
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--agent", "ppo", "--group-size", "4"], "--group-size"),
+        (["--agent", "ppo", "--deviation", "sample"], "--deviation"),
+        (["--agent", "ppo", "--objective", "dapo"], "--objective"),
+        (["--agent", "a2c", "--n-epochs", "4"], "--n-epochs"),
+        (["--agent", "a2c", "--clip-range", "0.1"], "--clip-range"),
+        (["--agent", "grpo", "--vf-coef", "0.1"], "--vf-coef"),
+    ],
+)
+def test_an_option_of_another_agent_is_refused(options, refused, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(["train", *options])
+    assert exit_.value.code == 2
+    assert refused in capsys.readouterr().err
+
+
 def test_every_objective_and_every_field_has_its_option():
     assert set(get_args(ObjectiveName)) == set(PRESETS)
     options = {field.name: get_type_hints(ObjectiveOptions)[field.name] for field in fields(ObjectiveOptions)}
@@ -185,6 +222,8 @@ def test_play_ends_cleanly(monkeypatch, interrupt):
         (["train", "--env", "no_such_module:demo/Doubling-v0"], "no_such_module"),
         (["train", "--max-completion-tokens", "100000", "--eval-problems", "1"], "can attend to"),
         (["evaluate", "/nowhere"], "--env"),
+        (["compare", "--env", "llm_envs/Arithmetc-v0"], "Did you mean: `Arithmetic`"),
+        (["compare", "--policy", "builtin/large"], "no built-in policy"),
         (["evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0", "--device", "abacus"], "unknown device"),
         (["play", "llm_envs/Nothing-v0"], "doesn't exist"),
     ],
@@ -218,10 +257,13 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, 
         ("evaluate", "--temperature", "-1"),
         ("evaluate", "--max-completion-tokens", "0"),
         ("play", "--seed", "-1"),
+        ("compare", "--agents", "ppo2"),
+        ("compare", "--seeds", "0"),
+        ("compare", "--temperature", "0"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
-    positional = {"train": [], "evaluate": ["builtin/tiny"], "play": ["llm_envs/Arithmetic-v0"]}[command]
+    positional = {"train": [], "compare": [], "evaluate": ["builtin/tiny"], "play": ["llm_envs/Arithmetic-v0"]}[command]
     with pytest.raises(SystemExit) as exit_:
         run([command, *positional, option, value])
     assert exit_.value.code == 2
@@ -237,7 +279,7 @@ def test_environment_arguments_are_literals_or_text():
             parse_env_args([pair])
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["list"], ["play"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["compare"], ["list"], ["play"]])
 def test_help_is_there(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         run([*command, "--help"])

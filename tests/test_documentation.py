@@ -10,7 +10,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from agents import Callback, GRPOAgent, GRPOConfig
+from agents import Callback, GRPOAgent, GRPOConfig, SB3Agent, SB3Config
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -54,6 +54,8 @@ def test_every_metric_is_documented():
 
     config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
     GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", config=config, device="cpu").learn(16, Names())
+    ppo = SB3Config(num_envs=16, max_completion_tokens=24, kl_coef=0.1)
+    SB3Agent("builtin/tiny", "llm_envs/Arithmetic-v0", config=ppo, device="cpu").learn(16, Names())
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "metrics.md").read_text("utf-8")))
     assert {name for name in names if not name.startswith("outcome/")} <= documented
 

@@ -11,6 +11,7 @@ import tyro
 
 from agents.checkpoint import CheckpointError
 from agents.commands.common import UsageError
+from agents.commands.compare import Compare
 from agents.commands.evaluate import Evaluate
 from agents.commands.list_tasks import ListTasks
 from agents.commands.play import Play
@@ -23,6 +24,7 @@ from rewards import InvalidReference
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[ListTasks, tyro.conf.subcommand("list")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[SandboxCommand, tyro.conf.subcommand("sandbox")]

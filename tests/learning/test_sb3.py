@@ -1,0 +1,26 @@
+"""PPO of stable-baselines3 really improves builtin/tiny on held-out arithmetic, in both views."""
+
+from __future__ import annotations
+
+import pytest
+from stable_baselines3 import PPO
+
+from agents import SB3Agent, evaluate
+from agents.evaluation import paired_difference
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+    ("view", "episodes", "accuracy", "gain"), [("completion", 2_560, 0.75, 0.3), ("token", 1_500, 0.55, 0.15)]
+)
+def test_ppo_improves_held_out_accuracy(view, episodes, accuracy, gain):
+    agent = SB3Agent("builtin/tiny", ARITHMETIC, PPO, view, seed=0, device="cpu")
+    before = evaluate(agent, problems=200, samples=4)
+    agent.learn(episodes)
+    after = evaluate(agent, problems=200, samples=4)
+    difference = paired_difference(before.sampled_accuracy_by_problem(), after.sampled_accuracy_by_problem())
+    # seen over three seeds: see docs/agents.md
+    assert difference.low > gain
+    assert after.pass_at_k[1].value > accuracy
