@@ -1,0 +1,373 @@
+"""`Candidate`: one jailed process, seen from the program."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from contextlib import suppress
+from math import ceil
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
+
+from rewards.base import Outcome
+from rewards.code import codec
+from rewards.code.sandbox import wire
+from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
+from rewards.code.sandbox.launcher import Zygote
+
+if TYPE_CHECKING:
+    from rewards.code.sandbox.sandbox import Sandbox
+
+HELLO_LIMIT = 60.0
+"""Seconds for a candidate's process to be ready, and to be gone after it was killed."""
+STARVATION = 20
+"""How many times its wall time a candidate may wait for a core without that counting."""
+FLOOD = 256
+"""A candidate that prints so many times what is kept of it is ended."""
+
+
+class Candidate:
+    """A jailed process that has executed some source. A context manager; used by one thread.
+
+    After a `CandidateError` it has ended.
+    """
+
+    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox  # which ends its zygote when nobody has it any more
+        self._limits = limits
+        self._owned = owned
+        self._wall = limits.wall_seconds
+        self._starved = 0.0
+        self._output = bytearray()
+        self._printed = 0
+        self._closed = False
+        self._ending: CandidateError | None = None
+        self._status: tuple[bytes, int, float, int] | None = None
+        self._fault = ""
+        self._data = bytearray()
+        pairs = [socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+        (self._channel, channel), (self._lifeline, lifeline) = pairs
+        self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
+        try:
+            request = wire.REQUEST.pack(
+                limits.cpu_seconds, limits.memory_bytes, limits.value_bytes, max(limits.memory_bytes // 4, 2**20)
+            )
+            zygote.send(request, [channel.fileno(), stdout, lifeline.fileno()])
+        except BaseException:
+            self._closed = True
+            self._close_ours()
+            raise
+        finally:
+            channel.close()
+            lifeline.close()
+            os.close(stdout)
+        self._channel.setblocking(False)
+        self._lifeline.setblocking(False)
+        os.set_blocking(self._stdout, False)
+        self._poll = select.poll()
+        for fd in (self._channel.fileno(), self._stdout, self._lifeline.fileno()):
+            self._poll.register(fd, select.POLLIN)
+
+    def call(self, function: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Call a function of the source, and return its value as plain data.
+
+        Raises:
+            CandidateRaised: If it raised, or its value is no plain data or too large; the process goes on.
+            CandidateError: If the process ended, broke a limit or sent what is no answer.
+            Unencodable: If the arguments are no plain data.
+            SandboxFault: If the sandbox itself fails.
+        """
+        if self._closed:
+            raise self._ending or ValueError("the candidate is closed")
+        payload = codec.encode((function, tuple(args), dict(kwargs or {})))
+        kind, answer = self._exchange(wire.CALL, payload)
+        if kind == wire.VALUE:
+            started = monotonic()
+            value = self._decode(answer)
+            self._wall -= monotonic() - started  # or it could keep the program busy for nothing
+            return value
+        if kind == wire.RAISED:
+            raise CandidateRaised(*self._error(answer))
+        raise self._end(self._unexpected(kind))
+
+    @property
+    def stdout(self) -> str:
+        """What it printed so far, cut at `Limits.output_bytes`; bytes that are no UTF-8 are surrogates."""
+        return self._output.decode("utf-8", "surrogateescape")
+
+    def close(self) -> None:
+        """End the process and all that it left. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._kill()
+        finally:
+            self._close_ours()
+            if self._owned is not None:
+                self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            self._close_ours()
+            if self._owned is not None:
+                self._owned.close()
+
+    def _run_source(self, source: str) -> None:
+        kind, answer = self._start(wire.SOURCE, source)
+        if kind == wire.DONE and not answer:
+            return
+        raise self._end(self._failed(kind, answer))
+
+    def _run_program(self, source: str, stdin: str) -> ProgramResult:
+        started = self._start(wire.PROGRAM, (source, stdin), may_end=True)
+        raised = None
+        if started is not None:
+            raised = self._failed(*started)
+            # an uncaught exception is how many programs end; what they printed counts
+            if raised.outcome is not Outcome.CRASHED or started[0] != wire.RAISED:
+                raise self._end(raised)
+            if self._receive(may_end=True) is not None:
+                raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
+        ended = self._ended()
+        self._drain()
+        code = self._status[1] if self._status is not None else -1
+        if ended.outcome is Outcome.CRASHED and code >= 0:
+            return ProgramResult(self.stdout, code)
+        raise self._end(ended)
+
+    def _failed(self, kind: bytes, answer: bytes) -> CandidateError:
+        """What the answer to a source says that did not execute."""
+        if kind not in (wire.SYNTAX, wire.RAISED):
+            return self._unexpected(kind)
+        name, message, forbidden = self._error(answer)
+        text = f"{name}: {message}" if message else name
+        if kind == wire.SYNTAX:
+            return CandidateError(Outcome.SYNTAX_ERROR, text)
+        return CandidateError(Outcome.FORBIDDEN if forbidden else Outcome.CRASHED, text)
+
+    def _start(self, kind: bytes, job: Any, may_end: bool = False) -> Any:
+        """Wait until the process is ready, and give it the source."""
+        payload = codec.encode(job)
+        wall, self._wall = self._wall, HELLO_LIMIT
+        try:
+            answer = self._receive()
+        except CandidateError as error:
+            self.close()
+            raise SandboxFault(f"a candidate's process did not start: {error}") from None
+        self._wall = wall
+        if answer != (wire.HELLO, b""):
+            raise SandboxFault(f"a candidate's process did not start: {answer!r:.100}")
+        return self._exchange(kind, payload, may_end)
+
+    def _exchange(self, kind: bytes, payload: bytes, may_end: bool = False) -> Any:
+        self._number = int.from_bytes(os.urandom(8), "big")
+        frame = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
+        self._data.clear()
+        with suppress(BlockingIOError):
+            if self._channel.recv(1, socket.MSG_PEEK):
+                raise self._end(CandidateError(Outcome.CRASHED, "the process spoke without being asked"))
+            raise self._end(self._ended())
+        return self._receive(frame, may_end)
+
+    def _receive(self, rest: memoryview | None = None, may_end: bool = False) -> Any:
+        """Send what is left to send, and return the frame that comes back; None if the process ended and may."""
+        if rest is not None:
+            rest = self._push(rest)
+        until = monotonic() + self._wall
+        lifeline = self._lifeline.fileno()
+        dead = False
+        while True:
+            left = until - monotonic()  # what is there when the time is up still counts
+            for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
+                if fd == self._stdout:
+                    self._drain()
+                elif fd == lifeline:
+                    dead = True
+                elif event & select.POLLOUT and rest is not None:
+                    rest = self._push(rest)
+            # a chunk at a time, as it may send for ever; what a dead one sent has an end
+            while self._pull() and dead:
+                pass
+            frame = self._frame()
+            if frame is not None:
+                self._wall = until - monotonic()
+                self._drain()
+                return frame
+            if dead or self._eof:
+                self._wall = until - monotonic()
+                ended = self._ended()
+                self._drain()
+                if may_end and not self._data:
+                    return None
+                raise self._end(ended)
+            if left <= 0:
+                starved = self._was_starved()
+                if starved > 0:
+                    until += starved
+                    continue
+                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
+
+    _eof = False
+    _number = 0
+
+    def _push(self, rest: memoryview) -> memoryview | None:
+        try:
+            rest = rest[self._channel.send(rest) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            return None  # it died; reading tells
+        done = not len(rest)
+        self._poll.modify(self._channel.fileno(), select.POLLIN | (0 if done else select.POLLOUT))
+        return None if done else rest
+
+    def _was_starved(self) -> float:
+        """Return how long it was ready to run and got no core, in seconds since it was asked last."""
+        self._lifeline.settimeout(HELLO_LIMIT)
+        try:
+            self._lifeline.send(wire.STARVED_QUESTION)
+            data = self._lifeline.recv(2**12)
+        except OSError:  # it has ended, or its zygote has: reading tells
+            return 0.0
+        finally:
+            self._lifeline.setblocking(False)
+        if len(data) < wire.STATUS.size:
+            return 0.0
+        kind, _, seconds, _ = wire.STATUS.unpack_from(data)
+        if kind != wire.STARVED:  # it has just ended
+            self._keep_status(data)
+            return 0.0
+        seconds = min(seconds, STARVATION * self._limits.wall_seconds)
+        more, self._starved = seconds - self._starved, max(seconds, self._starved)
+        return more
+
+    def _pull(self) -> bool:
+        try:
+            data = self._channel.recv(wire.CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._eof = True
+            return False
+        self._data += data
+        return True
+
+    def _frame(self) -> tuple[bytes, bytes] | None:
+        """Return the one frame that was received, None if it is not complete."""
+        if len(self._data) < wire.FRAME.size:
+            return None
+        kind, number, length = wire.FRAME.unpack_from(self._data)
+        size = wire.FRAME.size + length
+        most = max(self._limits.value_bytes, 8 * wire.MAX_ERROR)
+        if number != self._number or length > most or len(self._data) > size:
+            raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
+        if len(self._data) < size:
+            return None
+        payload = bytes(self._data[wire.FRAME.size :])
+        self._data.clear()
+        if kind == wire.MEMORY:
+            raise self._end(CandidateError(Outcome.MEMORY, "the memory limit was reached"))
+        return kind, payload
+
+    def _decode(self, payload: bytes) -> Any:
+        try:
+            return codec.decode(payload, max_bytes=max(self._limits.value_bytes, 8 * wire.MAX_ERROR), max_depth=200)
+        except (codec.Malformed, RecursionError, MemoryError) as error:
+            raise self._end(CandidateError(Outcome.CRASHED, f"the process sent what is no value: {error}")) from None
+
+    def _error(self, payload: bytes) -> tuple[str, str, bool]:
+        value = self._decode(payload)
+        if type(value) is tuple and [type(part) for part in value] == [str, str, bool]:
+            return value[0][: wire.MAX_ERROR], value[1][: wire.MAX_ERROR], value[2]
+        raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
+
+    def _unexpected(self, kind: bytes) -> CandidateError:
+        return CandidateError(Outcome.CRASHED, f"the process sent something that is no answer: {kind!r}")
+
+    def _drain(self) -> None:
+        """Read what it printed."""
+        for _ in range(32):
+            try:
+                data = os.read(self._stdout, wire.CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                with suppress(KeyError):
+                    self._poll.unregister(self._stdout)
+                return
+            self._printed += len(data)
+            self._output += data[: max(0, self._limits.output_bytes - len(self._output))]
+            if self._printed > FLOOD * self._limits.output_bytes + 2**20:
+                raise self._end(CandidateError(Outcome.CRASHED, "a flood of output"))
+            if len(data) < wire.CHUNK:
+                return
+
+    def _end(self, error: CandidateError) -> CandidateError:
+        """End the process, and return the error to raise."""
+        if self._ending is None:
+            self._ending = error
+        self.close()
+        return error
+
+    def _ended(self) -> CandidateError:
+        """Say how the process ended, which nobody wanted; it is killed where it still runs."""
+        self._kill()
+        if self._status is None or self._status[0] == wire.FAULT:
+            self.close()
+            raise SandboxFault(f"a candidate's process was lost: {self._fault or 'the zygote died'}")
+        kind, code, _, most = self._status
+        if kind == wire.CPU_LIMIT:
+            return CandidateError(Outcome.TIMEOUT, f"more than {self._limits.cpu_seconds:g} s of CPU time")
+        if code == -signal.SIGKILL and most > self._limits.memory_bytes // 2:
+            return CandidateError(Outcome.MEMORY, "it was killed while it held much memory")
+        if code >= 0:
+            return CandidateError(Outcome.CRASHED, f"the process ended with exit code {code}")
+        with suppress(ValueError):
+            return CandidateError(Outcome.CRASHED, f"the process was ended by {signal.Signals(-code).name}")
+        return CandidateError(Outcome.CRASHED, f"the process was ended by signal {-code}")
+
+    def _kill(self) -> None:
+        """Let the zygote kill the process, and wait until it is gone."""
+        if self._status is not None or self._fault:
+            return
+        with suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_WR)
+        self._lifeline.settimeout(HELLO_LIMIT)
+        try:
+            data = self._lifeline.recv(2**12)
+        except OSError as error:
+            self._fault = f"its zygote does not answer: {error}"
+            return
+        self._keep_status(data)
+
+    def _keep_status(self, data: bytes) -> None:
+        if len(data) < wire.STATUS.size:
+            self._fault = "the zygote died"
+            return
+        self._status = wire.STATUS.unpack_from(data)
+        self._fault = data[wire.STATUS.size :].decode("utf-8", "replace")
+
+    def _close_ours(self) -> None:
+        self._channel.close()
+        self._lifeline.close()
+        os.close(self._stdout)
+
+    def _abandon(self) -> None:
+        """Leave the process to the program that this one was forked from."""
+        if not self._closed:
+            self._closed = True
+            self._close_ours()
+            if self._owned is not None:
+                self._owned.abandon()
