@@ -37,7 +37,7 @@ class Work:
     kl_coef: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     path: Literal["fast", "plain", "generate"] = "fast"
-    """fast: the default; plain: transformers' forward passes; generate: plain, with transformers' generate as rollout."""
+    """fast: the default; plain: transformers' forward passes; generate: those, and its generate as rollout."""
     steps: int = 3
     device: str = "cpu"
 
