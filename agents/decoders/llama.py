@@ -6,16 +6,18 @@ of their own. Tokens are packed: one dimension of S tokens, whatever sequences t
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders.functions import rms_norm, rotate, swiglu
+from agents.decoders.packed import can_pack, packed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 """`model_type` of the models that have a fast path."""
@@ -49,13 +51,13 @@ class _Norm:
 class _Layer:
     """The modules of one layer; None where the family has no such norm."""
 
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
-    output: nn.Module
-    gate: nn.Module
-    up: nn.Module
-    down: nn.Module
+    query: Any
+    key: Any
+    value: Any
+    output: Any
+    gate: Any
+    up: Any
+    down: Any
     activation: nn.Module
     before_attention: _Norm
     after_attention: _Norm | None
@@ -66,6 +68,9 @@ class _Layer:
     rope: str | None
     window: int | None
     checkpointed: Callable[[], bool]
+
+
+_LINEAR = ("query", "key", "value", "output", "gate", "up", "down")
 
 
 class LlamaLikeDecoder:
@@ -112,6 +117,23 @@ class LlamaLikeDecoder:
     def logits(self, hidden: Tensor) -> Tensor:
         """(S, H) final hidden states to (S, V) logits."""
         return self._head(hidden)
+
+    def for_rollout(self) -> Self:
+        """This decoder for many steps of few rows without gradient, with the weights as they are now.
+
+        Called where the steps will be: under autocast, what is prepared has its precision.
+        """
+        device = self._embed.weight.device
+        if not can_pack(device):
+            return self
+        is_mixed = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
+        prepared = copy.copy(self)
+        prepared._head = packed(self._head, dtype)
+        prepared._layers = [
+            replace(layer, **{name: packed(getattr(layer, name), dtype) for name in _LINEAR}) for layer in self._layers
+        ]
+        return prepared
 
     def rotations(self, positions: Tensor) -> dict[str | None, tuple[Tensor, Tensor]]:
         """Cosine and sine (S, 1, D / 2) of the positions (S,), for each kind of rotation that layers have."""

@@ -18,6 +18,8 @@ from agents.rollout import Completion, SamplingParams
 
 # columns that the cache grows by; few enough that a high token limit that nobody reaches costs no memory
 _GROWTH = 64
+# with fewer tokens to come, preparing the weights costs more than it saves
+_PREPARE_FROM = 8
 
 
 class StaticCacheEngine:
@@ -66,20 +68,27 @@ class StaticCacheEngine:
         groups: list[list[Completion]] = []
         # one autocast for all steps: it casts each weight once, not once a step
         with self._policy.autocast():
+            few = sampling.max_completion_tokens < _PREPARE_FROM
+            decoder = self._decoder if few else self._decoder.for_rollout()
             for start in range(0, len(prompt_ids), at_once):
                 rows = slice(start * group_size, (start + at_once) * group_size)
                 part = None if uniforms is None else uniforms[rows]
-                groups += self._generate(prompt_ids[start : start + at_once], group_size, sampling, part)
+                groups += self._generate(decoder, prompt_ids[start : start + at_once], group_size, sampling, part)
         return groups
 
     def _generate(
-        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, uniforms: Tensor | None
+        self,
+        decoder: LlamaLikeDecoder,
+        prompt_ids: list[list[int]],
+        group_size: int,
+        sampling: SamplingParams,
+        uniforms: Tensor | None,
     ) -> list[list[Completion]]:
         n = len(prompt_ids) * group_size
         rows = GrowingCompletions(n, sampling, self._policy.end_token_ids, self._policy.decode)
-        cache = _Cache(self._decoder, prompt_ids, group_size, sampling.max_completion_tokens, self._policy.device)
+        cache = _Cache(decoder, prompt_ids, group_size, sampling.max_completion_tokens, self._policy.device)
         hidden = cache.prefill(prompt_ids)
-        logits = self._decoder.logits(hidden).float().repeat_interleave(group_size, dim=0)
+        logits = decoder.logits(hidden).float().repeat_interleave(group_size, dim=0)
         # what each line needs of its row, in the order of the lines
         positions = torch.tensor([len(prompt) for prompt in prompt_ids], device=logits.device)
         positions = positions.repeat_interleave(group_size)
@@ -97,7 +106,7 @@ class StaticCacheEngine:
                 uniforms = None if uniforms is None else uniforms[index]
             hidden = cache.step(ids, positions)
             positions = positions + 1
-            logits = self._decoder.logits(hidden).float()
+            logits = decoder.logits(hidden).float()
         return rows.groups(group_size)
 
 
