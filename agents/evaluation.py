@@ -17,7 +17,7 @@ from scipy import stats
 from agents.base import Agent
 from agents.callbacks import rollout_as_json, rollout_from_json
 from agents.collect import collect
-from agents.engines import CachedEngine, RolloutEngine
+from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, make_envs
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
@@ -330,4 +330,4 @@ def _policy_and_engine(agent: Agent | LanguageModelPolicy | str | Path) -> tuple
     if isinstance(agent, Agent):
         return agent.policy, agent.engine
     policy = agent if isinstance(agent, LanguageModelPolicy) else load_policy(agent, device=resolve_device("auto"))
-    return policy, CachedEngine(policy)
+    return policy, default_engine(policy)

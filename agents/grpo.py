@@ -18,7 +18,7 @@ from agents import checkpoint
 from agents.base import Agent
 from agents.callbacks import UpdateRecord
 from agents.collect import collect
-from agents.engines import CachedEngine, RolloutEngine
+from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, importable_id, make_envs
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
@@ -46,7 +46,7 @@ class GRPOAgent(Agent):
         seed: Names the streams of problems and of sampling noise; equal seeds repeat a run exactly on one machine.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
         precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
-        engine: What generates; by default the policy's own model with a key-value cache.
+        engine: What generates; by default the fastest engine that runs the policy's own model.
 
     Raises:
         PolicyNotFound: There is no such model.
@@ -78,7 +78,7 @@ class GRPOAgent(Agent):
         if not isinstance(policy, LanguageModelPolicy):
             policy = load_policy(policy, device=resolve_device(device), precision=precision)
         self.policy = policy
-        self.engine = engine or CachedEngine(policy)
+        self.engine = engine or default_engine(policy)
         if self.objective.needs_reference:
             policy.freeze_reference()
         self.num_episodes = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 
 import torch
 
@@ -43,3 +45,24 @@ def recommended_threads(num_parameters: int) -> int:
         return cores
     waits_passively = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
     return min(2, cores) if waits_passively else 1
+
+
+def keep_freed_memory() -> bool:
+    """Let this process reuse the memory it frees, instead of giving it back after each large tensor.
+
+    glibc takes tensors of more than 32 MiB, and often smaller ones, from the system and gives them back when they are
+    freed; the system then zeroes the pages of the next one. Measured in an update of SmolLM2-135M, in a virtual
+    machine: 4 of 16 seconds. The process keeps its largest footprint from then on. The command line calls this.
+
+    Returns:
+        Whether it took effect; it does not where the C library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    # from malloc.h: no block comes from mmap, the heap is not trimmed, and it grows by 64 MiB at a time
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26))
+    return all(mallopt(name, value) == 1 for name, value in settings)

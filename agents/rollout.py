@@ -21,6 +21,9 @@ class SamplingParams:
     Attributes:
         max_completion_tokens: A completion is cut (truncated) at this length, the end token included.
         temperature: Logits are divided by it; 0 takes the most probable token (greedy decoding).
+        top_k: Only the k most probable tokens may be drawn; None for all.
+        top_p: Only the most probable tokens may be drawn, as many as have this probability together; 1 for all.
+        stop: A completion ends when its text contains one of these; the token that completed it is part of it.
 
     Raises:
         ValueError: A field is out of range.
@@ -28,12 +31,22 @@ class SamplingParams:
 
     max_completion_tokens: int = 64
     temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_completion_tokens < 1:
             raise ValueError(f"max_completion_tokens must be at least 1, got {self.max_completion_tokens}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}; None is no restriction")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        # a text by itself would be taken for its letters
+        if not isinstance(self.stop, tuple) or not all(self.stop):
+            raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +55,9 @@ class Completion:
 
     Attributes:
         ids: Token ids, up to and including the end token where there is one.
-        logprobs: Log-probability of each token under the distribution it was drawn from (temperature applied), in nats;
-            for greedy decoding, under the model's own distribution.
-        truncated: Whether the token limit cut it before an end token.
+        logprobs: Log-probability of each token under the distribution it was drawn from (temperature, top-k and top-p
+            applied), in nats; for greedy decoding, under the model's own distribution.
+        truncated: Whether the token limit cut it before an end token or a stop string.
     """
 
     ids: list[int]

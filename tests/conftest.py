@@ -28,20 +28,19 @@ def one_thread():
 def make_random_policy(architecture: str, **extra) -> LanguageModelPolicy:
     """A randomly initialized two-layer model with the tokenizer of builtin/tiny: real code paths in milliseconds."""
     tokenizer = load_policy("builtin/tiny").tokenizer
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **extra,
-    )
+    fields = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = AutoConfig.for_model(architecture, **{**fields, **extra})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return LanguageModelPolicy(AutoModelForCausalLM.from_config(config), tokenizer, name=architecture)

@@ -23,9 +23,10 @@ ALLOWED = {
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.rollout": {"torch"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},
-    "agents.engines": {"torch", "transformers", "agents.engines", "agents.rollout"},
+    "agents.decoders": {"torch", "agents.decoders"},
+    "agents.engines": {"torch", "transformers", "agents.decoders", "agents.engines", "agents.rollout"},
     "agents.policies.builtin": None,  # a recipe: a program of its own
-    "agents.policies": {"torch", "transformers", "peft", "agents.policies", "agents.rollout"},
+    "agents.policies": {"torch", "transformers", "peft", "agents.decoders", "agents.policies", "agents.rollout"},
     "agents.callbacks": {"torch", "agents.rollout"},
     "agents": None,
 }

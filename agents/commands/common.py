@@ -13,7 +13,7 @@ import transformers
 from gymnasium.envs.registration import EnvSpec
 
 from agents.envs import env_spec, make_envs
-from agents.hardware import recommended_threads
+from agents.hardware import keep_freed_memory, recommended_threads
 from agents.policies import LanguageModelPolicy
 
 
@@ -58,7 +58,12 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
 
 
 def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
-    """Set how many CPU threads torch uses; None chooses by the size of the model. Returns the number."""
+    """Set how many CPU threads torch uses; None chooses by the size of the model. Returns the number.
+
+    On the CPU, also lets the process keep the memory that it frees.
+    """
+    if policy.device.type == "cpu":
+        keep_freed_memory()
     if threads is None:
         threads = recommended_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
     torch.set_num_threads(threads)

@@ -1,6 +1,12 @@
 """Engines generate completions."""
 
-from agents.engines.base import RolloutEngine
+from agents.engines.base import GenerativePolicy, RolloutEngine
 from agents.engines.cached import CachedEngine
+from agents.engines.static_cache import StaticCacheEngine
 
-__all__ = ["CachedEngine", "RolloutEngine"]
+__all__ = ["CachedEngine", "RolloutEngine", "StaticCacheEngine", "default_engine"]
+
+
+def default_engine(policy: GenerativePolicy) -> RolloutEngine:
+    """The fastest engine that runs the policy's own model."""
+    return CachedEngine(policy) if policy.decoder is None else StaticCacheEngine(policy)

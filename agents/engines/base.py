@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
+from agents.decoders import LlamaLikeDecoder
 from agents.rollout import Completion, SamplingParams
 
 
@@ -16,6 +18,8 @@ class GenerativePolicy(Protocol):
     model: Any
     """A transformers model with a language-model head."""
     device: torch.device
+    decoder: LlamaLikeDecoder | None
+    """The fast form of the model, or None."""
 
     @property
     def end_token_ids(self) -> frozenset[int]:
@@ -25,6 +29,10 @@ class GenerativePolicy(Protocol):
     @property
     def pad_token_id(self) -> int:
         """What padding is filled with."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens; what stop strings are looked for in."""
         ...
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

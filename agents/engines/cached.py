@@ -1,26 +1,18 @@
-"""`CachedEngine`: decoding with the policy's own model and a key-value cache.
+"""`CachedEngine`: decoding with the policy's own model, as transformers runs it, and a key-value cache.
 
 Each prompt is computed once and its cache expanded to the group; rows that have ended leave the batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from agents.engines.base import GenerativePolicy
+from agents.engines.completions import GrowingCompletions
+from agents.engines.sampling import draw_uniforms, sample
 from agents.rollout import Completion, SamplingParams, position_ids
-
-
-@dataclass
-class _Row:
-    """A completion as it grows."""
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
 
 
 class CachedEngine:
@@ -56,39 +48,35 @@ class CachedEngine:
             raise ValueError(f"group_size must be at least 1, got {group_size}")
         if not prompt_ids or not all(prompt_ids):
             raise ValueError("there must be at least one prompt, and each must have at least one token")
-        prompts_at_once = max(1, self._max_rows // group_size)
+        at_once = max(1, self._max_rows // group_size)
+        uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, generator)
         groups: list[list[Completion]] = []
-        for start in range(0, len(prompt_ids), prompts_at_once):
-            groups += self._generate(prompt_ids[start : start + prompts_at_once], group_size, sampling, generator)
+        for start in range(0, len(prompt_ids), at_once):
+            rows = slice(start * group_size, (start + at_once) * group_size)
+            part = None if uniforms is None else uniforms[rows]
+            groups += self._generate(prompt_ids[start : start + at_once], group_size, sampling, part)
         return groups
 
     def _generate(
-        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, uniforms: Tensor | None
     ) -> list[list[Completion]]:
-        device = self._policy.device
-        end_tokens = torch.tensor(sorted(self._policy.end_token_ids), device=device)
-        rows = [_Row() for _ in range(len(prompt_ids) * group_size)]
-        truncated = set(range(len(rows)))
+        n = len(prompt_ids) * group_size
+        rows = GrowingCompletions(n, sampling, self._policy.end_token_ids, self._policy.decode)
         logits, cache, mask = self._prefill(prompt_ids, group_size)
-        live = list(range(len(rows)))  # which row of `rows` each line of the batch is
         for step in range(sampling.max_completion_tokens):
-            ids, logprobs = sample(logits, sampling.temperature, generator)
-            for row, token, logprob in zip(live, ids.tolist(), logprobs.tolist(), strict=True):
-                rows[row].ids.append(token)
-                rows[row].logprobs.append(logprob)
-            goes_on = ~torch.isin(ids, end_tokens)
-            kept = goes_on.nonzero().flatten()
-            truncated.difference_update(row for row, on in zip(live, goes_on.tolist(), strict=True) if not on)
-            if len(kept) == 0 or step + 1 == sampling.max_completion_tokens:
+            ids, logprobs = sample(logits, sampling, None if uniforms is None else uniforms[:, step])
+            kept = rows.append(ids.tolist(), logprobs.tolist())
+            if not kept:
                 break
-            if len(kept) < len(live):
-                cache.batch_select_indices(kept)
-                ids, mask = ids[kept], mask[kept]
-                live = [live[i] for i in kept.tolist()]
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+            if len(kept) < len(ids):
+                rows.keep(kept)
+                index = torch.tensor(kept, device=ids.device)
+                cache.batch_select_indices(index)
+                ids, mask = ids[index], mask[index]
+                uniforms = None if uniforms is None else uniforms[index]
+            mask = torch.cat([mask, mask.new_ones(len(kept), 1)], dim=1)
             logits = self._forward(ids[:, None], mask, cache)
-        completions = [Completion(row.ids, row.logprobs, i in truncated) for i, row in enumerate(rows)]
-        return [completions[i : i + group_size] for i in range(0, len(completions), group_size)]
+        return rows.groups(group_size)
 
     def _prefill(self, prompt_ids: list[list[int]], group_size: int) -> tuple[Tensor, DynamicCache, Tensor]:
         """Run the prompts once; logits (N, V), cache and mask (N, Tp) are those of the expanded groups."""
@@ -120,26 +108,3 @@ class CachedEngine:
                 logits_to_keep=1,
             )
         return output.logits[:, -1].float()
-
-
-def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw a token from `softmax(logits / temperature)`, or the most probable one at temperature 0.
-
-    The draw is the argmax of probabilities divided by independent exponential variables, which equals the softmax
-    distribution and is many times faster than `torch.multinomial` for large vocabularies.
-
-    Args:
-        logits: (N, V), float32.
-        temperature: Not negative.
-        generator: Source of randomness, on the device of `logits`; untouched at temperature 0.
-
-    Returns:
-        Token ids (N,), and their log-probabilities (N,) in nats.
-    """
-    logprobs = torch.log_softmax(logits / temperature if temperature > 0 else logits, dim=1)
-    if temperature > 0:
-        noise = torch.empty_like(logprobs).exponential_(generator=generator)
-        ids = (logprobs - noise.log()).argmax(dim=1)
-    else:
-        ids = logprobs.argmax(dim=1)
-    return ids, logprobs.gather(1, ids[:, None]).squeeze(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from agents.decoders import LlamaLikeDecoder, UnsupportedModel, decoder_of
+from agents.decoders.shared_prefix import shared_prefix_logprobs
 from agents.policies.chat import ChatFormat
 from agents.rollout import GroupBatch, position_ids
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+_log = logging.getLogger(__name__)
 
 
 class PromptTooLong(ValueError):
@@ -34,6 +39,8 @@ class LanguageModelPolicy:
         device: Where the model is put.
         precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
         chat: The turns that come before every prompt.
+        plain: Compute with transformers' own forward pass even where there is a faster form of the model: the slow twin
+            that tests and benchmarks compare with.
 
     Raises:
         ValueError: `chat` has turns, and the tokenizer has no chat template to put them in.
@@ -48,6 +55,7 @@ class LanguageModelPolicy:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         chat: ChatFormat | None = None,
+        plain: bool = False,
     ) -> None:
         self.chat = chat or ChatFormat()
         if tokenizer.chat_template is None and self.chat != ChatFormat():
@@ -67,6 +75,9 @@ class LanguageModelPolicy:
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
         self._reference: Any = None
+        self._reference_decoder: LlamaLikeDecoder | None = None
+        self.decoder = None if plain else _fast_form(model, name)
+        """The faster form of the model, by its own modules; None where its architecture has none."""
 
     # -- text and tokens ---------------------------------------------------------------------------------------------
 
@@ -146,9 +157,15 @@ class LanguageModelPolicy:
         Returns:
             (N, T) nats in float32; arbitrary where `completion_mask` is 0.
         """
-        return self._logprobs(self.model, batch, temperature)
+        return self._logprobs(self.model, self.decoder, batch, temperature)
 
-    def _logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:
+    def _logprobs(self, model: Any, decoder: LlamaLikeDecoder | None, batch: GroupBatch, temperature: float) -> Tensor:
+        if decoder is None:
+            return self._plain_logprobs(model, batch, temperature)
+        with self.autocast():
+            return shared_prefix_logprobs(decoder, batch, temperature)
+
+    def _plain_logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:
         prompts = batch.prompt_ids.repeat_interleave(batch.group_size, dim=0)
         prompt_mask = batch.prompt_mask.repeat_interleave(batch.group_size, dim=0)
         input_ids = torch.cat([prompts, batch.completion_ids], dim=1)  # (N, Tp + T)
@@ -181,7 +198,12 @@ class LanguageModelPolicy:
     def freeze_reference(self) -> None:
         """Keep the policy as it is now as the reference; with adapters, the base model serves and nothing is copied."""
         if not self.has_adapters:
-            self._reference = copy.deepcopy(self.model).requires_grad_(False)
+            self._set_reference(copy.deepcopy(self.model))
+
+    def _set_reference(self, model: Any) -> None:
+        self._reference = model.requires_grad_(False)
+        # the fast form of the policy says that this one has it too
+        self._reference_decoder = None if self.decoder is None else decoder_of(model)
 
     @property
     def reference(self) -> Any:
@@ -197,10 +219,10 @@ class LanguageModelPolicy:
         """
         if self.has_adapters:
             with self.model.disable_adapter():
-                return self._logprobs(self.model, batch, temperature)
+                return self._logprobs(self.model, self.decoder, batch, temperature)
         if self._reference is None:
             raise RuntimeError("there is no reference: call freeze_reference() first")
-        return self._logprobs(self._reference, batch, temperature)
+        return self._logprobs(self._reference, self._reference_decoder, batch, temperature)
 
     # -- parameters and files ----------------------------------------------------------------------------------------
 
@@ -223,17 +245,25 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
+def _fast_form(model: Any, name: str) -> LlamaLikeDecoder | None:
+    try:
+        return decoder_of(model)
+    except UnsupportedModel as reason:
+        _log.warning("%s is computed by transformers' own forward pass, which is slower: %s", name or "model", reason)
+        return None
+
+
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     """Log-probability of each token under `softmax(logits / temperature)`.
 
     Args:
-        logits: (N, T, V); cast to float32.
+        logits: (N, T, V); cast to float32 where they are less.
         ids: (N, T).
         temperature: Positive.
 
     Returns:
-        (N, T) nats, float32.
+        (N, T) nats, float32 at least.
     """
-    scaled = logits.float() / temperature
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     chosen = scaled.gather(2, ids.unsqueeze(2)).squeeze(2)
     return chosen - scaled.logsumexp(dim=2)

@@ -23,7 +23,7 @@ from agents import checkpoint
 from agents.base import Agent
 from agents.callbacks import UpdateRecord
 from agents.checkpoint import CheckpointError
-from agents.engines import CachedEngine, RolloutEngine
+from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, importable_id
 from agents.hardware import resolve_device
 from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
@@ -62,7 +62,7 @@ class SB3Agent(Agent):
         seed: Names the streams of problems and of noise; equal seeds repeat a run exactly on one machine.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
         precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
-        engine: What generates whole completions; by default the policy's own model with a key-value cache.
+        engine: What generates whole completions; by default the fastest engine that runs the policy's own model.
 
     Attributes:
         algorithm: stable-baselines3's object.
@@ -100,7 +100,7 @@ class SB3Agent(Agent):
         if not isinstance(policy, LanguageModelPolicy):
             policy = load_policy(policy, device=resolve_device(device), precision=precision)
         self.policy = policy
-        self.engine = engine or CachedEngine(policy)
+        self.engine = engine or default_engine(policy)
         self.num_episodes = 0
         self.num_updates = 0
         self._learning_rate = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.engines import CachedEngine
+from agents.engines import CachedEngine, default_engine
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 PROMPTS = ["What is 1 + 1?", "What is 2 + 2 * 6 - 8 * (4 + 4)? End with \\boxed{answer}."]
@@ -14,6 +14,7 @@ ARCHITECTURES = {
     "mistral": {"sliding_window": 8},
     "qwen2": {},
     "qwen3": {"head_dim": 8},
+    "gemma": {"head_dim": 8},
     "gemma3_text": {"head_dim": 8, "sliding_window": 8},
     "phi3": {},
     "smollm3": {},
@@ -25,12 +26,13 @@ ARCHITECTURES = {
 }
 
 
+@pytest.mark.parametrize("make_engine", [CachedEngine, default_engine])
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mamba"])
-def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy, name):
+def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy, name, make_engine):
     policy = random_policy(name, **ARCHITECTURES[name])
     prompt_ids = policy.encode_prompts(PROMPTS)
     generator = torch.Generator().manual_seed(0)
-    groups = CachedEngine(policy).generate(prompt_ids, 3, SamplingParams(16), generator)
+    groups = make_engine(policy).generate(prompt_ids, 3, SamplingParams(16), generator)
     rollouts = [
         Rollout(0, "", ids, completion, "", 0.0, "", None, None)
         for ids, group in zip(prompt_ids, groups, strict=True)

@@ -1,0 +1,305 @@
+"""A transformers model of the Llama family as a list of layers, run by its own modules: no weight is copied.
+
+The decoder leaves attention to its caller, because rollout (a cache) and update (a shared prompt) do it in ways
+of their own. Tokens are packed: one dimension of S tokens, whatever sequences they belong to.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from agents.decoders.functions import rms_norm, rotate, swiglu
+from agents.decoders.packed import can_pack, packed
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
+"""`model_type` of the models that have a fast path."""
+
+# those that change with the longest sequence of the batch make a prompt's keys depend on its completions
+_FIXED_ROPE = {"default", "linear", "llama3", "yarn"}
+# weights are their distance from 1
+_OFFSET_NORMS = ("gemma", "gemma3_text")
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Layer, queries (S, Hq, D), keys and values (S, Hkv, D), to outputs (S, Hq, D)."""
+
+
+class UnsupportedModel(ValueError):
+    """A model has no fast path; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    """A norm's module, and what it does with its weight."""
+
+    module: nn.Module
+    eps: float
+    offset: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.module.weight, self.eps, self.offset)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The modules of one layer; None where the family has no such norm."""
+
+    query: Any
+    key: Any
+    value: Any
+    output: Any
+    gate: Any
+    up: Any
+    down: Any
+    activation: nn.Module
+    before_attention: _Norm
+    after_attention: _Norm | None
+    before_mlp: _Norm
+    after_mlp: _Norm | None
+    query_norm: _Norm | None
+    key_norm: _Norm | None
+    rope: str | None
+    window: int | None
+    checkpointed: Callable[[], bool]
+
+
+_LINEAR = ("query", "key", "value", "output", "gate", "up", "down")
+
+
+class LlamaLikeDecoder:
+    """See the module. Made by `decoder_of`.
+
+    Attributes:
+        head_dim: D.
+        num_heads: Hq, of queries.
+        num_kv_heads: Hkv, of keys and values.
+        scale: What the products of queries and keys are multiplied by.
+        windows: For each layer, how many tokens back it sees (its own included), or None for all.
+    """
+
+    def __init__(self, model: Any) -> None:
+        config = model.config
+        self._embed = model.model.embed_tokens
+        self._rotary = model.model.rotary_emb
+        self._head = model.lm_head
+        offset = 1.0 if config.model_type in _OFFSET_NORMS else 0.0
+        self._layers = [_layer(layer, config, offset) for layer in model.model.layers]
+        self._final_norm = _norm(model.model.norm, offset)
+        attention = model.model.layers[0].self_attn
+        self.head_dim: int = attention.head_dim
+        self.num_heads: int = config.num_attention_heads
+        self.num_kv_heads: int = config.num_key_value_heads
+        self.scale: float = attention.scaling
+        self.windows = [layer.window for layer in self._layers]
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        return len(self._layers)
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (V, H) and bias (V,) or None of the map from hidden states to logits."""
+        return self._head.weight, self._head.bias
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the hidden states between layers."""
+        return self._embed.weight.dtype
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(S, H) final hidden states to (S, V) logits."""
+        return self._head(hidden)
+
+    def for_rollout(self) -> Self:
+        """This decoder for many steps of few rows without gradient, with the weights as they are now.
+
+        Called where the steps will be: under autocast, what is prepared has its precision.
+        """
+        device = self._embed.weight.device
+        if not can_pack(device):
+            return self
+        is_mixed = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
+        prepared = copy.copy(self)
+        prepared._head = packed(self._head, dtype)
+        prepared._layers = [
+            replace(layer, **{name: packed(getattr(layer, name), dtype) for name in _LINEAR}) for layer in self._layers
+        ]
+        return prepared
+
+    def rotations(self, positions: Tensor) -> dict[str | None, tuple[Tensor, Tensor]]:
+        """Cosine and sine (S, 1, D / 2) of the positions (S,), for each kind of rotation that layers have."""
+        probe = self._embed.weight[:0]  # says device and dtype
+        found = {}
+        for kind in {layer.rope for layer in self._layers}:
+            arguments = () if kind is None else (kind,)
+            cos, sin = self._rotary(probe, positions[None], *arguments)
+            half = cos.shape[-1] // 2
+            found[kind] = (cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
+        return found
+
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Final hidden states.
+
+        Args:
+            ids: (S,) tokens.
+            positions: (S,), each counted from the start of its own sequence.
+            attend: Attention between the tokens.
+
+        Returns:
+            (S, H).
+        """
+        rotations = self.rotations(positions)
+        x = self._embed(ids)
+        for index, layer in enumerate(self._layers):
+            cos, sin = rotations[layer.rope]
+            if torch.is_grad_enabled() and layer.checkpointed():
+                x = checkpoint(self._run, index, x, cos, sin, attend, use_reentrant=False)
+            else:
+                x = self._run(index, x, cos, sin, attend)
+        return self._final_norm(x)
+
+    def _run(self, index: int, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        layer = self._layers[index]
+        h = layer.before_attention(x)
+        shape = (len(x), -1, self.head_dim)
+        query, key, value = layer.query(h).view(shape), layer.key(h).view(shape), layer.value(h).view(shape)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query, key = layer.query_norm(query), layer.key_norm(key)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        h = layer.output(attend(index, query, key, value).reshape(len(x), -1))
+        x = x + (h if layer.after_attention is None else layer.after_attention(h))
+        h = layer.before_mlp(x)
+        gate, up = layer.gate(h), layer.up(h)
+        h = layer.down(swiglu(gate, up) if _is_silu(layer.activation) else layer.activation(gate) * up)
+        return x + (h if layer.after_mlp is None else layer.after_mlp(h))
+
+
+def decoder_of(model: Any) -> LlamaLikeDecoder:
+    """The fast form of a causal language model, which may have adapters on its linear layers.
+
+    Raises:
+        UnsupportedModel: The model is of another family, was changed, or is not what the fast form computes.
+    """
+    if hasattr(model, "peft_config"):
+        kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in model.peft_config.values()}
+        if kinds != {"LORA"}:
+            raise UnsupportedModel(f"its adapters are of the kind {', '.join(sorted(kinds))}, not LORA")
+        model = model.get_base_model()
+    _check(model)
+    decoder = LlamaLikeDecoder(model)
+    _compare(decoder, model)
+    return decoder
+
+
+def _check(model: Any) -> None:
+    """Refuse whatever `LlamaLikeDecoder` would compute differently.
+
+    Raises:
+        UnsupportedModel: Says what.
+    """
+    config = model.config
+    family = getattr(config, "model_type", None)
+    home = f"transformers.models.{str(family).removesuffix('_text')}.modeling_{str(family).removesuffix('_text')}"
+    if family not in FAMILIES or type(model).__module__ != home or not type(model).__name__.endswith("ForCausalLM"):
+        raise UnsupportedModel(f"{type(model).__name__} is none of the families {', '.join(FAMILIES)}")
+    for name in ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention"):
+        if getattr(config, name, None):
+            raise UnsupportedModel(f"its config sets {name}")
+    kinds = getattr(model.model.rotary_emb, "rope_type", "default")
+    kinds = set(kinds.values()) if isinstance(kinds, dict) else {kinds}
+    if not kinds <= _FIXED_ROPE:
+        raise UnsupportedModel(f"its rotary embedding is of the kind {', '.join(sorted(kinds - _FIXED_ROPE))}")
+    if type(model.lm_head) is not nn.Linear:
+        raise UnsupportedModel(f"its head is a {type(model.lm_head).__name__}, not a linear layer")
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise UnsupportedModel(f"the module {name or 'itself'} has hooks")
+        ours = type(module).__module__ in (home, "transformers.activations")
+        if type(module).__name__.endswith("Norm") and not ours:
+            raise UnsupportedModel(f"the norm {name} is not the family's")
+
+
+def _compare(decoder: LlamaLikeDecoder, model: Any) -> None:
+    """Run a few tokens both ways: versions of transformers, and patches, may differ in what `_check` cannot see.
+
+    Raises:
+        UnsupportedModel: The hidden states differ.
+    """
+    length = 6
+    ids = torch.arange(length, device=model.device) % model.config.vocab_size
+    with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        expected = model.model(input_ids=ids[None], use_cache=False).last_hidden_state[0].float()
+        found = decoder.hidden(ids, torch.arange(length, device=model.device), _causal(decoder)).float()
+    tolerance = 1e-3 if decoder.dtype in (torch.float32, torch.float64) else 5e-2
+    difference = ((found - expected).norm() / expected.norm()).item()
+    if not difference < tolerance:
+        raise UnsupportedModel(f"its hidden states are not those of its family (relative difference {difference:.1e})")
+
+
+def _causal(decoder: LlamaLikeDecoder) -> Attend:
+    """Attention within one sequence of few tokens."""
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        order = torch.arange(len(query), device=query.device)
+        distance = order[:, None] - order
+        window = decoder.windows[layer]
+        mask = distance.ge(0) if window is None else distance.ge(0) & distance.lt(window)
+        repeats = decoder.num_heads // decoder.num_kv_heads
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+        q, k, v = (t.transpose(0, 1)[None] for t in (query, key.to(query.dtype), value.to(query.dtype)))
+        out = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=decoder.scale)
+        return out[0].transpose(0, 1)
+
+    return attend
+
+
+def _layer(layer: Any, config: Any, offset: float) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    # Gemma 3 has four norms a layer, and its second one has the name that others give to the norm before the MLP
+    sandwich = hasattr(layer, "pre_feedforward_layernorm")
+    after_attention = _norm(layer.post_attention_layernorm, offset)
+    has_query_norm = getattr(attention, "q_norm", None) is not None
+    of_all_layers = config.sliding_window if config.model_type == "mistral" else None
+
+    def checkpointed() -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return bool(getattr(layer, "gradient_checkpointing", False))
+
+    return _Layer(
+        query=attention.q_proj,
+        key=attention.k_proj,
+        value=attention.v_proj,
+        output=attention.o_proj,
+        gate=mlp.gate_proj,
+        up=mlp.up_proj,
+        down=mlp.down_proj,
+        activation=mlp.act_fn,
+        before_attention=_norm(layer.input_layernorm, offset),
+        after_attention=after_attention if sandwich else None,
+        before_mlp=_norm(layer.pre_feedforward_layernorm, offset) if sandwich else after_attention,
+        after_mlp=_norm(layer.post_feedforward_layernorm, offset) if sandwich else None,
+        query_norm=_norm(attention.q_norm, offset) if has_query_norm else None,
+        key_norm=_norm(attention.k_norm, offset) if has_query_norm else None,
+        rope=getattr(attention, "layer_type", None) if config.model_type == "gemma3_text" else None,
+        window=getattr(attention, "sliding_window", None) or of_all_layers,
+        checkpointed=checkpointed,
+    )
+
+
+def _norm(module: Any, offset: float) -> _Norm:
+    eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
+    return _Norm(module, eps, offset)
+
+
+def _is_silu(activation: nn.Module) -> bool:
+    return isinstance(activation, nn.SiLU) or type(activation).__name__ == "SiLUActivation"

@@ -1,0 +1,273 @@
+"""Log-probabilities of groups of completions, each prompt computed once for all completions of its group.
+
+Only real tokens are computed (no padding), and of a completion only those that something is predicted from. Attention
+has no other way than padded blocks; where prompts differ in length and blocks would be large, each group is a block of
+its own. Autograd adds up the gradients that the completions of a group send into its prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from agents.decoders.head import token_logprobs_of_hidden
+from agents.decoders.llama import LlamaLikeDecoder
+
+# entries of a block's attention mask; beyond it a mask for every completion costs more than a pass for every group
+_MASK_ENTRIES = 2**22
+
+
+class Groups(Protocol):
+    """What is read of a `GroupBatch`: P prompts and N = P * G completions, padded on any side."""
+
+    @property
+    def prompt_ids(self) -> Tensor:
+        """(P, Tp)."""
+        ...
+
+    @property
+    def prompt_mask(self) -> Tensor:
+        """(P, Tp)."""
+        ...
+
+    @property
+    def completion_ids(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def completion_mask(self) -> Tensor:
+        """(N, T)."""
+        ...
+
+    @property
+    def group_size(self) -> int:
+        """G."""
+        ...
+
+
+def shared_prefix_logprobs(decoder: LlamaLikeDecoder, batch: Groups, temperature: float) -> Tensor:
+    """Log-probabilities of the completion tokens.
+
+    Returns:
+        (N, T) nats, float32 at least; 0 where `completion_mask` is 0.
+    """
+    packed = _pack(batch)
+    blocks = _blocks(batch, packed, set(decoder.windows))
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        dtype = query.dtype
+        key, value = key.to(dtype), value.to(dtype)
+        window = decoder.windows[layer]
+        parts = [block.attend(query, key, value, window, decoder.scale) for block in blocks]
+        if len(parts) == 1:
+            return torch.cat(parts[0])
+        return torch.cat([part[0] for part in parts] + [part[1] for part in parts])
+
+    hidden = decoder.hidden(packed.ids, packed.positions, attend)
+    weight, bias = decoder.head
+    logprobs = token_logprobs_of_hidden(hidden[packed.sources], weight, bias, packed.targets, temperature)
+    out = logprobs.new_zeros(batch.completion_ids.numel())
+    return out.index_copy(0, packed.target_slots, logprobs).view(batch.completion_ids.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """S tokens: those of all prompts, then those of all completions but each one's last, which predicts nothing.
+
+    Attributes:
+        ids: (S,).
+        positions: (S,).
+        is_input: (N, T), whether a completion token is one of the S.
+        prompt_lengths: (P,).
+        input_lengths: (N,), how many tokens of each completion are among the S.
+        sources: (M,), the tokens among the S that predict the M completion tokens.
+        targets: (M,), what is to be predicted.
+        target_slots: (M,), where in the flattened (N, T) that is.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    is_input: Tensor
+    prompt_lengths: Tensor
+    input_lengths: Tensor
+    sources: Tensor
+    targets: Tensor
+    target_slots: Tensor
+
+
+def _pack(batch: Groups) -> _Packed:
+    prompt_mask, mask = batch.prompt_mask.bool(), batch.completion_mask.bool()
+    prompt_lengths, lengths = prompt_mask.sum(1), mask.sum(1)
+    order = mask.cumsum(1)  # 1 for the first token of a completion
+    is_input = mask & (order < lengths[:, None])
+    before = prompt_lengths.repeat_interleave(batch.group_size)
+    prompt_positions = (prompt_mask.cumsum(1) - 1)[prompt_mask]
+    positions = (before[:, None] + order - 1)[is_input]
+    num_prompt_tokens = len(prompt_positions)
+    # what predicts a completion's first token is its prompt's last; the others are predicted by the token before them
+    last_of_prompt = (prompt_lengths.cumsum(0) - 1).repeat_interleave(batch.group_size)
+    input_lengths = (lengths - 1).clamp(min=0)
+    first_input = num_prompt_tokens + input_lengths.cumsum(0) - input_lengths
+    sources = torch.where(order == 1, last_of_prompt[:, None], first_input[:, None] + order - 2)
+    return _Packed(
+        ids=torch.cat([batch.prompt_ids[prompt_mask], batch.completion_ids[is_input]]),
+        positions=torch.cat([prompt_positions, positions]),
+        is_input=is_input,
+        prompt_lengths=prompt_lengths,
+        input_lengths=input_lengths,
+        sources=sources[mask],
+        targets=batch.completion_ids[mask],
+        target_slots=mask.flatten().nonzero().squeeze(1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some groups whose attention is computed side by side, padded among themselves.
+
+    `K` of the prompts with `K * G` completions; `Lp` and `Lc` are the longest prompt and completion among them.
+
+    Attributes:
+        prompt_rows: Where in the S tokens the prompts' tokens stand.
+        completion_rows: And those of the completions.
+        prompt_slots: Their places in (K, Lp), left-padded; None where they fill it.
+        completion_slots: Their places in (K * G, Lc), right-padded; None where they fill it.
+        shape: K, G, Lp, Lc.
+        masks: For each window, which keys the prompts see, (1 or K, 1, Lp, Lp), or None for those before; and which the
+            completions see, (1 or K * G, 1, Lc, Lp + Lc).
+    """
+
+    prompt_rows: slice
+    completion_rows: slice
+    prompt_slots: Tensor | None
+    completion_slots: Tensor | None
+    shape: tuple[int, int, int, int]
+    masks: dict[int | None, tuple[Tensor | None, Tensor]]
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs (., Hq, D) of the block's prompt tokens and of its completion tokens."""
+        k, g, longest_prompt, longest_completion = self.shape
+        prompt_mask, completion_mask = self.masks[window]
+
+        def of_prompts(x: Tensor) -> Tensor:
+            return _padded(x[self.prompt_rows], self.prompt_slots, k, longest_prompt)
+
+        def of_completions(x: Tensor) -> Tensor:
+            return _padded(x[self.completion_rows], self.completion_slots, k * g, longest_completion)
+
+        prompt_key, prompt_value = of_prompts(key), of_prompts(value)
+        out = _attention(of_prompts(query), prompt_key, prompt_value, prompt_mask, scale)
+        prompts = _unpadded(out, self.prompt_slots)
+        if longest_completion == 0:  # every completion is one token, predicted from the prompt
+            return prompts, query[self.completion_rows]
+        keys, values = (
+            torch.cat([shared.repeat_interleave(g, dim=0), of_completions(own)], dim=2)
+            for shared, own in ((prompt_key, key), (prompt_value, value))
+        )
+        out = _attention(of_completions(query), keys, values, completion_mask, scale)
+        return prompts, _unpadded(out, self.completion_slots)
+
+
+def _padded(x: Tensor, slots: Tensor | None, rows: int, length: int) -> Tensor:
+    """(tokens, heads, D) to (rows, heads, length, D)."""
+    if slots is not None:
+        x = x.new_zeros(rows * length, *x.shape[1:]).index_copy(0, slots, x)
+    return x.view(rows, length, *x.shape[1:]).transpose(1, 2)
+
+
+def _unpadded(x: Tensor, slots: Tensor | None) -> Tensor:
+    """(rows, heads, length, D) to (tokens, heads, D)."""
+    x = x.transpose(1, 2).flatten(0, 1)
+    return x if slots is None else x[slots]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    repeats = query.shape[1] // key.shape[1]
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # measured: the backward pass of CPU kernels takes four times as long in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            out = _attention(query.float(), key.float(), value.float(), mask, scale)
+        return out.to(query.dtype)
+    if query.device.type != "cpu" and repeats > 1:
+        # there, kernels for grouped queries take no mask
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+        repeats = 1
+    return scaled_dot_product_attention(
+        query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=repeats > 1
+    )
+
+
+def _blocks(batch: Groups, packed: _Packed, windows: set[int | None]) -> list[_Block]:
+    g = batch.group_size
+    prompts = packed.prompt_lengths.tolist()
+    completions = packed.input_lengths.tolist()
+    longest = max(completions)
+    entries = len(completions) * longest * (max(prompts) + longest)
+    at_once = len(prompts) if len(set(prompts)) == 1 or entries <= _MASK_ENTRIES else 1
+    blocks = []
+    prompt_token, completion_token = 0, sum(prompts)
+    for start in range(0, len(prompts), at_once):
+        of_prompts = prompts[start : start + at_once]
+        of_completions = completions[start * g : (start + at_once) * g]
+        prompt_rows = slice(prompt_token, prompt_token + sum(of_prompts))
+        completion_rows = slice(completion_token, completion_token + sum(of_completions))
+        prompt_token, completion_token = prompt_rows.stop, completion_rows.stop
+        blocks.append(
+            _block(
+                packed.prompt_lengths[start : start + at_once],
+                packed.input_lengths[start * g : (start + at_once) * g],
+                (len(of_prompts), g, max(of_prompts), max(of_completions)),
+                (prompt_rows, completion_rows),
+                windows,
+            )
+        )
+    return blocks
+
+
+def _block(
+    prompts: Tensor,
+    completions: Tensor,
+    shape: tuple[int, int, int, int],
+    rows: tuple[slice, slice],
+    windows: set[int | None],
+) -> _Block:
+    _, g, longest_prompt, longest_completion = shape
+    device = prompts.device
+    prompt_real = torch.arange(longest_prompt, device=device) >= (longest_prompt - prompts)[:, None]  # (K, Lp)
+    completion_real = torch.arange(longest_completion, device=device) < completions[:, None]  # (K * G, Lc)
+    whole_prompts, whole_completions = (
+        shape[0] * longest_prompt == rows[0].stop - rows[0].start,
+        len(completions) * longest_completion == rows[1].stop - rows[1].start,
+    )
+    # a distance in columns is one in positions, as prompts end where completions begin
+    order = torch.arange(longest_prompt + longest_completion, device=device)
+    distance = order[:, None] - order
+    diagonal = distance == 0  # what is padding sees itself, because no key at all would be NaN
+    masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
+    for window in windows:
+        seen = distance.ge(0) if window is None else distance.ge(0) & distance.lt(window)
+        of_prompts: Tensor | None = seen[None, None, :longest_prompt, :longest_prompt]
+        of_completions = seen[None, None, longest_prompt:]
+        if not whole_prompts:
+            real = prompt_real[:, None, None, :]
+            of_prompts = (seen[:longest_prompt, :longest_prompt] & real) | diagonal[:longest_prompt, :longest_prompt]
+            # padding on the right of a completion comes after its tokens, which do not see it
+            real = torch.nn.functional.pad(prompt_real, (0, longest_completion), value=True)
+            of_completions = of_completions & real.repeat_interleave(g, dim=0)[:, None, None, :]
+        elif window is None or window >= longest_prompt:
+            of_prompts = None
+        masks[window] = (of_prompts, of_completions)
+    return _Block(
+        *rows,
+        None if whole_prompts else prompt_real.flatten().nonzero().squeeze(1),
+        None if whole_completions else completion_real.flatten().nonzero().squeeze(1),
+        shape,
+        masks,
+    )

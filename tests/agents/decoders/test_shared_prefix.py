@@ -1,0 +1,300 @@
+"""The fast form against its slow, plain twin: transformers' forward pass over every padded sequence, in float64."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
+from agents.policies import LanguageModelPolicy
+from agents.rollout import GroupBatch
+
+MODELS = {
+    "llama": ("llama", {}),
+    "llama, tied": ("llama", {"tie_word_embeddings": True}),
+    "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama, all heads": ("llama", {"num_key_value_heads": 4}),
+    "llama, one key head, wide": ("llama", {"num_key_value_heads": 1, "head_dim": 16}),
+    "llama, scaled rope": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}),
+    "llama, gelu": ("llama", {"hidden_act": "gelu"}),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "mistral, window": ("mistral", {"sliding_window": 8}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, tied": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2, one layer with window": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
+    "qwen3": ("qwen3", {"head_dim": 8}),
+    "qwen3, tied": ("qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+    "gemma": ("gemma", {"head_dim": 8}),
+    "gemma3": ("gemma3_text", {"head_dim": 8, "sliding_window": 8}),
+}
+
+
+def in_float64(norm):
+    """transformers computes norms in float32 whatever the weights are; the twin must be exact."""
+
+    def forward(x):
+        eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+        weight = norm.weight + (0.0 if hasattr(norm, "variance_epsilon") else 1.0)
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+    return forward
+
+
+def pair(random_policy, name):
+    """A policy with the fast form and its plain twin, in float64, with equal weights that are not at their start."""
+    architecture, fields = MODELS[name]
+    fast = random_policy(architecture, **fields)
+    assert fast.decoder is not None
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in fast.model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    twin = LanguageModelPolicy(copy.deepcopy(fast.model), fast.tokenizer, plain=True)
+    assert twin.decoder is None
+    for policy in (fast, twin):
+        policy.model.double()
+    for module in twin.model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = in_float64(module)
+    return fast, twin
+
+
+def make_batch(vocabulary, prompts=(5, 9, 3), completions=(7, 1, 12, 4, 4, 4, 30, 2, 6), pad=0, seed=0) -> GroupBatch:
+    """Random tokens; lengths are those of the prompts and of all completions."""
+    generator = torch.Generator().manual_seed(seed)
+    size = len(completions) // len(prompts)
+
+    def padded(lengths, side):
+        rows = [torch.randint(vocabulary, (n,), generator=generator) for n in lengths]
+        pad_rows = torch.nn.utils.rnn.pad_sequence
+        ids = pad_rows(rows, batch_first=True, padding_value=pad, padding_side=side)
+        return ids, pad_rows([torch.ones_like(row) for row in rows], batch_first=True, padding_side=side)
+
+    prompt_ids, prompt_mask = padded(prompts, "left")
+    completion_ids, completion_mask = padded(completions, "right")
+    zeros = torch.zeros(completion_ids.shape)
+    return GroupBatch(
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        completion_ids=completion_ids,
+        completion_mask=completion_mask,
+        action_mask=completion_mask,
+        sampler_logprobs=zeros,
+        old_logprobs=zeros,
+        ref_logprobs=None,
+        rewards=torch.zeros(len(prompts), size),
+        advantages=torch.zeros(len(prompts), size),
+        total_sequences=len(completions),
+        total_tokens=sum(completions),
+    )
+
+
+def assert_equal(fast, twin, batch, temperature=1.0, tolerance=1e-9):
+    """Log-probabilities, and the gradient of a sum of them with weights of either sign."""
+    mask = batch.completion_mask.bool()
+    weights = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * mask
+    results = []
+    for policy in (fast, twin):
+        policy.model.zero_grad()
+        logprobs = policy.logprobs(batch, temperature)
+        assert logprobs.dtype == torch.float64
+        (logprobs * weights).sum().backward()
+        results.append((logprobs.detach(), {name: p.grad for name, p in policy.trainable_parameters()}))
+    (found, gradients), (expected, expected_gradients) = results
+    assert ((found - expected)[mask].norm() / expected[mask].norm()).item() < tolerance
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in gradients.items():
+        expected = expected_gradients[name]
+        assert gradient is not None, name
+        # a key's bias moves all scores of a query alike: its gradient is zero, and what is left is rounding
+        scale = max(expected.norm().item(), 1e-3)
+        assert (gradient - expected).norm().item() / scale < tolerance, name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logprobs_and_gradients_are_those_of_the_plain_pass(random_policy, name):
+    fast, twin = pair(random_policy, name)
+    assert_equal(fast, twin, make_batch(fast.model.config.vocab_size))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions"),
+    [
+        ((6, 6), (9, 9, 9, 9)),  # nothing is padded
+        ((6, 6), (9, 2, 5, 5)),
+        ((6, 2), (5, 5, 5, 5)),
+        ((4,), (3, 8, 1)),
+        ((1, 1), (1, 1, 1, 1)),  # every completion is one token
+        ((7, 3), (1, 1, 1, 5)),
+        ((3, 5), (4, 6)),  # groups of one
+    ],
+)
+@pytest.mark.parametrize("name", ["llama", "mistral, window"])
+@pytest.mark.parametrize("blocks", ["one", "one a group"])
+def test_lengths(random_policy, monkeypatch, name, prompts, completions, blocks):
+    if blocks == "one a group":
+        monkeypatch.setattr(shared_prefix, "_MASK_ENTRIES", 0)
+    fast, twin = pair(random_policy, name)
+    assert_equal(fast, twin, make_batch(fast.model.config.vocab_size, prompts, completions))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.7])
+def test_temperature(random_policy, temperature):
+    fast, twin = pair(random_policy, "llama")
+    assert_equal(fast, twin, make_batch(fast.model.config.vocab_size), temperature)
+
+
+@pytest.mark.parametrize("side", ["left", "right", "both"])
+def test_padding_on_any_side_of_the_prompt(random_policy, side):
+    fast, twin = pair(random_policy, "llama")
+    batch = make_batch(fast.model.config.vocab_size, pad=5)
+    where = {"left": (4, 0), "right": (0, 4), "both": (2, 3)}[side]
+    pad = torch.nn.functional.pad
+    wide = replace(
+        batch,
+        prompt_ids=pad(batch.prompt_ids, where, value=5),
+        prompt_mask=pad(batch.prompt_mask, where),
+        completion_ids=pad(batch.completion_ids, (0, 3), value=5),
+        completion_mask=pad(batch.completion_mask, (0, 3)),
+    )
+    with torch.no_grad():
+        found = fast.logprobs(wide)[:, : batch.completion_ids.shape[1]]
+        assert torch.allclose(found, fast.logprobs(batch), atol=1e-12)
+    if side == "left":  # the plain pass takes the last column of the prompt for its last token
+        assert_equal(fast, twin, wide)
+
+
+def test_a_padding_token_that_is_read_is_trained(random_policy):
+    """torch gives an embedding's padding_idx no gradient; a prompt may hold that token."""
+    fast, twin = pair(random_policy, "llama")
+    pad = 3
+    fast.model.get_input_embeddings().padding_idx = pad
+    fast = LanguageModelPolicy(fast.model, fast.tokenizer)
+    fast.model.double()
+    batch = make_batch(fast.model.config.vocab_size, pad=pad)
+    batch.prompt_ids[0, -1] = batch.completion_ids[0, 0] = pad
+    assert_equal(fast, twin, batch)
+    assert fast.model.get_input_embeddings().weight.grad[pad].ne(0).any()
+
+
+def test_gradient_checkpointing(random_policy):
+    fast, twin = pair(random_policy, "llama")
+    batch = make_batch(fast.model.config.vocab_size)
+    runs = []
+    layer = fast.model.model.layers[0].mlp.down_proj
+    forward = layer.forward
+    layer.forward = lambda x: runs.append(len(x)) or forward(x)
+    fast.model.gradient_checkpointing_enable()
+    assert_equal(fast, twin, batch)
+    assert len(runs) == 2  # in the forward pass, and again in the backward pass
+
+
+@pytest.mark.parametrize("name", ["llama, tied", "qwen2", "gemma"])
+def test_adapters(random_policy, name):
+    peft = pytest.importorskip("peft")
+    fast, twin = pair(random_policy, name)
+    config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    for policy in (fast, twin):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            policy.model = peft.get_peft_model(policy.model, config).double()
+            for parameter_name, parameter in policy.model.named_parameters():
+                if "lora_B" in parameter_name:
+                    torch.nn.init.normal_(parameter, std=0.1)
+    fast.decoder = decoder_of(fast.model)
+    batch = make_batch(fast.model.config.vocab_size)
+    mask = batch.completion_mask.bool()
+    assert_equal(fast, twin, batch)
+    reference, expected = fast.reference_logprobs(batch)[mask], twin.reference_logprobs(batch)[mask]
+    assert torch.allclose(reference, expected, atol=1e-10)
+    assert not torch.allclose(reference, fast.logprobs(batch)[mask], atol=1e-3)
+
+
+def test_the_frozen_reference_takes_the_fast_form_too(random_policy):
+    fast, twin = pair(random_policy, "llama")
+    batch = make_batch(fast.model.config.vocab_size)
+    for policy in (fast, twin):
+        policy.freeze_reference()
+    for module in twin.reference.modules():
+        if isinstance(module, LlamaRMSNorm | GemmaRMSNorm):
+            module.forward = in_float64(module)
+    with torch.no_grad():
+        for policy in (fast, twin):
+            for _, parameter in policy.trainable_parameters():
+                parameter.mul_(1.1)
+    mask = batch.completion_mask.bool()
+    reference = fast.reference_logprobs(batch)
+    assert torch.allclose(reference[mask], twin.reference_logprobs(batch)[mask], atol=1e-10)
+    assert not torch.allclose(reference[mask], fast.logprobs(batch)[mask], atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_lower_precisions_are_near(random_policy, precision):
+    exact, _ = pair(random_policy, "llama")
+    batch = make_batch(exact.model.config.vocab_size)
+    with torch.no_grad():
+        expected = exact.logprobs(batch)
+        policy = LanguageModelPolicy(exact.model.float(), exact.tokenizer, precision=precision)
+        found = policy.logprobs(batch)
+    error = ((found - expected).norm() / expected.norm()).item()
+    assert found.dtype == torch.float32
+    assert error < (1e-5 if precision == "float32" else 3e-2)
+    assert precision == "float32" or error > 1e-5  # it did compute in bfloat16
+
+
+@pytest.mark.parametrize("name", ["phi3", "gpt2", "smollm3"])
+def test_other_architectures_take_the_plain_pass_and_say_so_once(random_policy, caplog, name):
+    with caplog.at_level(logging.WARNING):
+        policy = random_policy(name)
+        batch = make_batch(100)
+        policy.logprobs(batch)
+        policy.logprobs(batch)
+    assert policy.decoder is None
+    [record] = [record for record in caplog.records if "slower" in record.getMessage()]
+    assert "none of the families llama" in record.getMessage()
+
+
+def change_hook(model):
+    model.model.layers[0].register_forward_hook(lambda *_: None)
+
+
+def change_head(model):
+    model.lm_head = torch.nn.Sequential(model.lm_head)
+
+
+def change_norm(model):
+    model.model.norm = torch.nn.LayerNorm(32)
+
+
+def change_rope(model):
+    model.model.rotary_emb.rope_type = "dynamic"
+
+
+def change_code(model):
+    forward = model.model.layers[1].mlp.forward
+    model.model.layers[1].mlp.forward = lambda x: 2 * forward(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_hook, "hooks"),
+        (change_head, "Sequential"),
+        (change_norm, "not the family's"),
+        (change_rope, "dynamic"),
+        (change_code, "relative difference"),
+    ],
+)
+def test_a_changed_model_is_not_taken_for_its_family(micro_policy, change, message):
+    change(micro_policy.model)
+    with pytest.raises(UnsupportedModel, match=message):
+        decoder_of(micro_policy.model)
