@@ -21,6 +21,6 @@ def test_ppo_improves_held_out_accuracy(view, episodes, accuracy, gain):
     agent.learn(episodes)
     after = evaluate(agent, problems=200, samples=4)
     difference = paired_difference(before.sampled_accuracy_by_problem(), after.sampled_accuracy_by_problem())
-    # seen over three seeds: see docs/agents.md
+    # seen over three seeds: see docs/results.md
     assert difference.low > gain
     assert after.pass_at_k[1].value > accuracy
