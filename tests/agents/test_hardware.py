@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -38,3 +41,28 @@ def test_devices():
 def test_cuda_without_a_gpu_says_so():
     with pytest.raises(ValueError, match="no CUDA device"):
         resolve_device("cuda")
+
+
+_FAULTS = """
+import resource, sys, torch
+from agents.hardware import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for i in range(20):  # small allocations between them move the first ones on
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator's setting is glibc's")
+def test_freed_memory_is_used_again():
+    """In processes of their own: the setting lasts."""
+    faults = {
+        mode: int(
+            subprocess.run([sys.executable, "-c", _FAULTS, mode], check=True, capture_output=True, text=True).stdout
+        )
+        for mode in ("keep", "give back")
+    }
+    assert faults["keep"] < 100
+    assert faults["give back"] > 10 * faults["keep"] + 10

@@ -1,4 +1,4 @@
-"""The gradient of a step in the weights: our fast form and loss against transformers' forward pass and TRL's loss."""
+"""The gradient of a step in the weights: fast form and our loss against transformers' forward pass and TRL's loss."""
 
 from __future__ import annotations
 
