@@ -14,16 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_envs.audit.frames import Frame, is_right, number, same
-from llm_envs.audit.notation import (
-    NotAnExpression,
-    other_operators,
-    read_arithmetic,
-    rule_breaking,
-    uses_given_numbers,
-    with_target,
-)
+from llm_envs.audit.notation import other_operators, rule_breaking, uses_given_numbers, with_target
 from llm_envs.audit.prompts import expressions_in, pieces_of
 from llm_envs.problem import Problem
+from rewards.arithmetic import NotAnExpression, read_arithmetic
 
 Attempt = tuple[str, str] | tuple[str, str, Problem]
 """What was done, the completion and, where it is not given for the subject's own problem, that problem."""
@@ -120,7 +114,8 @@ def two_answers(subject: Subject) -> Iterator[Attempt]:
         wrong += [str(int(value) + 1), str(-int(value) or 7)]
     for other in wrong:
         for separator in (" or ", ", ", " and ", "/", " ", "; ", " = "):
-            for pair in ((answer, other), (other, answer)):
+            # of `a = b`, the last side is what counts by a usual rule; the right answer as the first one must not
+            for pair in ((answer, other), (other, answer))[: 1 if separator == " = " else 2]:
                 # 3/4 and 4/3 may be answers themselves
                 if separator == "/" and (number("/".join(pair)) is not None):
                     continue
@@ -227,7 +222,7 @@ def random_text(subject: Subject) -> Iterator[Attempt]:
 def breaking_rules(subject: Subject) -> Iterator[Attempt]:
     """Expressions with operators or numbers that were not offered, of the right value; see `notation`."""
     answer = subject.frame.answer.split("=")[0].strip()
-    if not subject.frame.is_short:
+    if not subject.frame.is_short or number(answer) is not None:  # a fraction is a value, not a computation
         return
     try:
         arithmetic = read_arithmetic(answer)

@@ -11,101 +11,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
 from llm_envs.audit.prompts import numbers_in
 from llm_envs.problem import Problem
+from rewards.arithmetic import Arithmetic
 
-_TOKEN = re.compile(r"\s*(\d+|[-+*/()])")
 _MAX_NUMBERS = 4
 _MAX_VALUES = 60
 """How many values are kept of each subset and trick."""
 _MAX_MAGNITUDE = 10**6
 _MAX_TARGET = 10**4
 _MAX_EXPONENT = 20
-_MAX_DEPTH = 50
-
-
-class NotAnExpression(ValueError):
-    """The text is not an expression of whole numbers in four operations."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """An expression in `+ - * /`.
-
-    Attributes:
-        value: What it comes to.
-        numbers: The numbers in it, in order.
-        operators: How many operators it has.
-    """
-
-    value: Fraction
-    numbers: tuple[int, ...]
-    operators: int
-
-
-def read_arithmetic(text: str) -> Arithmetic:
-    """Read an expression of whole numbers, `+ - * /` and parentheses; nothing is evaluated as code.
-
-    >>> read_arithmetic("(3 + 5) * 2").value
-    Fraction(16, 1)
-
-    Raises:
-        NotAnExpression: It is none, or divides by zero.
-    """
-    tokens = _tokens(text)
-    numbers = tuple(int(token) for token in tokens if token.isdigit())
-    value, rest = _sum(tokens, 0, 0)
-    if rest != len(tokens):
-        raise NotAnExpression(text[:80])
-    return Arithmetic(value, numbers, sum(token in "+-*/" for token in tokens))
-
-
-def _tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    i = 0
-    text = text.strip()
-    while i < len(text):
-        match = _TOKEN.match(text, i)
-        if match is None or len(match[1]) > 12 or len(tokens) > 200:
-            raise NotAnExpression(text[:80])
-        tokens.append(match[1])
-        i = match.end()
-    return tokens
-
-
-def _sum(tokens: list[str], i: int, depth: int) -> tuple[Fraction, int]:
-    value, i = _product(tokens, i, depth)
-    while i < len(tokens) and tokens[i] in "+-":
-        right, end = _product(tokens, i + 1, depth)
-        value, i = (value + right if tokens[i] == "+" else value - right), end
-    return value, i
-
-
-def _product(tokens: list[str], i: int, depth: int) -> tuple[Fraction, int]:
-    value, i = _atom(tokens, i, depth)
-    while i < len(tokens) and tokens[i] in "*/":
-        right, end = _atom(tokens, i + 1, depth)
-        if tokens[i] == "/" and right == 0:
-            raise NotAnExpression("division by zero")
-        value, i = (value * right if tokens[i] == "*" else value / right), end
-    return value, i
-
-
-def _atom(tokens: list[str], i: int, depth: int) -> tuple[Fraction, int]:
-    if i >= len(tokens) or depth > _MAX_DEPTH:
-        raise NotAnExpression("it ends too early or is nested too deep")
-    if tokens[i].isdigit():
-        return Fraction(int(tokens[i])), i + 1
-    if tokens[i] != "(":
-        raise NotAnExpression(f"unexpected {tokens[i]}")
-    value, end = _sum(tokens, i + 1, depth + 1)
-    if end >= len(tokens) or tokens[end] != ")":
-        raise NotAnExpression("a bracket that is not closed")
-    return value, end + 1
 
 
 def uses_given_numbers(arithmetic: Arithmetic, prompt: str) -> bool:

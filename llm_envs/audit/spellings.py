@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llm_envs.audit.frames import Frame, number
-from llm_envs.audit.notation import NotAnExpression, read_arithmetic
 from llm_envs.problem import Problem
+from rewards.arithmetic import NotAnExpression, read_arithmetic
 
 
 @dataclass(frozen=True, slots=True)
