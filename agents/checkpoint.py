@@ -52,6 +52,7 @@ class AgentState:
     num_episodes: int
     num_updates: int
     numpy_rng: Any
+    num_prompts: int = 0
 
 
 def write(

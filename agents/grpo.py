@@ -24,7 +24,7 @@ from agents.base import Agent
 from agents.callbacks import Callback, UpdateRecord, as_callback
 from agents.collect import collect
 from agents.engines import CachedEngine, RolloutEngine
-from agents.envs import EnvLike, env_spec, importable_id, make_envs
+from agents.envs import EnvLike, env_spec, epoch_seeds, importable_id, make_envs, num_problems
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective
@@ -82,6 +82,7 @@ class GRPOAgent(Agent):
             policy.freeze_reference()
         self.num_episodes = 0
         self.num_updates = 0
+        self.num_prompts = 0
         self._parameters = dict(policy.trainable_parameters())
         self.optimizer = torch.optim.AdamW(
             list(self._parameters.values()),
@@ -163,7 +164,13 @@ class GRPOAgent(Agent):
         return [rollout for group in chosen for rollout in group], sampled
 
     def _sample(self) -> list[Rollout]:
-        seeds = self.rng.integers(2**63, size=self.config.prompts_per_update).tolist()
+        wanted = self.config.prompts_per_update
+        problems = num_problems(self.envs)
+        if problems is None:
+            seeds = self.rng.integers(2**63, size=wanted).tolist()
+        else:  # a data set: each row once in an epoch
+            seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
+        self.num_prompts += wanted
         sampling = SamplingParams(self.config.max_completion_tokens, self.config.temperature)
         return collect(self.envs, self.policy, self.engine, seeds, self.config.group_size, sampling, self.generator)
 
@@ -269,6 +276,7 @@ class GRPOAgent(Agent):
             seed=self.seed,
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
+            num_prompts=self.num_prompts,
             numpy_rng=self.rng.bit_generator.state,
         )
         generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
@@ -301,6 +309,7 @@ class GRPOAgent(Agent):
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
+        agent.num_prompts = state.num_prompts
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:
             generators = checkpoint.read_generators(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -46,12 +46,20 @@ class Task:
         Raises:
             TypeError: The sampler has no argument of that name.
         """
+        self.check_arguments(kwargs)
+        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
+
+    def check_arguments(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments that the sampler does not have.
+
+        Raises:
+            TypeError: It has no argument of that name.
+        """
         accepted = self.sampler_arguments
         for name in kwargs:
             if name not in accepted:
                 known = ", ".join(f"{key}={value!r}" for key, value in (accepted | ENV_ARGUMENTS).items())
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
-        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
@@ -99,14 +107,18 @@ def register_task(id: str, *, reward: Reward, check: bool = False) -> Callable[[
         task = Task(id, sampler, reward)
         gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
         if check:
-            _check(id)
+            check_registered(id)
         return sampler
 
     return decorate
 
 
-def _check(id: str) -> None:
-    """Audit a task that was just registered; where that fails, it is not."""
+def check_registered(id: str) -> None:
+    """Audit a task that was just registered, and forget it where that fails.
+
+    Raises:
+        llm_envs.audit.AuditFailed: Its reward does not hold.
+    """
     from llm_envs.audit import AuditFailed, audit_task  # the audit needs this module
 
     try:

@@ -31,6 +31,8 @@ BUILT_IN = [
 DATA = Path(__file__).parent / "data"
 NEEDS = {
     "llm_envs/CodeTests-v0": {"path": str(DATA / "code_tests.jsonl")},
+    "llm_envs/GSM8K-v0": {"path": str(DATA / "gsm8k_format")},
+    "llm_envs/MATH-v0": {"path": str(DATA / "math_format")},
     "llm_envs/HumanEval-v0": {"path": str(DATA / "human_eval_format.jsonl")},
 }
 PROGRAMS = ("llm_envs/CodeTests-v0", "llm_envs/HumanEval-v0", "llm_envs/PythonFunctions-v0")
