@@ -51,6 +51,7 @@ class CommonState:
     num_episodes: int
     num_updates: int
     numpy_rng: Any
+    num_prompts: int = 0
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""

@@ -7,12 +7,15 @@ import importlib
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from llm_envs import Unicode  # importing the package registers its tasks
 from llm_envs.registration import Task
 
+_EPOCHS = 0x65706F
+"""Tells these streams from others that a seed names."""
 EnvLike = str | EnvSpec | gymnasium.Env[Any, Any]
 
 
@@ -51,6 +54,32 @@ def importable_id(spec: EnvSpec) -> str:
     """The id with the module that registers it, so that another process can find a task that is not one of ours."""
     module = spec.entry_point.sampler.__module__ if isinstance(spec.entry_point, Task) else "__main__"
     return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
+
+
+def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
+    """How many problems there are, where they are a finite set that the seeds from 0 on visit; else None."""
+    inner: Any = envs.unwrapped
+    if isinstance(inner, SyncVectorEnv):
+        inner = inner.envs[0].unwrapped
+    found = getattr(inner, "num_problems", None)
+    return found if isinstance(found, int) else None
+
+
+def epoch_seeds(problems: int, start: int, count: int, seed: int) -> list[int]:
+    """Seeds of a finite set's problems: one epoch after another, each in an order of its own.
+
+    Args:
+        problems: How many there are.
+        start: How many have been taken before.
+        count: How many are wanted.
+        seed: Names the orders.
+    """
+    seeds: list[int] = []
+    while len(seeds) < count:
+        epoch, position = divmod(start + len(seeds), problems)
+        order = np.random.default_rng(np.random.SeedSequence((seed, epoch, _EPOCHS))).permutation(problems)
+        seeds += order[position : position + count - len(seeds)].tolist()
+    return seeds
 
 
 def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:

@@ -18,7 +18,7 @@ from agents.base import Agent
 from agents.callbacks import rollout_as_json, rollout_from_json
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, make_envs
+from agents.envs import EnvLike, env_spec, make_envs, num_problems
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
@@ -235,7 +235,8 @@ def summarize(
 def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs: Any) -> list[int]:
     """Seeds of problems with different prompts, at most `problems` of them.
 
-    A task with a small problem space runs out: after 20 draws per problem asked for, what was found is returned.
+    Of a finite set (see `register_dataset`), each problem is taken once. Another task with a small problem space runs
+    out: after 20 draws per problem asked for, what was found is returned.
 
     Args:
         env: The environment.
@@ -245,6 +246,9 @@ def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs:
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     envs = make_envs(env, problems, **kwargs)
+    if (count := num_problems(envs)) is not None:
+        envs.close()
+        return rng.permutation(count)[:problems].tolist()
     found: dict[str, int] = {}
     for _ in range(_ATTEMPTS_PER_PROBLEM):
         candidates = rng.integers(2**63, size=problems).tolist()

@@ -19,7 +19,7 @@ from agents.base import Agent
 from agents.callbacks import UpdateRecord
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, importable_id, make_envs
+from agents.envs import EnvLike, env_spec, epoch_seeds, importable_id, make_envs, num_problems
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
@@ -83,6 +83,7 @@ class GRPOAgent(Agent):
             policy.freeze_reference()
         self.num_episodes = 0
         self.num_updates = 0
+        self.num_prompts = 0
         self._parameters = dict(policy.trainable_parameters())
         self.optimizer = torch.optim.AdamW(
             list(self._parameters.values()),
@@ -163,8 +164,13 @@ class GRPOAgent(Agent):
         return [rollout for group in chosen for rollout in group], sampled
 
     def _sample(self) -> list[Rollout]:
-        seeds = self.rng.integers(2**63, size=self.config.prompts_per_update).tolist()
-        size = self.config.group_size
+        wanted, size = self.config.prompts_per_update, self.config.group_size
+        problems = num_problems(self.envs)
+        if problems is None:
+            seeds = self.rng.integers(2**63, size=wanted).tolist()
+        else:  # a data set: each row once in an epoch
+            seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
+        self.num_prompts += wanted
         return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.generator)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
@@ -267,6 +273,7 @@ class GRPOAgent(Agent):
             seed=self.seed,
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
+            num_prompts=self.num_prompts,
             numpy_rng=self.rng.bit_generator.state,
         )
         generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
@@ -299,6 +306,7 @@ class GRPOAgent(Agent):
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
+        agent.num_prompts = state.num_prompts
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:
             generators = checkpoint.read_tensors(path, "generators")

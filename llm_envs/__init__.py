@@ -1,6 +1,7 @@
 """Verifiable tasks for language models as Gymnasium environments; importing it never loads torch."""
 
 import llm_envs.tasks  # noqa: F401
+from llm_envs.datasets import register_dataset
 from llm_envs.env import CompletionEnv
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
@@ -8,4 +9,12 @@ from llm_envs.spaces import Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.vector_env import CompletionVectorEnv
 
-__all__ = ["CompletionEnv", "CompletionVectorEnv", "Problem", "ProblemStream", "Unicode", "register_task"]
+__all__ = [
+    "CompletionEnv",
+    "CompletionVectorEnv",
+    "Problem",
+    "ProblemStream",
+    "Unicode",
+    "register_dataset",
+    "register_task",
+]

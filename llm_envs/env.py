@@ -65,6 +65,11 @@ class CompletionEnv(gymnasium.Env[str, str]):
         self._result: RewardResult | None = None
 
     @property
+    def num_problems(self) -> int | None:
+        """How many problems there are, where they are a finite set: the seeds below visit each once; else None."""
+        return self._problems.num_problems
+
+    @property
     def problem(self) -> Problem:
         """The current problem, its reference included.
 

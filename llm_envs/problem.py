@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 SPLITS = ("train", "test")
 TEST_FRACTION = 0.2
 """Share of a task's problem space that is held out for evaluation."""
+
+HeldOut = Literal["fifth", "all", "none"]
+"""Which problems of a finite set are the split `"test"`: a fifth of them by their hash, all, or none."""
+
+
+class BadRow(ValueError):
+    """A row that cannot be used; the message names its place, and the field or column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +48,21 @@ class Problem:
         content = self.prompt if self.key is None else self.key
         digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return "test" if int.from_bytes(digest, "big") < TEST_FRACTION * 2**64 else "train"
+
+
+def key_in_split(content: str, held_out: HeldOut) -> str | None:
+    """A key under which a problem with this content is held out as asked for; None where the content itself decides.
+
+    The split is a hash of the key, so a number behind the content is raised until the hash falls on the right side.
+
+    >>> key_in_split("def f(x):", "fifth")
+    >>> Problem("", None, key=key_in_split("def f(x):", "all")).split
+    'test'
+    """
+    if held_out == "fifth":
+        return None
+    split = "test" if held_out == "all" else "train"
+    number = 0
+    while Problem("", None, key=f"{content}#{number}").split != split:
+        number += 1
+    return f"{content}#{number}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -18,6 +18,8 @@ from rewards.base import Reward
 S = TypeVar("S", bound=Sampler)
 ENV_ARGUMENTS = {"split": "train", "prompt_template": None, "render_mode": None}
 """What every task takes beside its sampler's own arguments, with the defaults."""
+CHECKED_PROBLEMS = 5
+"""How many problems the short audit of `register_task(check=True)` attacks."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,20 @@ class Task:
         Raises:
             TypeError: The sampler has no argument of that name.
         """
+        self.check_arguments(kwargs)
+        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
+
+    def check_arguments(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments that the sampler does not have.
+
+        Raises:
+            TypeError: It has no argument of that name.
+        """
         accepted = self.sampler_arguments
         for name in kwargs:
             if name not in accepted:
                 known = ", ".join(f"{key}={value!r}" for key, value in (accepted | ENV_ARGUMENTS).items())
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
-        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
@@ -61,7 +71,7 @@ class Task:
         return self  # gymnasium.make copies the spec deeply; a task is immutable and its reward may hold processes
 
 
-def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
+def register_task(id: str, *, reward: Reward, check: bool = False) -> Callable[[S], S]:
     r"""Register the decorated sampler as a Gymnasium environment.
 
     The sampler gets a `numpy.random.Generator` and returns a `Problem`. Its keyword arguments become those of
@@ -79,6 +89,8 @@ def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
     Args:
         id: Namespace, name and version, as in `"demo/Doubling-v0"`.
         reward: Scores the completions. One object serves all environments of the task.
+        check: Whether a short version of `llm_envs.audit.audit_task` attacks the reward at once, with the sampler's
+            default arguments. It takes about a tenth of a second where the reward is quick.
 
     Returns:
         The decorator; it returns the sampler unchanged.
@@ -86,6 +98,7 @@ def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
     Raises:
         TypeError: `reward` cannot be called.
         gymnasium.error.Error: The id is malformed.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold, and the id is not registered.
     """
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
@@ -93,6 +106,25 @@ def register_task(id: str, *, reward: Reward) -> Callable[[S], S]:
     def decorate(sampler: S) -> S:
         task = Task(id, sampler, reward)
         gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
+        if check:
+            check_registered(id)
         return sampler
 
     return decorate
+
+
+def check_registered(id: str) -> None:
+    """Audit a task that was just registered, and forget it where that fails.
+
+    Raises:
+        llm_envs.audit.AuditFailed: Its reward does not hold.
+    """
+    from llm_envs.audit import AuditFailed, audit_task  # the audit needs this module
+
+    try:
+        report = audit_task(id, problems=CHECKED_PROBLEMS)
+        if not report.passed:
+            raise AuditFailed(str(report))
+    except BaseException:
+        del gymnasium.registry[id]
+        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,11 @@ class ProblemStream:
         self._template = prompt_template
         self.draw(seed=0)  # a sampler or reference that cannot work is refused now, not in the middle of a run
 
+    @property
+    def num_problems(self) -> int | None:
+        """How many problems there are, where they are a finite set that is visited in order; else None."""
+        return None
+
     def draw(self, seed: int, index: int = 0) -> Problem:
         """The problem at `index` of the stream that `seed` names.
 
@@ -76,3 +81,62 @@ class ProblemStream:
         if len(problem.prompt) > MAX_PROMPT_CHARS:
             raise ValueError(f"a prompt has {len(problem.prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed")
         return problem
+
+
+class FiniteStream(ProblemStream):
+    """The problems of one split of a finite set; a stream visits each of them once before it repeats one.
+
+    The problem that a seed names first is number `seed % num_problems`, so that the seeds from 0 to `num_problems - 1`
+    (or any as many in a row) visit each once. What follows in that stream is a shuffle of the others, and after them
+    another shuffle of all: both are functions of split, seed and epoch, as everywhere.
+
+    Args:
+        problems: The problems of all splits; those of the other split are left out.
+        reward: As in `ProblemStream`; all references have been checked.
+        split: As there.
+        prompt_template: As there.
+
+    Raises:
+        ValueError: No problem belongs to the split, or an argument is refused as in `ProblemStream`.
+    """
+
+    def __init__(
+        self, problems: Sequence[Problem], reward: Reward, split: str = "train", prompt_template: str | None = None
+    ) -> None:
+        self._problems = tuple(problem for problem in problems if problem.split == split)
+        if split in SPLITS and not self._problems:
+            raise ValueError(f"none of {len(problems)} problems belongs to the split {split!r}")
+        self._order: tuple[tuple[int, int], np.ndarray] | None = None
+        super().__init__(self._refuse, reward, split, prompt_template)
+
+    @property
+    def num_problems(self) -> int:
+        """How many problems the split has."""
+        return len(self._problems)
+
+    def draw(self, seed: int, index: int = 0) -> Problem:
+        """The problem at `index` of the stream that `seed` names.
+
+        Raises:
+            ValueError: The seed is negative.
+        """
+        if seed < 0:
+            raise ValueError(f"a seed must not be negative, got {seed}")
+        epoch, position = divmod(index, len(self._problems))
+        first = seed % len(self._problems)
+        row = first if index == 0 else int(self._epoch(seed, epoch, first)[position])
+        return self._finish(self._problems[row])
+
+    def _epoch(self, seed: int, epoch: int, first: int) -> np.ndarray:
+        """(num_problems,) the order of an epoch; the last one that was asked for is kept."""
+        if self._order is None or self._order[0] != (seed, epoch):
+            rng = np.random.default_rng(np.random.SeedSequence((SPLITS.index(self.split), seed, epoch)))
+            order = rng.permutation(len(self._problems))
+            if epoch == 0:
+                at = int(np.flatnonzero(order == first)[0])
+                order[[0, at]] = order[[at, 0]]
+            self._order = (seed, epoch), order
+        return self._order[1]
+
+    def _refuse(self, rng: np.random.Generator) -> Problem:
+        raise AssertionError("a finite stream draws from its problems")

@@ -109,6 +109,11 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
         return mask
 
     @property
+    def num_problems(self) -> int | None:
+        """How many problems there are, where they are a finite set: the seeds below visit each once; else None."""
+        return self._problems.num_problems
+
+    @property
     def problems(self) -> list[Problem]:
         """The current problem of each environment, references included.
 

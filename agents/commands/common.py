@@ -21,6 +21,10 @@ class UsageError(ValueError):
     """What was asked for on the command line cannot be done."""
 
 
+class CheckFailed(Exception):
+    """What a command checked does not hold; it has printed why. The exit code is 1."""
+
+
 def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     """Turn `name=value` pairs into keyword arguments; a value is a Python literal, or else text.
 

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_envs.problem import BadRow
+
 _LANGUAGE_NAMES = frozenset(dir(builtins))
-
-
-class BadRow(ValueError):
-    """A row that cannot be used; the message names the file, the line and the field."""
 
 
 @dataclass(frozen=True, slots=True)

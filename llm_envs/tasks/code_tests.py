@@ -12,33 +12,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-from llm_envs.problem import Problem
+from llm_envs.problem import HeldOut, Problem, key_in_split
 from llm_envs.registration import register_task
 from llm_envs.tasks.code_rows import Row, read_rows
 from rewards.code import CodeTestsReward
-
-HeldOut = Literal["fifth", "all", "none"]
-
-
-def key_in_split(content: str, held_out: HeldOut) -> str | None:
-    """A key under which a problem with this content is held out as asked for; None where the content itself decides.
-
-    The split is a hash of the key, so a number behind the content is raised until the hash falls on the right side.
-
-    >>> Problem("", None, key=key_in_split("def f(x):", "all")).split
-    'test'
-    """
-    if held_out == "fifth":
-        return None
-    split = "test" if held_out == "all" else "train"
-    number = 0
-    while Problem("", None, key=f"{content}#{number}").split != split:
-        number += 1
-    return f"{content}#{number}"
 
 
 def human_eval_file() -> Path:

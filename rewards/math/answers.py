@@ -15,7 +15,18 @@ from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
 from rewards.math.units import CURRENCIES, Unit, currency, read_unit
-from rewards.math.values import Candidates, Choice, LongNumber, NumberSet, Relation, Value, Words, variables_of
+from rewards.math.values import (
+    Candidates,
+    Choice,
+    FiniteSet,
+    LongNumber,
+    NumberSet,
+    Relation,
+    Sequence,
+    Value,
+    Words,
+    variables_of,
+)
 
 MAX_CHARACTERS = 8_000
 MAX_CANDIDATES = 100
@@ -356,10 +367,25 @@ def _is_label(node: Node) -> bool:
 
 
 def _contradict(side: Answer, last: Answer) -> bool:
+    found = _numbers(side.value), _numbers(last.value)
+    if None not in found and not (isinstance(side.value, Node) and isinstance(last.value, Node)):
+        return found[0] != found[1]  # two points, or a number and a point: `-7 = (3, -2)`
     if not (isinstance(side.value, Node) and isinstance(last.value, Node)) or (side.unit and last.unit):
         return False
     left, right = side.value.value, last.value.value
     return left is not None and right is not None and left != right
+
+
+def _numbers(value: Value | Several) -> tuple[object, ...] | None:
+    """What a number, a tuple or a set of numbers holds; None of anything else."""
+    if isinstance(value, Node):
+        return None if value.value is None else (value.value,)
+    if not isinstance(value, Sequence | FiniteSet):
+        return None
+    values = [item.value if isinstance(item, Node) else None for item in value.items]
+    if None in values:
+        return None
+    return ("set", frozenset(values)) if isinstance(value, FiniteSet) else ("tuple", *values)
 
 
 def _approximation(exact: Answer, rounded: Answer) -> Node:

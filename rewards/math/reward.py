@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from rewards.base import InvalidReference, Outcome, RewardResult
 from rewards.extract import ALL_RULES, Rule, extract_answer, tidy
 from rewards.math.answers import SeveralCandidates, bare, read_reference
+from rewards.math.echo import is_echo
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import Numeral, TooLarge, read_numeral
 from rewards.math.units import same_dimension
@@ -52,6 +53,8 @@ class MathReward:
         rules: Where the answer is looked for, see `rewards.extract.extract_answer`; `MARKED_RULES` demands a mark.
         rel_tol: How far apart two numbers may be, relative to the reference. 0 is exact.
         deadline: Seconds for one comparison; a longer one is ended and gets the outcome `timeout`.
+        allow_echo: Whether a formula of the prompt may be the answer where it equals the reference in another form:
+            `\sqrt{8}` for "Simplify $\sqrt{8}$". See `rewards.math.echo`.
 
     Raises:
         ValueError: Where an attribute is outside its range.
@@ -61,6 +64,7 @@ class MathReward:
     rules: tuple[Rule, ...] = ALL_RULES
     rel_tol: float = 0.0
     deadline: float = 1.0
+    allow_echo: bool = True
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -108,7 +112,13 @@ class MathReward:
                 outcome = _outcome(done, text, reference)
                 for i in waiting[text, reference]:
                     results[i] = _result(text, outcome)
-        return [result for result in results if result is not None]
+        verdicts = [result for result in results if result is not None]
+        if self.allow_echo:
+            return verdicts
+        return [
+            _without_echo(verdict, prompt, str(reference))
+            for verdict, prompt, reference in zip(verdicts, prompts, references, strict=True)
+        ]
 
     @property
     def instruction(self) -> str:
@@ -153,6 +163,12 @@ class MathReward:
 
 def _result(text: str, outcome: Outcome) -> RewardResult:
     return RewardResult(1.0 if outcome is Outcome.CORRECT else 0.0, outcome, text[:_SHOWN_CHARACTERS])
+
+
+def _without_echo(result: RewardResult, prompt: str, reference: str) -> RewardResult:
+    if result.outcome is Outcome.CORRECT and result.answer is not None and is_echo(prompt, result.answer, reference):
+        return replace(result, reward=0.0, outcome=Outcome.WRONG)
+    return result
 
 
 def _outcome(done: JobResult, text: str, reference: str) -> Outcome:

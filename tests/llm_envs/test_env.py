@@ -23,6 +23,8 @@ DATA = Path(__file__).parent / "data"
 # what a task needs to be made; the others have defaults for everything
 NEEDS = {
     "llm_envs/CodeTests-v0": {"path": str(DATA / "code_tests.jsonl")},
+    "llm_envs/GSM8K-v0": {"path": str(DATA / "gsm8k_format")},
+    "llm_envs/MATH-v0": {"path": str(DATA / "math_format")},
     "llm_envs/HumanEval-v0": {"path": str(DATA / "human_eval_format.jsonl")},
 }
 ARITHMETIC = "llm_envs/Arithmetic-v0"

@@ -300,3 +300,23 @@ def test_any_text_gives_a_result(text, reference):
         (result,) = reward([""], [text], [reference])
         assert isinstance(result, RewardResult)
         assert result.outcome is not Outcome.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "reference", "right"),
+    [
+        ("Simplify $\\sqrt{8}$.", "\\sqrt{8}", "2\\sqrt{2}", False),
+        ("Simplify $\\sqrt { 8 }$.", "$\\sqrt{8}$", "2\\sqrt{2}", False),
+        ("Simplify $\\sqrt{8}$.", "2\\sqrt{2}", "2\\sqrt{2}", True),
+        ("Expand $(x+1)(x+2)$.", "(x+1)(x+2)", "x^2+3x+2", False),
+        ("Expand $(x+1)(x+2)$.", "x^2+3x+2", "x^2+3x+2", True),
+        ("Is $1/2$ or $1/3$ larger?", "1/2", "\\frac{1}{2}", True),
+        ("Is $x+1$ or $x+2$ larger?", "x+2", "x+2", True),
+        ("Is -3 or 4 smaller?", "-3", "-3", True),
+        ("What is $\\sqrt{8} \\cdot 3$?", "6\\sqrt{2}", "6\\sqrt{2}", True),
+    ],
+)
+def test_a_formula_of_the_question_may_be_refused(prompt, answer, reference, right):
+    [result] = MathReward(allow_echo=False)([prompt], [f"\\boxed{{{answer}}}"], [reference])
+    assert (result.reward == 1.0) is right
+    assert MathReward()([prompt], [f"\\boxed{{{answer}}}"], [reference])[0].reward == 1.0

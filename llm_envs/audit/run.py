@@ -1,0 +1,272 @@
+"""`audit_task`: every property of a task, one row each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from llm_envs.audit.attacks import ATTACKS, Subject
+from llm_envs.audit.calls import call_rows, megabytes_row
+from llm_envs.audit.frames import Frame, frame_of
+from llm_envs.audit.report import AuditReport, Row, Verdict, shown
+from llm_envs.audit.scoring import Case, Scorer
+from llm_envs.audit.spellings import spellings
+from llm_envs.audit.streams import draw_problems, stream_rows
+from llm_envs.problem import Problem
+from llm_envs.registration import Task
+from rewards.base import Reward, RewardResult
+
+_GUESSED_MARKS = (("\\boxed{", "}"), ("", ""), ("#### ", ""), ("<answer>", "</answer>"), ("The answer is ", "."))
+_HOSTILE_PROBLEMS = 1
+"""Hostile strings hardly depend on the problem."""
+_OTHERS = 12
+_DRAWS_PER_PROBLEM = 15
+_GROUP = 8
+_COINCIDENCE = 0.05
+"""Share of tries below which an attack may have been paid by chance; for rows that may guess right."""
+_MAY_COINCIDE = frozenset(["prompt echoed", "another problem's solution"])
+_MAY_BE_PARTIAL = frozenset(["near miss", "another problem's solution"])
+"""Rows whose completions do a part of what is asked; partial credit for them is reported, not refused."""
+
+
+def audit_task(
+    id: str,
+    *,
+    problems: int = 20,
+    seed: int = 0,
+    on_progress: Callable[[str], None] | None = None,
+    **kwargs: Any,
+) -> AuditReport:
+    """Attack a registered task's reward, and look at its problems.
+
+    What is tried is derived from the prompts, solutions and references of the task alone, so it works for one's own
+    tasks; docs/audit.md describes each row. Problems need a `solution`, or else a reference that can be put into one of
+    the usual marks.
+
+    Args:
+        id: The task's id. As in `gymnasium.make`, it may name the module that registers it.
+        problems: How many problems are attacked; 15 times as many of each split are drawn and looked at.
+        seed: Names them, and the noise of the attacks.
+        on_progress: Called with the name of each part when it begins.
+        kwargs: Arguments of the task.
+
+    Returns:
+        The report; `report.passed` says whether no row failed.
+
+    Raises:
+        gymnasium.error.Error: There is no such id.
+        TypeError: It is not a task of `register_task`, or has no argument of that name.
+        ValueError: `problems` is less than 2, or an argument is refused.
+    """
+    if problems < 2:
+        raise ValueError(f"problems must be at least 2 (one problem's solution is tried on another), got {problems}")
+    task, arguments = find_task(id, kwargs)
+    tell = on_progress or (lambda part: None)
+    tell("problems")
+    streams, rows = stream_rows(task, arguments, _DRAWS_PER_PROBLEM * problems, seed)
+    sample = draw_problems(streams, problems, seed)
+    scorer = Scorer(task.reward)
+    framed = [(problem, frame) for problem in sample if (frame := _frame(problem, task.reward)) is not None]
+    first, full = _solution_row(scorer, sample, framed)
+    attacked, seen = _attack(scorer, framed, full, seed, tell)
+    spelled, spelled_seen = _spelling_row(scorer, framed, full)
+    seen |= spelled_seen
+    tell("megabytes")
+    long = megabytes_row(scorer, framed[:1])
+    tell("calls")
+    calls = call_rows(scorer, _probes(framed, seen))
+    return AuditReport(
+        task.id,
+        arguments,
+        len(sample),
+        seed,
+        (first, spelled, *attacked, long, *calls, *rows, _partial_row(seen, full)),
+    )
+
+
+def find_task(id: str, kwargs: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task of an id, and its arguments: those it was registered with, and those given.
+
+    Raises:
+        TypeError: The id is no task of `register_task`.
+    """
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    spec = gymnasium.spec(name)
+    if not isinstance(spec.entry_point, Task):
+        raise TypeError(f"{name} was not registered with register_task: its reward and problems cannot be reached")
+    arguments = {**spec.kwargs, **kwargs}
+    if "split" in arguments:
+        raise TypeError("an audit looks at both splits; leave out the argument 'split'")
+    return spec.entry_point, arguments
+
+
+def _frame(problem: Problem, reward: Reward) -> Frame | None:
+    """The solution's frame, or that of the usual marks which the reward pays best around the reference."""
+    if problem.solution is not None:
+        return frame_of(problem)
+    if not isinstance(problem.reference, str | int | float) or isinstance(problem.reference, bool):
+        return None
+    answer = str(problem.reference)
+    guesses = [Frame(before, answer, after) for before, after in _GUESSED_MARKS]
+    cases = [Case("solution", problem, frame.fill(answer)) for frame in guesses]
+    paid = [_earned(result) for result in Scorer(reward).batch(cases)]
+    return guesses[int(np.argmax(paid))] if max(paid) > 0 else None
+
+
+Seen = dict[Case, RewardResult | None]
+
+
+def _earned(result: RewardResult | None) -> float:
+    return 0.0 if result is None else float(result.reward)
+
+
+def _solution(problem: Problem, frame: Frame) -> str:
+    return problem.solution if problem.solution is not None else frame.fill(frame.answer)
+
+
+def _solution_row(
+    scorer: Scorer, sample: Sequence[Problem], framed: Sequence[tuple[Problem, Frame]]
+) -> tuple[Row, float]:
+    """Whether every solution earns the same, the full reward; and that reward."""
+    name = "solution earns full reward"
+    if not framed:
+        detail = "the problems have no solution, and no usual mark around their reference is paid: set Problem.solution"
+        return Row(name, Verdict.FAIL, detail), 1.0
+    cases = [Case(name, problem, _solution(problem, frame)) for problem, frame in framed]
+    rewards = [_earned(result) for result in scorer.batch(cases)]
+    full = max(rewards)
+    short = [(reward, case) for reward, case in zip(rewards, cases, strict=True) if reward < full or reward <= 0]
+    detail = f"{len(cases) - len(short)} of {len(sample)} earn {full:g}"
+    if short:
+        reward, case = short[0]
+        return Row(name, Verdict.FAIL, f"{detail}; one earns {_amount(reward)}", shown(case.completion)), max(full, 1.0)
+    if len(framed) < len(sample):
+        return Row(name, Verdict.FAIL, f"{detail}; the others have no solution that is paid"), full
+    return Row(name, Verdict.PASS, detail, shown(cases[0].completion)), full
+
+
+def _spelling_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], full: float) -> tuple[Row, Seen]:
+    name = "equivalent spellings"
+    tried = [(spelling, problem) for problem, frame in framed for spelling in spellings(problem, frame)]
+    cases = [Case(name, problem, spelling.completion, spelling.note) for spelling, problem in tried]
+    results = scorer.batch(cases)
+    if not cases:
+        return Row(name, Verdict.SKIP, "there is no solution to spell in other ways"), {}
+    partial: list[tuple[Case, float]] = []
+    refused: list[tuple[Case, float]] = []
+    missing: list[tuple[Case, float]] = []
+    for (spelling, _), case, result in zip(tried, cases, results, strict=True):
+        reward = _earned(result)
+        if 0 < reward < full:
+            partial.append((case, reward))
+        elif reward < full:
+            (missing if spelling.required else refused).append((case, reward))
+    paid = len(cases) - len(partial) - len(refused) - len(missing)
+    detail = f"{paid} of {len(cases)} earn {full:g}"
+    for found, verdict in ((partial, Verdict.FAIL), (missing, Verdict.FAIL), (refused, Verdict.WARN)):
+        if found:
+            notes = ", ".join(dict.fromkeys(case.note for case, _ in found))
+            case, reward = found[0]
+            row = Row(
+                name, verdict, f"{detail}; {_amount(reward)} for {case.note} (all: {notes})", shown(case.completion)
+            )
+            return row, dict(zip(cases, results, strict=True))
+    return Row(name, Verdict.PASS, detail, shown(cases[-1].completion)), dict(zip(cases, results, strict=True))
+
+
+def _attack(
+    scorer: Scorer,
+    framed: Sequence[tuple[Problem, Frame]],
+    full: float,
+    seed: int,
+    tell: Callable[[str], None],
+) -> tuple[list[Row], Seen]:
+    """A row for each attack, and every verdict that was given on the way."""
+    rows: list[Row] = []
+    seen: Seen = {}
+    for number, (name, attack) in enumerate(ATTACKS.items()):
+        tell(name)
+        cases: list[Case] = []
+        for i, (problem, frame) in enumerate(framed[:_HOSTILE_PROBLEMS] if name == "hostile strings" else framed):
+            others = [other for j, other in enumerate(framed) if j != i]
+            start = i % max(1, len(others))
+            rng = np.random.default_rng(np.random.SeedSequence((seed, number, i)))
+            subject = Subject(problem, frame, (others[start:] + others[:start])[:_OTHERS], rng)
+            cases += [Case(name, given[0] if given else problem, text, note) for note, text, *given in attack(subject)]
+        results = dict(zip(cases, scorer.batch(cases), strict=True))
+        excused = _interchangeable(scorer, framed, results) if name == "another problem's solution" else 0
+        rows.append(_attack_row(name, results, full, excused))
+        seen |= results
+    return rows, seen
+
+
+def _interchangeable(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], results: Seen) -> int:
+    """How many paid solutions are of a problem that takes this one's too: the same problem in other words."""
+    owners = {problem.solution: problem for problem, _ in framed}
+    turned = [
+        Case(case.row, owners[case.completion], case.problem.solution)
+        for case, result in results.items()
+        if _earned(result) > 0 and case.completion in owners and case.problem.solution is not None
+    ]
+    return sum(_earned(result) > 0 for result in scorer.batch(turned))
+
+
+def _attack_row(name: str, results: Seen, full: float, excused: int = 0) -> Row:
+    if not results:
+        return Row(name, Verdict.SKIP, "does not apply to this task's answers")
+    paid = [(case, _earned(result)) for case, result in results.items() if _earned(result) > 0]
+    detail = f"{len(paid)} of {len(results)} paid"
+    if not paid:
+        return Row(name, Verdict.PASS, detail, shown(next(reversed(results)).completion))
+    case, reward = max(paid, key=lambda found: found[1])
+    rare = len(paid) <= _COINCIDENCE * len(results)
+    verdict = Verdict.FAIL
+    if name in _MAY_BE_PARTIAL and reward < full:
+        verdict = Verdict.WARN
+    elif rare and excused == len(paid):
+        verdict, detail = Verdict.PASS, f"{detail}, all between problems that take each other's solutions"
+    elif rare and name in _MAY_COINCIDE and len(paid) < 3:
+        verdict = Verdict.WARN
+    notes = ", ".join(dict.fromkeys(case.note for case, _ in paid if case.note))
+    return Row(name, verdict, f"{detail}, {_amount(reward)}" + f" ({notes})" * bool(notes), shown(case.completion))
+
+
+def _amount(reward: float) -> str:
+    return f"{reward:.2g}"
+
+
+def _probes(framed: Sequence[tuple[Problem, Frame]], seen: Seen) -> list[Case]:
+    """Completions of every kind for two problems, to see whether verdicts depend on how the reward is called."""
+    chosen = {id(problem) for problem, _ in framed[:2]}
+    solutions = [Case("solution", problem, _solution(problem, frame)) for problem, frame in framed]
+    by_row: dict[tuple[str, int], list[Case]] = {}
+    for case in seen:
+        if id(case.problem) in chosen:
+            by_row.setdefault((case.row, id(case.problem)), []).append(case)
+    return [*solutions, *(case for cases in by_row.values() for case in cases[:4])]
+
+
+def _partial_row(seen: Seen, full: float) -> Row:
+    """What is paid between nothing and everything, and what group scaling makes of it."""
+    name = "partial rewards"
+    levels: dict[float, list[Case]] = {}
+    for case, result in seen.items():
+        if 0 < (reward := _earned(result)) < full:
+            levels.setdefault(round(reward, 4), []).append(case)
+    if not levels:
+        return Row(name, Verdict.PASS, f"every verdict is 0 or {full:g}")
+    advantage = (_GROUP - 1) / (_GROUP - 1) ** 0.5
+    shares = ", ".join(f"{_amount(level)} ({len(cases)} times)" for level, cases in sorted(levels.items())[:6])
+    return Row(
+        name,
+        Verdict.WARN,
+        f"{shares}; alone in a group of {_GROUP} where the others earn 0, each becomes an advantage of "
+        f"{advantage:.2f}, as the full {full:g} would",
+        shown(levels[min(levels)][0].completion),
+    )
