@@ -21,8 +21,8 @@ TOO_SLOW_SECONDS = 5.0
 
 
 MEGABYTE_SIZES = (2**14, 2**16, 2**18, MAX_COMPLETION_CHARS)
-MEGABYTE_SECONDS = 1.0
-"""A text that takes longer is not tried in the next size, four times as long."""
+MEGABYTE_SECONDS = 3.0
+"""A text that takes longer, twice, is not tried in the next size, four times as long."""
 
 
 def megabytes_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]]) -> Row:
@@ -44,7 +44,10 @@ def megabytes_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]]) -> Ro
                 if result is not None and result.reward > 0:
                     paid.append(case)
                 if seconds > MEGABYTE_SECONDS and size < MEGABYTE_SIZES[-1]:
-                    slow[note] = seconds, case
+                    scorer.alone(case)  # once more, as the machine may have been busy
+                    seconds = min(seconds, scorer.seconds[-1][0])
+                    if seconds > MEGABYTE_SECONDS:
+                        slow[note] = seconds, case
     detail = f"{len(paid)} of {tried} paid"
     if paid:
         return Row(name, Verdict.FAIL, f"{detail} ({paid[0].note})", shown(paid[0].completion))
