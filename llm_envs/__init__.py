@@ -1,5 +1,6 @@
 """Verifiable tasks for language models as Gymnasium environments; importing it never loads torch."""
 
+import llm_envs.reasoning_gym
 import llm_envs.tasks  # noqa: F401
 from llm_envs.datasets import register_dataset
 from llm_envs.env import CompletionEnv

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import sys
+
+import gymnasium
+import pytest
+
+from llm_envs import Problem, register_dataset, register_task
+from llm_envs.audit import Verdict, audit_task
+from llm_envs.export import SEED_COLUMN, from_trl, from_verl, text_of, to_trl
+from rewards import Outcome
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Tasks of these tests are forgotten afterwards."""
+    before = set(gymnasium.registry)
+    yield
+    for new in set(gymnasium.registry) - before:
+        del gymnasium.registry[new]
+
+
+# --- rewards from elsewhere -------------------------------------------------------------------------------------------
+
+
+def exact(prompts, completions, answer, **kwargs):
+    """A reward function in TRL's style."""
+    return [1.0 if c.strip() == a else 0.5 if a in c else None if not c else 0.0 for c, a in zip(completions, answer)]  # noqa: B905
+
+
+def exact_messages(completions, answer, **kwargs):
+    return [float(c[0]["content"] == a) for c, a in zip(completions, answer, strict=True)]
+
+
+@pytest.mark.parametrize("references", [["4", "4", "4", "4"], [{"answer": "4"}] * 4])
+def test_a_trl_function_as_a_reward(references):
+    results = from_trl(exact)(["?"] * 4, ["4", "It is 4", "5", ""], references)
+    assert [r.reward for r in results] == [1.0, 0.5, 0.0, 0.0]
+    assert [r.outcome for r in results] == [Outcome.CORRECT, Outcome.PARTIAL, Outcome.WRONG, Outcome.NO_ANSWER]
+    results = from_trl(exact_messages, conversational=True)(["?"] * 4, ["4", "It is 4", "5", ""], references)
+    assert [r.reward for r in results] == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_trl_functions_that_do_not_fit():
+    with pytest.raises(ValueError, match="returned 1 rewards for 2 completions"):
+        from_trl(lambda prompts, completions, **kwargs: [1.0])(["?"] * 2, ["a", "b"], ["a", "b"])
+    with pytest.raises(ValueError, match="same columns"):
+        from_trl(exact)(["?"] * 2, ["a", "b"], [{"answer": "a"}, {"other": "b"}])
+    with pytest.raises(ValueError, match="finite"):
+        from_trl(lambda prompts, completions, **kwargs: [float("nan")])(["?"], ["a"], ["a"])
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    """A reward function in verl's style."""
+    score = float(solution_str == ground_truth) * (extra_info or {}).get("scale", 1.0)
+    return {"score": score, "length": len(solution_str), "source": data_source} if data_source else score
+
+
+def test_a_verl_function_as_a_reward():
+    results = from_verl(compute_score)(["?"] * 2, ["4", "5"], ["4", {"ground_truth": "4"}])
+    assert [(r.reward, r.outcome) for r in results] == [(1.0, Outcome.CORRECT), (0.0, Outcome.WRONG)]
+    reference = {"ground_truth": "4", "extra_info": {"scale": 0.5}}
+    [result] = from_verl(compute_score, data_source="openai/gsm8k")(["?"], ["4"], [reference])
+    assert (result.reward, result.outcome, result.metrics) == (0.5, Outcome.PARTIAL, {"length": 1.0})
+    [result] = from_verl(compute_score)(["?"], ["4"], [{"ground_truth": "4", "data_source": "x"}])
+    assert result.metrics == {"length": 1.0}
+    with pytest.raises(ValueError, match="without 'score'"):
+        from_verl(lambda **kwargs: {"points": 1})(["?"], ["4"], ["4"])
+
+
+def test_such_a_reward_can_be_audited():
+    @register_task("test/Trl-v0", reward=from_trl(exact))
+    def task(rng):
+        n = int(rng.integers(1000))
+        return Problem(f"What is {n} + 1?", reference=str(n + 1), solution=str(n + 1))
+
+    report = audit_task("test/Trl-v0", problems=10)
+    assert report.row("answer inside a larger one").verdict is Verdict.FAIL
+    assert report.row("partial rewards").verdict is Verdict.WARN
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("a", "a"),
+        ([{"role": "assistant", "content": "a"}], "a"),
+        ([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}], "a"),
+        ([{"role": "assistant", "content": None}], ""),
+        ([], ""),
+    ],
+)
+def test_texts_of_messages(message, text):
+    assert text_of(message) == text
+    with pytest.raises(TypeError, match="expected a text"):
+        text_of(3)
+
+
+# --- tasks for elsewhere ----------------------------------------------------------------------------------------------
+
+
+def test_without_datasets_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install datasets"):
+        to_trl(ARITHMETIC)
+
+
+@pytest.fixture
+def datasets():
+    return pytest.importorskip("datasets", reason="it comes with the extra 'parity'")
+
+
+def test_a_task_as_a_data_set_and_a_function(datasets):
+    rows, reward = to_trl(ARITHMETIC, problems=20, operands=2)
+    assert rows.column_names == ["prompt", SEED_COLUMN]
+    assert reward.__name__ == ARITHMETIC
+    stream = gymnasium.spec(ARITHMETIC).entry_point.problems(operands=2)
+    solutions = [stream.draw(seed).solution for seed in rows[SEED_COLUMN]]
+    assert [row[0]["content"] for row in rows["prompt"]] == [stream.draw(seed).prompt for seed in rows[SEED_COLUMN]]
+    completions = [[{"role": "assistant", "content": text}] for text in solutions]
+    assert reward(prompts=rows["prompt"], completions=completions, problem_seed=rows[SEED_COLUMN]) == [1.0] * 20
+    assert (
+        reward(prompts=rows["prompt"], completions=[""] * 20, problem_seed=rows[SEED_COLUMN], other=[1] * 20)
+        == [0.0] * 20
+    )
+    plain, _ = to_trl(ARITHMETIC, problems=20, operands=2, conversational=False)
+    assert plain["prompt"][3] == rows["prompt"][3][0]["content"]
+    assert to_trl(ARITHMETIC, problems=20, seed=1)[0]["prompt"] != to_trl(ARITHMETIC, problems=20)[0]["prompt"]
+
+
+def test_a_finite_task_gives_each_problem_once(datasets):
+    table = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(30)]
+    register_dataset("test/Rows-v0", table, prompt="question", reference="answer", split="none")
+    rows, _ = to_trl("test/Rows-v0", conversational=False)
+    assert len(rows) == len(set(rows["prompt"])) == 30
+
+
+def test_mistakes(datasets):
+    with pytest.raises(ValueError, match="at least 1"):
+        to_trl(ARITHMETIC, problems=0)
+    with pytest.raises(TypeError, match="register_task"):
+        to_trl("CartPole-v1")
+    with pytest.raises(TypeError, match="no argument 'operand'"):
+        to_trl(ARITHMETIC, operand=2)
+    _, reward = to_trl(ARITHMETIC, problems=1)
+    with pytest.raises(ValueError, match="no column 'problem_seed'"):
+        reward(prompts=["?"], completions=["4"])
+
+
+def test_trl_trains_on_it(tmp_path, micro_policy):
+    pytest.importorskip("trl", reason="TRL is not installed; it comes with the extra 'parity'")
+    pytest.importorskip("datasets", reason="TRL's trainers import datasets; it comes with the extra 'parity'")
+    from trl import GRPOConfig, GRPOTrainer
+
+    rows, reward = to_trl(ARITHMETIC, problems=8)
+    seen = []
+
+    def watched(**kwargs):
+        seen.append((kwargs["problem_seed"], kwargs["completions"], reward(**kwargs)))
+        return [value + 0.01 * i for i, value in enumerate(seen[-1][2])]  # so that there is something to learn
+
+    config = GRPOConfig(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=8,
+        learning_rate=1e-3,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+        logging_steps=1,
+    )
+    before = {name: tensor.clone() for name, tensor in micro_policy.model.state_dict().items()}
+    trainer = GRPOTrainer(
+        micro_policy.model, watched, args=config, train_dataset=rows, processing_class=micro_policy.tokenizer
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert len(seen) == 2
+    assert all(len(values) == 4 and set(values) <= {0.0, 1.0} for _, _, values in seen)
+    assert any(not tensor.equal(before[name]) for name, tensor in micro_policy.model.state_dict().items())
