@@ -94,14 +94,14 @@ def main(arguments: Arguments) -> None:
             if job[0] == "ours" or arguments.trl_python is not None
         }
         results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+        record["comparisons"][title] = results
         for _ in range(arguments.runs):
             for kind, (whose, options) in kinds.items():
                 results[kind].append(run(whose, options, arguments) | {"load": os.getloadavg()[0]})
-        record["comparisons"][title] = results
+                if arguments.out is not None:  # after each run: an interrupted comparison is not lost
+                    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+                    arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         show(title, results)
-        if arguments.out is not None:
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def run(whose: str, options: list[str], arguments: Arguments) -> dict[str, Any]:
