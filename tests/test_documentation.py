@@ -80,6 +80,14 @@ def test_examples_run(command):
     assert re.search(r"mean reward", out)
 
 
+def test_the_example_of_an_audit_finds_the_hole_and_passes_without_it():
+    command = [sys.executable, str(ROOT / "examples" / "register_task.py")]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "examples/Careless-v0: " in out
+    assert "answer inside a larger one" in out
+    assert out.endswith("examples/Seconds-v0: passed\n")
+
+
 def test_version_is_the_same_everywhere():
     from importlib.metadata import version
 

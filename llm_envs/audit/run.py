@@ -29,6 +29,8 @@ _GROUP = 8
 _COINCIDENCE = 0.05
 """Share of tries below which an attack may have been paid by chance; for rows that may guess right."""
 _MAY_COINCIDE = frozenset(["prompt echoed", "another problem's solution"])
+_ARGUABLE = frozenset(["denied"])
+"""A reward that reads the last number without a mark takes this for an answer, and it does contain the right one."""
 _MAY_BE_PARTIAL = frozenset(["near miss", "another problem's solution"])
 """Rows whose completions do a part of what is asked; partial credit for them is reported, not refused."""
 
@@ -227,7 +229,7 @@ def _attack_row(name: str, results: Seen, full: float, excused: int = 0) -> Row:
     case, reward = max(paid, key=lambda found: found[1])
     rare = len(paid) <= _COINCIDENCE * len(results)
     verdict = Verdict.FAIL
-    if name in _MAY_BE_PARTIAL and reward < full:
+    if (name in _MAY_BE_PARTIAL and reward < full) or {case.note for case, _ in paid} <= _ARGUABLE:
         verdict = Verdict.WARN
     elif rare and excused == len(paid):
         verdict, detail = Verdict.PASS, f"{detail}, all between problems that take each other's solutions"

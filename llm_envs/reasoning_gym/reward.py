@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from rewards.arithmetic import NotAnExpression, read_arithmetic
@@ -116,6 +117,8 @@ def _own_verdict(text: str, reference: Mapping[str, Any]) -> Outcome | None:
         return Outcome.CORRECT if _JUDGED_HERE[family](text, entry) else Outcome.WRONG
     if isinstance(entry["answer"], str) and text == entry["answer"].strip():
         return Outcome.CORRECT
+    if family in _ALSO_NEEDED and not _ALSO_NEEDED[family](text, entry):
+        return Outcome.WRONG
     return Outcome.UNPARSED if family in _SYMBOLIC and not _is_mathematics(text, entry) else None
 
 
@@ -146,6 +149,54 @@ _JUDGED_HERE: Mapping[str, Callable[[str, Mapping[str, Any]], bool]] = {
     "spiral_matrix": _is_answer,
     "binary_matrix": _is_answer,
 }
+
+
+def _is_number_of_answer(text: str, entry: Mapping[str, Any]) -> bool:
+    return _number(text) is not None and _number(text) == _number(str(entry["answer"]))
+
+
+def _is_near(text: str, entry: Mapping[str, Any]) -> bool:
+    """Within 1 % of the answer: the scorer takes what is a fixed distance away, and so 0 for a small probability."""
+    value, expected = _number(text), _number(str(entry["answer"]))
+    return value is not None and expected is not None and abs(value - expected) <= abs(expected) / 100
+
+
+def _is_finite(text: str, entry: Mapping[str, Any]) -> bool:
+    return not re.search(r"nan|inf", text, re.IGNORECASE)
+
+
+def _is_one_fraction(text: str, entry: Mapping[str, Any]) -> bool:
+    return _FRACTION.fullmatch(text) is not None
+
+
+def _has_the_clauses(text: str, entry: Mapping[str, Any]) -> bool:
+    return _clauses(text) == _clauses(str(entry["answer"]))
+
+
+def _is_same_text(text: str, entry: Mapping[str, Any]) -> bool:
+    return text.casefold().split() == str(entry["answer"]).casefold().split()
+
+
+def _clauses(text: str) -> list[str]:
+    return sorted(part.strip().casefold() for part in re.split(r",|\band\b", text.rstrip(" .")) if part.strip())
+
+
+def _number(text: str) -> Fraction | None:
+    text = text.strip().replace(",", "").lstrip("$")
+    return Fraction(text) if re.fullmatch(r"-?\d{1,40}(\.\d{1,40})?(e-?\d{1,3})?", text) else None
+
+
+_ALSO_NEEDED: Mapping[str, Callable[[str, Mapping[str, Any]], bool]] = {
+    "coin_flip": _is_near,  # 0 is paid
+    "complex_arithmetic": _is_finite,  # nan is paid
+    "fraction_simplification": _is_one_fraction,  # the first of several fractions counts
+    "game_of_life_halting": _is_same_text,  # what is not True is taken for False
+    "gsm_symbolic": _is_number_of_answer,  # the first number of a text counts, and its sign does not
+    "knights_knaves": _has_the_clauses,  # words are looked for anywhere
+    "letter_jumble": _is_same_text,  # words beyond the answer's do not count
+}
+"""What the audit showed the package's 1.0 to lack."""
+_FRACTION = re.compile(r"\$?(-?\\[dt]?frac\{-?\d+\}\{-?\d+\}|-?\d+\s*/\s*-?\d+)\$?")
 _SYMBOLIC = frozenset(["simple_integration", "intermediate_integration", "polynomial_multiplication"])
 
 

@@ -30,6 +30,7 @@ def outcome(answer, expected):
 
 COUNTDOWN = reference("countdown", "5 * 4 / 2", numbers=[2, 5, 4], target=10)
 PUZZLE = reference("puzzle24", "(10 - 8 / 4) * 3", numbers=[10, 8, 4, 3])
+KNAVES = reference("knights_knaves", "Ann is a knave, and Bo is a knight.")
 QUEENS = reference("n_queens", "_ Q", valid_answers=["_ Q", "Q _"])
 
 
@@ -59,6 +60,18 @@ QUEENS = reference("n_queens", "_ Q", valid_answers=["_ Q", "Q _"])
         ("9**9999", reference("polynomial_multiplication", "x**2"), False),
         ("lambda: 1", reference("intermediate_integration", "x**2 + C"), False),
         ("42", reference("gcd"), True),
+        ("0", reference("coin_flip", "0.0222"), False),
+        ("nan", reference("complex_arithmetic", "3 + 4i"), False),
+        ("1/3 or 2/5", reference("fraction_simplification", "1/3"), False),
+        ("x = x", reference("game_of_life_halting", "False"), False),
+        ("90 or 61", reference("gsm_symbolic", "90"), False),
+        ("-90", reference("gsm_symbolic", "90"), False),
+        (
+            "qq Ann is a knave, and Bo is a knight qq",
+            reference("knights_knaves", "Ann is a knave, and Bo is a knight."),
+            False,
+        ),
+        ("so it is wrong", reference("letter_jumble", "so it is"), False),
         ("x" * 6000, reference("gcd"), False),
     ],
 )
