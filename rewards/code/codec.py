@@ -26,6 +26,9 @@ from typing import Any, cast
 
 MAX_BYTES = 2**24
 MAX_DEPTH = 64
+BYTES_PER_CONTAINER = 16
+"""Of the largest encoding, for one container: an empty one takes 5 bytes there, and as long to read as many more."""
+
 BYTES_PER_TABLE = 64
 """Of the largest encoding, for one set or dict: an empty one takes 5 bytes there and 216 as an object."""
 
@@ -79,7 +82,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPT
     """
     if len(data) > max_bytes:
         raise Malformed(f"{len(data)} bytes, more than {max_bytes}")
-    reader = _Reader(data, max_bytes // BYTES_PER_TABLE)
+    reader = _Reader(data, max_bytes // BYTES_PER_CONTAINER, max_bytes // BYTES_PER_TABLE)
     value = reader.read(max_depth)
     if reader.at != len(data):
         raise Malformed(f"{len(data) - reader.at} bytes after the value")
@@ -231,11 +234,12 @@ _REAL, _IMAGINARY = b"fc"
 class _Reader:
     """Reads the value that begins at `at`."""
 
-    __slots__ = ("at", "data", "hashing", "tables")
+    __slots__ = ("at", "containers", "data", "hashing", "tables")
 
-    def __init__(self, data: bytes, tables: int) -> None:
+    def __init__(self, data: bytes, containers: int, tables: int) -> None:
         self.data = data
         self.at = 0
+        self.containers = containers
         self.tables = tables
         self.hashing = 0.0
 
@@ -297,6 +301,9 @@ class _Reader:
         """The number of elements, each of which takes `size` bytes at least."""
         if depth <= 0:
             raise Malformed("nested too deeply")
+        self.containers -= 1
+        if self.containers < 0:
+            raise Malformed("too many containers")
         count: int = _LENGTH.unpack(self._take(4))[0]
         if count * size > len(self.data) - self.at:
             raise Malformed("the bytes end before the value")

@@ -134,13 +134,15 @@ def test_a_program_may_print_more_than_is_kept_of_other_output():
 
 def test_both_modes_give_the_same_verdicts():
     programs = [*list(ATTACKS.values())[::6], *list(HONEST.values())[::3]]
-    limits = Limits(cpu_seconds=1.0, wall_seconds=2.0)
-    found = [
-        [(result.reward, result.outcome) for result in score(CodeTestsReward(mode=mode, limits=limits), programs)]
-        for mode in ("zygote", "fresh")
-    ]
-    assert found[0] == found[1]
-    assert {reward for reward, _ in found[0]} == {0.0, 1.0}
+    limits = Limits(cpu_seconds=2.0, wall_seconds=4.0)
+    zygote, fresh = (score(CodeTestsReward(mode=mode, limits=limits), programs) for mode in ("zygote", "fresh"))
+    assert [result.reward for result in zygote] == [result.reward for result in fresh]
+    assert {result.reward for result in zygote} == {0.0, 1.0}
+    # which limit a flood or a bomb reaches first depends on how fast the machine is
+    limit = {Outcome.TIMEOUT, Outcome.MEMORY, Outcome.CRASHED}
+    differ = [{a.outcome, b.outcome} for a, b in zip(zygote, fresh, strict=True) if a.outcome != b.outcome]
+    assert all(pair <= limit for pair in differ)
+    assert len(differ) < len(programs) / 10
 
 
 def test_every_module_of_the_standard_library_can_be_imported():

@@ -439,8 +439,8 @@ def test_nothing_of_the_largest_size_is_slow(tag, parts):
         decode(data)
     except Malformed as error:
         message = str(error)
-        assert "hash" in message or "collide" in message or "too many sets" in message
-    assert time.process_time() - started < 10
+        assert "hash" in message or "collide" in message or "too many" in message
+    assert time.process_time() - started < 30  # a few seconds; what is quadratic takes hours
 
 
 def test_elements_that_collide_are_refused(monkeypatch):
@@ -457,6 +457,14 @@ def test_elements_that_collide_are_refused(monkeypatch):
             decode(encode(table))
 
 
+def test_the_number_of_containers_is_limited():
+    most = 2**16 // codec.BYTES_PER_CONTAINER
+    for empty in ([], ()):
+        assert decode(encode([empty] * (most - 1)), max_bytes=2**16) == [empty] * (most - 1)
+        with pytest.raises(Malformed, match="too many containers"):
+            decode(encode([empty] * most), max_bytes=2**16)
+
+
 def test_the_number_of_tables_is_limited():
     most = 2**16 // codec.BYTES_PER_TABLE
     for empty in (set(), frozenset(), {}):
@@ -466,7 +474,7 @@ def test_the_number_of_tables_is_limited():
 
 
 def test_honest_large_tables_are_far_from_the_limits():
-    reader = codec._Reader(encode({str(i): i for i in range(100_000)}), 1)
+    reader = codec._Reader(encode({str(i): i for i in range(100_000)}), 1, 1)
     assert len(reader.read(64)) == 100_000
     assert reader.hashing < codec.HASHING_SECONDS / 10
     points = {(x, y) for x in range(-150, 150) for y in range(-150, 150)}
