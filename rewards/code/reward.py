@@ -44,7 +44,8 @@ class CodeTestsReward:
         limits: What one program may take.
         allow_weak: Whether to go on where the machine offers less than the full sandbox.
         mode: `zygote`, or `fresh`: a new interpreter for each program, slower, with the same verdicts.
-        parallel: How many programs run at the same time; by default one for each usable core.
+        parallel: How many programs run at the same time; by default two for each usable core, as each waits for a part
+            of its time.
 
     Raises:
         ValueError: Where an attribute is outside its range.
@@ -113,7 +114,7 @@ class CodeTestsReward:
         load(reference)
 
     def _verdicts(self, waiting: list[tuple[int, Tests, str]], sandbox: Sandbox) -> list[Verdict]:
-        threads = min(self.parallel or _usable_cores(), len(waiting))
+        threads = min(self.parallel or 2 * _usable_cores(), len(waiting))
         if threads == 1:
             return [self._verdict(tests, source, sandbox) for _, tests, source in waiting]
         with ThreadPoolExecutor(threads, thread_name_prefix="code-tests") as executor:
