@@ -78,7 +78,7 @@ HONEST: dict[str, str] = {
     "alarm": "import signal, time\ndef f(x):\n    seen = []\n    signal.signal(signal.SIGALRM, lambda *a: seen.append(1))\n    signal.setitimer(signal.ITIMER_REAL, 0.01)\n    time.sleep(0.1)\n    return x * x if seen else 0",
     "mmap": "import mmap\ndef f(x):\n    m = mmap.mmap(-1, 4096)\n    m[0] = x * x\n    return m[0]",
     "a stack of its own": "import threading, sys\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**26)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\ndef f(x):\n    out = []\n    t = threading.Thread(target=lambda: out.append(d(20000)))\n    t.start(); t.join()\n    return x * x if out == [20000] else 0",
-    "much memory": "def f(x):\n    v = list(range(5 * 10**6))\n    return x * x if v[-1] else 0",
+    "much memory": "def f(x):\n    v = list(range(10**6))\n    return x * x if v[-1] else 0",
     "a hundred thousand lines": "def f(x):\n    for i in range(10**5): print(i)\n    return x * x",
     "ctypes": "import ctypes\ndef f(x): return ctypes.c_int(x * x).value",
 }
