@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ MAX_EXACT_ID = 2**24
 """Libraries that keep observations and actions as float32 hold whole numbers exactly up to here."""
 
 
-class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs, ABC):
     """A text environment whose observations and actions are token ids; the base of both views.
 
     Args:
@@ -98,8 +99,9 @@ class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         check_prompt_length(len(self._prompt_ids), self.max_prompt_tokens, prompt)
         return self._start(), {**info, "prompt": prompt}
 
+    @abstractmethod
     def _start(self) -> np.ndarray:
-        raise NotImplementedError
+        """Begin an episode, and return its first observation."""
 
     def _finish(self, ids: Sequence[int]) -> tuple[float, dict[str, Any]]:
         """Score a completion; its reward, and the environment's info with the completion as text.
