@@ -46,7 +46,11 @@ class Candidate:
         self._ending: CandidateError | None = None
         self._status: tuple[bytes, int, float, int] | None = None
         self._fault = ""
-        self._data = bytearray()
+        self._data = bytearray()  # received
+        self._eof = False
+        self._number = 0  # of the question that was asked last
+        self._rest: memoryview | None = None  # to be sent
+        self._waits = False  # for room to send it
         pairs = [socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         (self._channel, channel), (self._lifeline, lifeline) = pairs
         self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
@@ -95,6 +99,9 @@ class Candidate:
     @property
     def stdout(self) -> str:
         """What it printed so far, cut at `Limits.output_bytes`; bytes that are no UTF-8 are surrogates."""
+        if not self._closed:
+            with suppress(CandidateError):  # a flood, which the next call tells
+                self._drain()
         return self._output.decode("utf-8", "surrogateescape")
 
     def close(self) -> None:
@@ -103,6 +110,8 @@ class Candidate:
             return
         self._closed = True
         try:
+            with suppress(CandidateError):
+                self._drain()
             self._kill()
         finally:
             self._close_ours()
@@ -156,52 +165,43 @@ class Candidate:
         return CandidateError(Outcome.FORBIDDEN if forbidden else Outcome.CRASHED, text)
 
     def _start(self, kind: bytes, job: Any, may_end: bool = False) -> Any:
-        """Wait until the process is ready, and give it the source."""
+        """Give the process the source, and wait until it has executed it; its start does not count."""
         payload = codec.encode(job)
+        number = int.from_bytes(os.urandom(8), "big")
+        self._rest = memoryview(wire.FRAME.pack(kind, number, len(payload)) + payload)
         wall, self._wall = self._wall, HELLO_LIMIT
         try:
-            answer = self._receive()
+            answer = self._receive(first=True)
         except CandidateError as error:
             self.close()
             raise SandboxFault(f"a candidate's process did not start: {error}") from None
         self._wall = wall
         if answer != (wire.HELLO, b""):
             raise SandboxFault(f"a candidate's process did not start: {answer!r:.100}")
-        return self._exchange(kind, payload, may_end)
+        self._number = number
+        return self._receive(may_end=may_end)
 
-    def _exchange(self, kind: bytes, payload: bytes, may_end: bool = False) -> Any:
+    def _exchange(self, kind: bytes, payload: bytes) -> Any:
         self._number = int.from_bytes(os.urandom(8), "big")
-        frame = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
-        self._data.clear()
-        with suppress(BlockingIOError):
-            if self._channel.recv(1, socket.MSG_PEEK):
-                raise self._end(CandidateError(Outcome.CRASHED, "the process spoke without being asked"))
-            raise self._end(self._ended())
-        return self._receive(frame, may_end)
+        self._rest = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
+        return self._receive()
 
-    def _receive(self, rest: memoryview | None = None, may_end: bool = False) -> Any:
-        """Send what is left to send, and return the frame that comes back; None if the process ended and may."""
-        if rest is not None:
-            rest = self._push(rest)
-        until = monotonic() + self._wall
+    def _receive(self, *, first: bool = False, may_end: bool = False) -> Any:
+        """Send what is left to send, and return the frame that comes back; None if the process ended and may.
+
+        Args:
+            first: The frame is the process's first, and another may follow at once.
+            may_end: Whether the process may end instead.
+        """
+        self._push()
+        left = self._wall
+        until = monotonic() + left
         lifeline = self._lifeline.fileno()
         dead = False
         while True:
-            left = until - monotonic()  # what is there when the time is up still counts
-            for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
-                if fd == self._stdout:
-                    self._drain()
-                elif fd == lifeline:
-                    dead = True
-                elif event & select.POLLOUT and rest is not None:
-                    rest = self._push(rest)
-            # a chunk at a time, as it may send for ever; what a dead one sent has an end
-            while self._pull() and dead:
-                pass
-            frame = self._frame()
+            frame = self._frame(first)
             if frame is not None:
                 self._wall = until - monotonic()
-                self._drain()
                 return frame
             if dead or self._eof:
                 self._wall = until - monotonic()
@@ -212,24 +212,39 @@ class Candidate:
                 raise self._end(ended)
             if left <= 0:
                 starved = self._was_starved()
-                if starved > 0:
-                    until += starved
-                    continue
-                raise self._end(CandidateError(Outcome.TIMEOUT, f"no answer within {self._limits.wall_seconds:g} s"))
+                if starved <= 0:
+                    text = f"no answer within {self._limits.wall_seconds:g} s"
+                    raise self._end(CandidateError(Outcome.TIMEOUT, text))
+                until += starved
+            left = until - monotonic()  # what is there when the time is up still counts
+            for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
+                if fd == self._stdout:
+                    if not first:  # the first frame is there before anything is printed
+                        self._drain()
+                elif fd == lifeline:
+                    dead = True
+                elif event & select.POLLOUT:
+                    self._push()
+            # a chunk at a time, as it may send for ever; what a dead one sent has an end
+            while self._pull() and dead:
+                pass
 
-    _eof = False
-    _number = 0
-
-    def _push(self, rest: memoryview) -> memoryview | None:
+    def _push(self) -> None:
+        """Send what is left to send, as far as there is room."""
+        if self._rest is None:
+            return
+        waited = self._waits
         try:
-            rest = rest[self._channel.send(rest) :]
+            rest = self._rest[self._channel.send(self._rest) :]
+            self._rest = rest if len(rest) else None
         except BlockingIOError:
             pass
         except OSError:
-            return None  # it died; reading tells
-        done = not len(rest)
-        self._poll.modify(self._channel.fileno(), select.POLLIN | (0 if done else select.POLLOUT))
-        return None if done else rest
+            self._rest = None  # it died; reading tells
+            return
+        self._waits = self._rest is not None
+        if waited != self._waits:
+            self._poll.modify(self._channel.fileno(), select.POLLIN | (select.POLLOUT if self._waits else 0))
 
     def _was_starved(self) -> float:
         """Return how long it was ready to run and got no core, in seconds since it was asked last."""
@@ -264,19 +279,19 @@ class Candidate:
         self._data += data
         return True
 
-    def _frame(self) -> tuple[bytes, bytes] | None:
-        """Return the one frame that was received, None if it is not complete."""
+    def _frame(self, first: bool) -> tuple[bytes, bytes] | None:
+        """Take the one frame that was received, None if it is not complete; only behind the first may be more."""
         if len(self._data) < wire.FRAME.size:
             return None
         kind, number, length = wire.FRAME.unpack_from(self._data)
         size = wire.FRAME.size + length
         most = max(self._limits.value_bytes, 8 * wire.MAX_ERROR)
-        if number != self._number or length > most or len(self._data) > size:
+        if number != self._number or length > most or (len(self._data) > size and not first):
             raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
         if len(self._data) < size:
             return None
-        payload = bytes(self._data[wire.FRAME.size :])
-        self._data.clear()
+        payload = bytes(self._data[wire.FRAME.size : size])
+        del self._data[:size]
         if kind == wire.MEMORY:
             raise self._end(CandidateError(Outcome.MEMORY, "the memory limit was reached"))
         return kind, payload

@@ -13,13 +13,16 @@ import errno
 import gc
 import io
 import os
+import random
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +30,14 @@ from rewards.code import codec
 from rewards.code.sandbox import landlock, linux, seccomp, wire
 
 UID = 1000
+CHANNEL, LIFELINE = 3, 4
+"""Descriptors of a candidate; the second one is closed before its source runs."""
 NAMESPACES = linux.CLONE_NEWUSER | linux.CLONE_NEWPID | linux.CLONE_NEWNS
 MAX_FILES, MAX_THREADS, STACK = 128, 64, 64 * 2**20
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Jail:
     """What the jail of one completion is made of.
 
@@ -58,29 +63,42 @@ class Jail:
         """Return which layers there are, by name."""
         return {"namespaces": self.namespaces != 0, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
 
-    def enter_namespaces(self, uid: int, gid: int, scratch_bytes: int) -> None:
-        """Be a user of one's own, with an empty scratch that also hides /proc and this code."""
-        if not self.namespaces:
-            return
-        proc = self.proc + "/self/"
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{UID} {gid} 1")):
-            fd = os.open(proc + name, os.O_WRONLY)
-            os.write(fd, text.encode())
-            os.close(fd)
-        linux.mount_tmpfs(self.scratch, f"size={scratch_bytes},nr_inodes=4096,mode=0700,uid={UID},gid={UID}")
+    def add_namespaces(self, calls: linux.Calls, scratch_bytes: int, fd: int) -> None:
+        """Be a user of one's own, with an empty scratch that also hides /proc and this code.
 
-    def close(self, cpu_seconds: float, memory: int) -> None:
-        """Limit what this process can do, for ever."""
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.setsid()
-        os.chdir(self.scratch)
-        os.umask(0o077)
-        if not self.namespaces:
-            os.environ.update(HOME=self.scratch, TMPDIR=self.scratch)  # each completion has another
+        `fd` is the lowest descriptor that is free then.
+        """
+        texts = {"setgroups": "deny", "uid_map": f"{UID} {os.getuid()} 1", "gid_map": f"{UID} {os.getgid()} 1"}
+        for name, text in texts.items():
+            calls.add("openat", linux.AT_FDCWD, f"{self.proc}/self/{name}".encode(), os.O_WRONLY, 0, result=fd)
+            calls.add("write", fd, text.encode(), len(text), result=len(text))
+            calls.add("close", fd)
+        options = f"size={scratch_bytes},nr_inodes=4096,mode=0700,uid={UID},gid={UID}"
+        flags = linux.MS_NOSUID | linux.MS_NODEV
+        calls.add("mount", b"tmpfs", self.scratch.encode(), b"tmpfs", flags, options.encode())
+
+    def closing(self, cpu_seconds: float, memory: int, scratch_bytes: int, folder: str = "") -> linux.Calls:
+        """Prepare what limits for ever what a process can do, and then closes its descriptor `LIFELINE`.
+
+        Args:
+            cpu_seconds: CPU time.
+            memory: Bytes of address space beyond those present.
+            scratch_bytes: Size of scratch.
+            folder: Scratch, where there are no namespaces.
+        """
+        calls = linux.Calls()
+        fd, scratch = LIFELINE + 1, folder or self.scratch
+        if self.namespaces:
+            self.add_namespaces(calls, scratch_bytes, fd)
+        calls.add("prctl", linux.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        calls.add("setsid")
+        calls.add("chdir", scratch.encode())
+        calls.add("umask", 0o077)
         # the zygote's standard error is one file: what one candidate wrote there another could read, or find full
-        with open("/dev/null", "r+b", buffering=0) as null:
-            os.dup2(null.fileno(), 0)
-            os.dup2(null.fileno(), 2)
+        calls.add("openat", linux.AT_FDCWD, b"/dev/null", os.O_RDWR, 0, result=fd)
+        calls.add("dup3", fd, 0, 0)
+        calls.add("dup3", fd, 2, 0)
+        calls.add("close", fd)
         cpu = int(cpu_seconds) + 2  # the zygote is exact; this holds where it is not
         for limit, value in (
             (resource.RLIMIT_CPU, cpu),
@@ -95,12 +113,19 @@ class Jail:
         ):
             hard = resource.getrlimit(limit)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(limit, (value, value))
+            calls.add("prlimit64", 0, limit, struct.pack("=QQ", value, value), 0)
         if self.landlock:
-            landlock.restrict(self.landlock, self.scratch)
-        linux.drop_capabilities()
+            landlock.add_restriction(calls, self.landlock, scratch, fd)
+        no_capabilities = struct.pack("=II", linux.LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
+        calls.add("capset", *no_capabilities)  # effective, permitted and inheritable
         if self.filter is not None:
-            self.filter.install()
+            self.filter.add_to(calls)
+        calls.add("close", LIFELINE)
+        return calls
+
+
+class NoMore(BaseException):
+    """The program has closed the channel."""
 
 
 class Channel:
@@ -112,7 +137,11 @@ class Channel:
         self._number = 0
 
     def receive(self) -> tuple[bytes, Any]:
-        """Return the next frame's kind and value. Ends the process where there is none."""
+        """Return the next frame's kind and value.
+
+        Raises:
+            NoMore: If there is none.
+        """
         kind, self._number, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
         return kind, codec.decode(self._exactly(length), max_bytes=2**32, max_depth=1_000_000)
 
@@ -133,7 +162,7 @@ class Channel:
             if not size:
                 return b"".join(parts)
             data = os.read(self._fd, size)
-        os._exit(0)
+        raise NoMore
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send a frame."""
@@ -179,18 +208,25 @@ def is_forbidden(error: BaseException | None) -> bool:
 def warm() -> None:
     """Do in the zygote what every candidate does, so that it finds the pages and the specialized code."""
     text = "def warm(number: int) -> list[int]:\n    return [number + other for other in range(3)]\n"
-    ours, theirs = socket.socketpair()
-    frames = Channel(ours.detach(), 2**20)
-    for _ in range(50):
-        namespace: dict[str, Any] = {}
-        exec(compile(text, "solution.py", "exec", dont_inherit=True), namespace)  # noqa: S102 (the text above)
-        job = codec.encode(("warm", (1,), {}))
-        theirs.sendall(wire.FRAME.pack(wire.CALL, 0, len(job)) + job)
-        _, (name, args, kwargs) = frames.receive()
-        frames.send_value(namespace[name](*args, **kwargs))
-        theirs.recv(wire.CHUNK)
-    frames.close()
-    theirs.close()
+    job = codec.encode(("warm", (1,), {}))
+    modules = dict(sys.modules)
+    harmless = linux.Calls()
+    for _ in range(32):
+        harmless.add("getppid")
+    for _ in range(20):
+        ours, theirs = socket.socketpair()
+        theirs.sendall(2 * (wire.FRAME.pack(wire.CALL, 0, len(job)) + job))
+        theirs.shutdown(socket.SHUT_WR)
+        harmless.make()
+        with suppress(NoMore):
+            answer_calls(Channel(ours.detach(), 2**20), text)
+        with suppress(BlockingIOError):
+            theirs.recv(wire.CHUNK, socket.MSG_DONTWAIT)
+        theirs.close()
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    sys.modules.update(modules)
+    sys.modules["linecache"].clearcache()
 
 
 def tidy(jail: Jail) -> None:
@@ -209,28 +245,36 @@ def tidy(jail: Jail) -> None:
     os.environ.clear()
     os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", USER="sandbox")
     sys.argv[:] = ["solution.py"]
+    random.seed(0)  # for all the same, or a verdict could change from run to run
 
 
 _kept: list[types.ModuleType] = []
 
 
-def run(jail: Jail, cpu_seconds: float, memory: int, value_bytes: int, channel: int, output: int) -> None:
+def run(closing: linux.Calls, value_bytes: int, channel: int, output: int, lifeline: int) -> None:
     """Be the candidate. Never returns."""
     os.dup2(output, 1)
-    os.dup2(channel, 3)
-    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    jail.close(cpu_seconds, memory)
-    gc.enable()
-    frames = Channel(3, value_bytes)
-    frames.send(wire.HELLO)
-    kind, job = frames.receive()
+    os.dup2(channel, CHANNEL)
+    os.dup2(lifeline, LIFELINE)
+    os.closerange(LIFELINE + 1, 2**31 - 1)
     try:
+        closing.make()
+    except OSError as error:  # no candidate has run; the program must hear of it
+        os.write(LIFELINE, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+        os._exit(1)
+    gc.enable()
+    frames = Channel(CHANNEL, value_bytes)
+    try:
+        frames.send(wire.HELLO)
+        kind, job = frames.receive()
         if kind == wire.PROGRAM:
             run_program(frames, *job)
         else:
             answer_calls(frames, job)
     except MemoryError:
         frames.send(wire.MEMORY)
+    except NoMore:
+        os._exit(0)
     os._exit(1)
 
 

@@ -33,8 +33,15 @@ _BOOT = (
 _FLAGS = ("-s", "-P", "-S", "-B", "-X", "utf8")
 # -I is these flags and no PYTHON* variables. One is wanted, so the environment is emptied instead: with a random seed
 # the order of a set, and with it a verdict, would change from run to run.
-# The C library would set 64 MiB of address space aside for each thread.
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1"}
+# The C library would set 64 MiB of address space aside for each thread. It would look up each function at its first
+# use, in every candidate anew.
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/bin:/bin",
+    "MALLOC_ARENA_MAX": "1",
+    "LD_BIND_NOW": "1",
+}
 
 
 @cache

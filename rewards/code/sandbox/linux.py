@@ -1,75 +1,148 @@
-"""System calls that Python 3.11 has no function for. Runs inside the jail; standard library only."""
+"""System calls that Python 3.11 has no function for. Runs inside the jail; standard library only.
+
+What every candidate does before its source runs is prepared once, as a list of raw calls: a forked process shares all
+pages that it does not change, and as Python counts references inside its objects, using one changes it. Each page
+that a candidate touches is copied for it, which costs more than most of the calls.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import signal
 import threading
-from ctypes import c_char_p, c_int, c_long, c_uint32, c_ulong, c_void_p
+from ctypes import POINTER, c_int, c_long, c_uint32
 from functools import cache
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_locked = ctypes.PyDLL(None, use_errno=True)  # its calls keep the interpreter's lock
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
 MS_NOSUID, MS_NODEV = 2, 4
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+AT_FDCWD = -100
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x200000, 0x1000000
-_NR_CLONE = {"x86_64": 56, "aarch64": 220}
-_NR_CAPSET = {"x86_64": 126, "aarch64": 91}
-_LINUX_CAPABILITY_VERSION_3 = 0x20080522
-
-_libc.mount.argtypes = [c_char_p, c_char_p, c_char_p, c_ulong, c_char_p]
-_locked.syscall.restype = c_long
-_libc.prctl.argtypes = [c_int, c_ulong, c_ulong, c_ulong, c_ulong]
-_libc.syscall.restype = c_long
 MACHINE = platform.machine()
+_NUMBERS = {
+    # number on x86_64, number on aarch64
+    "write": (1, 64),
+    "close": (3, 57),
+    "clone": (56, 220),
+    "getppid": (110, 173),
+    "chdir": (80, 49),
+    "umask": (95, 166),
+    "setsid": (112, 157),
+    "capset": (126, 91),
+    "prctl": (157, 167),
+    "mount": (165, 40),
+    "openat": (257, 56),
+    "dup3": (292, 24),
+    "prlimit64": (302, 261),
+    "seccomp": (317, 277),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
+
+_kernel = ctypes.PyDLL(None)  # its calls keep the interpreter's lock: there is one thread
+_kernel.syscall.argtypes = [c_long] * 7
+_kernel.syscall.restype = c_long
+_place_of_errno = _kernel["__errno_location"]
+_place_of_errno.restype = POINTER(c_int)
 
 
-def syscall(number: int, *arguments: int | ctypes.Array | bytes | None) -> int:
-    """Call the kernel.
+def number(name: str) -> int:
+    """Return the number of a system call.
 
     Raises:
-        OSError: What it refused with.
+        OSError: On a machine whose numbers are not known.
     """
-    converted = [c_long(a) if isinstance(a, int) else c_void_p(a) if a is None else a for a in arguments]
-    return check(_libc.syscall(c_long(number), *converted))
+    if MACHINE not in ("x86_64", "aarch64"):
+        raise OSError(errno.ENOSYS, f"the numbers of system calls on {MACHINE} are not known")
+    return _NUMBERS[name][MACHINE == "aarch64"]
 
 
-def check(result: int) -> int:
-    """Return a result that is not negative.
+class Calls:
+    """System calls, prepared once and made in every child."""
 
-    Raises:
-        OSError: From errno.
-    """
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    def __init__(self) -> None:
+        self._calls: list[tuple[tuple[int, ...], int, str]] = []
+        self._buffers: list[ctypes.Array[ctypes.c_char]] = []
+
+    def add(self, name: str, *arguments: int | bytes, result: int = -1) -> None:
+        """Add a call.
+
+        Args:
+            name: Which.
+            *arguments: Numbers, and bytes for a pointer to them.
+            result: What it must return; by default anything but an error.
+        """
+        converted = [self._place_of(argument) if isinstance(argument, bytes) else argument for argument in arguments]
+        padding = [0] * (6 - len(converted))  # the function takes as many as any call has
+        self._calls.append(((number(name), *converted, *padding), result, name))
+
+    def _place_of(self, data: bytes) -> int:
+        self._buffers.append(ctypes.create_string_buffer(data))
+        return ctypes.addressof(self._buffers[-1])
+
+    def make(self) -> None:
+        """Make the calls.
+
+        Raises:
+            OSError: If the kernel refuses one; those before it have been made.
+        """
+        for arguments, expected, name in self._calls:
+            result = _kernel.syscall(*arguments)
+            if result < 0:
+                raise _error(name)
+            if result != expected and expected >= 0:
+                raise OSError(errno.EBADF, f"{name} returned {result} and not {expected}")
 
 
-def fork(namespaces: int) -> int:
-    """Fork, the child in new namespaces: one process where `unshare` needs two, as only its children change.
-
-    The C library keeps the number of each thread; the kernel writes the child's there, as for the library's own fork.
+def syscall(name: str, *arguments: int) -> int:
+    """Make one call that takes numbers, and return its result.
 
     Raises:
         OSError: If the kernel refuses.
     """
-    if MACHINE not in _NR_CLONE:
-        return os.fork()
-    flags = namespaces | _CLONE_CHILD_CLEARTID | _CLONE_CHILD_SETTID | signal.SIGCHLD
-    where = _thread_number()
-    places = (0, where, 0) if MACHINE == "x86_64" else (0, 0, where)
-    _locked.PyOS_BeforeFork()
-    pid = _locked.syscall(*(c_long(n) for n in (_NR_CLONE[MACHINE], flags, 0, *places)))
-    if pid == 0:
-        _locked.PyOS_AfterFork_Child()
-    else:
-        _locked.PyOS_AfterFork_Parent()
-    return check(pid)
+    result: int = _kernel.syscall(number(name), *arguments, *[0] * (6 - len(arguments)))
+    if result < 0:
+        raise _error(name)
+    return result
+
+
+def _error(name: str) -> OSError:
+    code = _place_of_errno().contents.value
+    return OSError(code, f"{name}: {os.strerror(code)}")
+
+
+class Fork:
+    """Forks, the child in new namespaces: one process where `unshare` needs two, as only its children change.
+
+    The C library keeps the number of each thread; the kernel writes the child's there, as for the library's own fork.
+    What Python does around a fork is left out: it mends locks that other threads may have held, and here there is one
+    thread. Nor is the module `random` seeded anew.
+
+    Raises:
+        OSError: On a machine whose numbers are not known.
+    """
+
+    def __init__(self, namespaces: int) -> None:
+        flags = namespaces | _CLONE_CHILD_CLEARTID | _CLONE_CHILD_SETTID | signal.SIGCHLD
+        where = _thread_number()
+        places = (0, where, 0) if MACHINE == "x86_64" else (0, 0, where)
+        self._call = (number("clone"), flags, 0, *places, 0)
+
+    def __call__(self) -> int:
+        """Fork; return 0 in the child.
+
+        Raises:
+            OSError: If the kernel refuses.
+        """
+        pid: int = _kernel.syscall(*self._call)
+        if pid < 0:
+            raise _error("clone")
+        return pid
 
 
 @cache
@@ -83,17 +156,6 @@ def _thread_number() -> int:
     return record + 4 * found[0]
 
 
-def mount_tmpfs(where: str, options: str) -> None:
-    """Mount an empty file system in memory."""
-    check(_libc.mount(b"tmpfs", where.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode()))
-
-
 def prctl(option: int, value: int) -> None:
     """Call prctl with one value."""
-    check(_libc.prctl(option, value, 0, 0, 0))
-
-
-def drop_capabilities() -> None:
-    """Give up all capabilities of this thread: effective, permitted and inheritable."""
-    header = (c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
-    syscall(_NR_CAPSET[MACHINE], header, (c_uint32 * 6)())
+    syscall("prctl", option, value, 0, 0, 0)

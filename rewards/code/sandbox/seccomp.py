@@ -194,14 +194,13 @@ def _search(numbers: list[int], rules: dict[int, list[Instruction]]) -> list[Ins
 
 
 class Filter:
-    """The filter, ready to be installed by any forked child."""
+    """The filter, in memory that every forked child shares."""
 
     def __init__(self) -> None:
         code = program()
         self._code = create_string_buffer(code, len(code))
-        self._fprog = create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, addressof(self._code)), 16)
+        self._fprog = struct.pack("HxxxxxxQ", len(code) // 8, addressof(self._code))
 
-    def install(self) -> None:
-        """Apply it to this process, which must have PR_SET_NO_NEW_PRIVS."""
-        number = 317 if linux.MACHINE == "x86_64" else 277
-        linux.syscall(number, 1, 1, self._fprog)  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC
+    def add_to(self, calls: linux.Calls) -> None:
+        """Apply it to a process, which must have PR_SET_NO_NEW_PRIVS."""
+        calls.add("seccomp", 1, 1, self._fprog)  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC

@@ -19,14 +19,13 @@ import json
 import math
 import os
 import select
-import shutil
 import signal
 import socket
+import struct
 import sys
-import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from rewards.code.sandbox import child, landlock, linux, seccomp, wire
@@ -36,6 +35,10 @@ PRELOAD = (
     "decimal enum fractions functools heapq inspect io itertools json linecache math numbers operator os random re "
     "statistics string struct sys textwrap threading time traceback types typing warnings weakref"
 )
+_DESCRIPTORS = struct.Struct("3i")
+_ROOM = socket.CMSG_SPACE(_DESCRIPTORS.size)
+MAX_CLOSINGS = 100
+"""Of so many kinds of limits, what a candidate does first is kept."""
 
 
 def main(setup: dict[str, Any]) -> NoReturn:
@@ -59,8 +62,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child.warm()
     child.tidy(jail)
+    child.warm()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -68,7 +71,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
         Server(control, setup["program"], jail).run()
     finally:
         if setup["remove"]:
-            shutil.rmtree(setup["remove"], ignore_errors=True)
+            remove(setup["remove"])
         os._exit(0)
 
 
@@ -92,12 +95,13 @@ def prepare(scratch: str) -> child.Jail:
     filter_ = seccomp.Filter() if seccomp.supported() else None
     work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
     jail = child.Jail(scratch, work, proc, child.NAMESPACES, landlock.version(), filter_, present)
-    uid, gid = os.getuid(), os.getgid()  # the child is nobody until it has said who it is
+    calls = linux.Calls()
+    jail.add_namespaces(calls, 2**20, _free_descriptor())
     try:
-        pid = linux.fork(jail.namespaces)
+        pid = linux.Fork(jail.namespaces)()
         if pid == 0:
             try:
-                jail.enter_namespaces(uid, gid, 2**20)
+                calls.make()
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -105,23 +109,41 @@ def prepare(scratch: str) -> child.Jail:
             raise PermissionError("they cannot be set up")
     except OSError as error:
         os.write(2, f"no namespaces for each completion: {error}\n".encode())
-        jail.namespaces = 0
+        jail = replace(jail, namespaces=0)
     return jail
 
 
-@dataclass(eq=False)
-class Completion:
-    """A candidate's process, seen from the zygote."""
+def _free_descriptor() -> int:
+    fd = os.open("/", os.O_PATH)
+    os.close(fd)
+    return fd
 
-    pid: int
-    tasks: str
-    watch: int
-    lifeline: int
-    cpu_seconds: float
-    look: float
-    folder: str = ""
-    kind: bytes = wire.ENDED
-    killed: bool = False
+
+class Completion:
+    """A candidate's process, seen from the zygote.
+
+    Attributes:
+        pid: Its number.
+        watch: A descriptor that becomes readable when it has ended.
+        lifeline: Where its program asks and is answered.
+        cpu_seconds: CPU time that it may take.
+        look: When to look at its CPU time, on the monotonic clock.
+        folder: Its scratch, where there are no namespaces; to be removed.
+        kind: How it ended.
+        killed: Whether the zygote has killed it.
+    """
+
+    __slots__ = ("cpu_seconds", "folder", "killed", "kind", "lifeline", "look", "pid", "watch")
+
+    def __init__(self, pid: int, lifeline: int, cpu_seconds: float, folder: str) -> None:
+        self.pid = pid
+        self.lifeline = lifeline
+        self.cpu_seconds = cpu_seconds
+        self.folder = folder
+        self.watch = os.pidfd_open(pid)
+        self.look = time.monotonic() + cpu_seconds
+        self.kind = wire.ENDED
+        self.killed = False
 
     def kill(self) -> None:
         """Kill it; the first process of a namespace takes all others with it."""
@@ -139,73 +161,99 @@ class Completion:
         else:
             self.look = time.monotonic() + max(left, 0.01)
 
-    def say_starved(self) -> None:
+    def say_starved(self, proc: str) -> None:
         """Say how long the thread of it that waited most was ready to run and got no core."""
         waited = 0
+        tasks = f"{proc}/{self.pid}/task"
         with suppress(OSError, IndexError, ValueError):  # it ends meanwhile, or the kernel does not count
-            for task in os.listdir(self.tasks):
-                with open(f"{self.tasks}/{task}/schedstat", encoding="ascii") as file:
+            for task in os.listdir(tasks):
+                with open(f"{tasks}/{task}/schedstat", encoding="ascii") as file:
                     waited = max(waited, int(file.read().split()[1]))
-        with suppress(OSError):
-            os.write(self.lifeline, wire.STATUS.pack(wire.STARVED, 0, waited / 1e9, 0))
+        _say(self.lifeline, wire.STATUS.pack(wire.STARVED, 0, waited / 1e9, 0))
 
     def report(self) -> None:
         """Say how it ended; it has."""
         _, status, usage = os.wait4(self.pid, 0)
         used = usage.ru_utime + usage.ru_stime
         kind = wire.CPU_LIMIT if used >= self.cpu_seconds else self.kind
-        with suppress(OSError):
-            code = os.waitstatus_to_exitcode(status)
-            os.write(self.lifeline, wire.STATUS.pack(kind, code, used, usage.ru_maxrss * 1024))
+        _say(self.lifeline, wire.STATUS.pack(kind, os.waitstatus_to_exitcode(status), used, usage.ru_maxrss * 1024))
         os.close(self.watch)
         os.close(self.lifeline)
         if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder with all that is in it."""
+    import shutil  # three libraries for archives come with it, and each mapping of memory costs every fork
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(lifeline: int, message: bytes) -> None:
+    with suppress(OSError):  # the program does not listen any more
+        os.write(lifeline, message)
 
 
 class Server:
-    """Serves the requests of one program."""
+    """Serves the requests of one program.
+
+    While a candidate lives, each page that the zygote changes is copied: its loop is short on purpose.
+    """
 
     def __init__(self, control: socket.socket, program: int, jail: child.Jail) -> None:
         self.control = control
         self.program = program
         self.jail = jail
-        self.uid, self.gid = os.getuid(), os.getgid()
+        self.fork = linux.Fork(jail.namespaces)
+        self.closings: dict[bytes, linux.Calls] = {}  # by request
         self.completions: dict[int, Completion] = {}  # by both of its descriptors
+        self.look = math.inf  # no completion's clock is to be looked at earlier
         self.poll = select.poll()
+        # first: what it brings must not get a number that another event of the same poll still means
         self.poll.register(control, select.POLLIN)
         self.poll.register(program, select.POLLIN)
 
     def run(self) -> None:
         """Serve until the program has gone."""
+        control = self.control.fileno()
         while True:
-            look = min((one.look for one in self.completions.values()), default=math.inf)
-            wait = None if look == math.inf else max(0, math.ceil((look - time.monotonic()) * 1000))
+            wait = None if self.look == math.inf else max(0.0, (self.look - time.monotonic()) * 1000 + 1)
             for fd, _ in self.poll.poll(wait):
-                if fd == self.program:
-                    return
-                if fd == self.control.fileno():
+                if fd == control:
                     if not self.serve():
                         return
-                    continue
-                one = self.completions.get(fd)
-                if one is None:
-                    continue
-                if fd == one.watch:
-                    for other in (one.watch, one.lifeline):
-                        del self.completions[other]
-                        with suppress(KeyError):
-                            self.poll.unregister(other)
-                    one.report()
-                elif self.asked(fd):
-                    one.say_starved()
-                else:
-                    self.poll.unregister(fd)
-                    one.kill()
-            if look <= time.monotonic():
-                for one in list(self.completions.values()):
-                    if one.look <= time.monotonic():
-                        one.look_at_clock()
+                elif fd == self.program:
+                    return
+                elif fd in self.completions:
+                    self.hear(fd, self.completions[fd])
+            if self.look <= time.monotonic():
+                self.look_at_clocks()
+
+    def hear(self, fd: int, one: Completion) -> None:
+        """See to a candidate that has ended, or whose program asks."""
+        if fd == one.watch:
+            del self.completions[fd]
+            self.poll.unregister(fd)
+            if self.completions.pop(one.lifeline, None) is not None:
+                self.poll.unregister(one.lifeline)
+            one.report()
+        elif self.asked(fd):
+            one.say_starved(self.jail.proc)
+        else:
+            del self.completions[fd]
+            self.poll.unregister(fd)
+            one.kill()
+
+    def look_at_clocks(self) -> None:
+        """Kill what has used up its CPU time."""
+        now = time.monotonic()
+        self.look = math.inf
+        for fd, one in self.completions.items():
+            if fd == one.watch:
+                if one.look <= now:
+                    one.look_at_clock()
+                self.look = min(self.look, one.look)
 
     def asked(self, lifeline: int) -> bool:
         """Return whether the program asks something; else it wants the candidate's end, or is gone."""
@@ -216,43 +264,38 @@ class Server:
 
     def serve(self) -> bool:
         """Start a candidate; return whether there was a request."""
-        request, fds, _, _ = socket.recv_fds(self.control, wire.REQUEST.size, 3)
+        request, ancillary, _, _ = self.control.recvmsg(wire.REQUEST.size, _ROOM)
         if len(request) < wire.REQUEST.size:
             return False
-        channel, output, lifeline = fds
-        cpu_seconds, memory, value_bytes, scratch_bytes = wire.REQUEST.unpack(request)
+        channel, output, lifeline = _DESCRIPTORS.unpack(ancillary[0][2])
         folder = ""
         try:
-            if not self.jail.namespaces:
-                folder = tempfile.mkdtemp(dir=self.jail.work)
-            pid = linux.fork(self.jail.namespaces)
+            closing = self.closings.get(request)
+            cpu_seconds, memory, value_bytes, scratch_bytes = wire.REQUEST.unpack(request)
+            if closing is None:
+                if not self.jail.namespaces:
+                    folder = f"{self.jail.work}/{os.urandom(8).hex()}"
+                    os.mkdir(folder, 0o700)
+                closing = self.jail.closing(cpu_seconds, memory, scratch_bytes, folder)
+                if self.jail.namespaces and len(self.closings) < MAX_CLOSINGS:
+                    self.closings[request] = closing
+            pid = self.fork()
             if pid == 0:
                 try:
-                    self.jail.scratch = folder or self.jail.scratch
-                    self.jail.enter_namespaces(self.uid, self.gid, scratch_bytes)
-                    child.run(self.jail, cpu_seconds, memory, value_bytes, channel, output)
-                except Exception as error:  # noqa: BLE001 (the program must hear of it; no candidate has run)
-                    os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+                    if folder:
+                        os.environ.update(HOME=folder, TMPDIR=folder)  # each completion has another
+                    child.run(closing, value_bytes, channel, output, lifeline)
                 finally:
                     os._exit(1)
-            watch = os.pidfd_open(pid)
+            one = Completion(pid, lifeline, cpu_seconds, folder)
         except OSError as error:
-            with suppress(OSError):
-                os.write(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
+            _say(lifeline, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
             os.close(lifeline)
         else:
-            one = Completion(
-                pid,
-                f"{self.jail.proc}/{pid}/task",
-                watch,
-                lifeline,
-                cpu_seconds,
-                time.monotonic() + cpu_seconds,
-                folder,
-            )
-            for fd in (watch, lifeline):
-                self.completions[fd] = one
-                self.poll.register(fd, select.POLLIN)
+            self.look = min(self.look, one.look)
+            self.completions[one.watch] = self.completions[lifeline] = one
+            self.poll.register(one.watch, select.POLLIN)
+            self.poll.register(lifeline, select.POLLIN)
         finally:
             os.close(channel)
             os.close(output)

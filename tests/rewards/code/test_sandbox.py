@@ -199,6 +199,17 @@ def test_honest_code_gives_the_same_in_both_modes(quick, name):
 # --- programs ---
 
 
+def test_random_numbers_are_the_same_in_every_process_and_mode():
+    source = "import random\ndef f(): return random.random()"
+    found = set()
+    for mode in ("zygote", "zygote", "fresh"):
+        with Sandbox(mode=mode) as sandbox:
+            for _ in range(2):
+                with sandbox.open(source) as candidate:
+                    found.add(candidate.call("f"))
+    assert len(found) == 1
+
+
 def test_a_program_reads_and_prints(sandbox):
     result = sandbox.run_program(
         "a, b = map(int, input().split())\nprint(a + b)\nimport sys\nprint(sys.stdin.read())", "1 2\nü"
