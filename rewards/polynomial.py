@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from rewards.base import InvalidReference, Outcome, RewardResult
-from rewards.extract import MARKED_RULES, Rule, extract_answer, tidy
+from rewards.base import InvalidReference, Outcome
+from rewards.extract import tidy
+from rewards.marked import MarkedAnswerReward
 from rewards.math.nodes import Node, Unreadable
 from rewards.math.numerals import TooLarge
 from rewards.math.parser import parse
@@ -26,7 +27,6 @@ FORMS = ("expanded", "factored", "antiderivative", "any")
 MAX_DEGREE = 40
 MAX_CHARACTERS = 500
 
-_SHOWN_CHARACTERS = 200
 _CONSTANTS = frozenset("CcKk")
 # f(x), F(x), p'(x), y, dy/dx: what an answer may be said to be the value of
 _NAME = re.compile(r"[a-zA-Z]'{0,2}\([a-z]\)|[yFfp]'{0,2}|d[a-z]/d[a-z]|\\frac\{d[a-z]\}\{d[a-z]\}")
@@ -36,80 +36,21 @@ Polynomial = tuple[Fraction, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PolynomialReward:
-    r"""1.0 for a polynomial that equals the reference and has the form that was asked for.
+class ExpectedPolynomial:
+    """A polynomial, and the form in which it is asked for."""
 
-    A reference is a mapping with `value`, a polynomial in one variable, and `form`:
-
-    - `"expanded"`: a sum of terms `c x^n`, each power once, in any order, and no term that is zero;
-    - `"factored"`: a product of a number and polynomials that are multiplied out, have whole coefficients without a
-      common divisor and are those of the reference (up to order and sign), repeated ones written out or as powers;
-    - `"antiderivative"`: the reference, which has no constant, plus one letter `C`, `c`, `K` or `k` for the constant,
-      and perhaps a number; without the letter the answer is one antiderivative and not all of them, and wrong;
-    - `"any"`: an equal polynomial in any form.
-
-    `f(x) = ...` and `y = ...` name the answer and are allowed, as is an equation whose left side equals the right one.
-
-    Attributes:
-        rules: Where the answer is looked for, see `rewards.extract.extract_answer`.
-
-    Raises:
-        ValueError: `rules` is empty.
-    """
-
-    rules: tuple[Rule, ...] = MARKED_RULES
-
-    def __post_init__(self) -> None:
-        if not self.rules:
-            raise ValueError("rules is empty: no answer could be found; give some of rewards.extract.Rule")
-
-    @property
-    def instruction(self) -> str:
-        """A sentence for the prompt that asks for the first of `rules`."""
-        return self.rules[0].instruction
-
-    def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], references: Sequence[Any]
-    ) -> list[RewardResult]:
-        """Score each completion against the reference at the same position.
-
-        Raises:
-            InvalidReference: Where a reference cannot be used; `check_reference` says so beforehand.
-            ValueError: Where the three sequences differ in length.
-        """
-        if not len(prompts) == len(completions) == len(references):
-            raise ValueError(
-                f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
-                "the three must be equally many"
-            )
-        return [self._score(c, _expected(r)) for c, r in zip(completions, references, strict=True)]
-
-    def check_reference(self, reference: Any) -> None:
-        """Raise `InvalidReference` where `reference` is no polynomial of one of the forms."""
-        _expected(reference)
-
-    def _score(self, completion: str, expected: _Expected) -> RewardResult:
-        extraction = extract_answer(completion, rules=self.rules)
-        if extraction is None:
-            return RewardResult(0.0, Outcome.NO_ANSWER)
-        try:
-            right = expected.is_answered_by(extraction.text)
-        except (TooLarge, RecursionError):
-            return RewardResult(0.0, Outcome.TOO_LARGE, extraction.text[:_SHOWN_CHARACTERS])
-        except Unreadable:
-            return RewardResult(0.0, Outcome.UNPARSED, extraction.text[:_SHOWN_CHARACTERS])
-        outcome = Outcome.CORRECT if right else Outcome.WRONG
-        return RewardResult(float(right), outcome, extraction.text[:_SHOWN_CHARACTERS])
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
     value: Polynomial
     form: str
     variable: str
     factors: Mapping[Polynomial, int]
 
     def is_answered_by(self, text: str) -> bool:
+        """Return whether a text is the polynomial in that form.
+
+        Raises:
+            TooLarge: It is too long, or its degree too high.
+            Unreadable: It is no polynomial.
+        """
         if len(text) > MAX_CHARACTERS:
             raise TooLarge(f"a polynomial of {len(text)} characters")
         *left, right = text.split("=")
@@ -158,8 +99,42 @@ class _Expected:
         return factors == self.factors
 
 
+@dataclass(frozen=True, slots=True)
+class PolynomialReward(MarkedAnswerReward[ExpectedPolynomial]):
+    r"""1.0 for a polynomial that equals the reference and has the form that was asked for.
+
+    A reference is a mapping with `value`, a polynomial in one variable, and `form`:
+
+    - `"expanded"`: a sum of terms `c x^n`, each power once, in any order, and no term that is zero;
+    - `"factored"`: a product of a number and polynomials that are multiplied out, have whole coefficients without a
+      common divisor and are those of the reference (up to order and sign), repeated ones written out or as powers;
+    - `"antiderivative"`: the reference, which has no constant, plus one letter `C`, `c`, `K` or `k` for the constant,
+      and perhaps a number; without the letter the answer is one antiderivative and not all of them, and wrong;
+    - `"any"`: an equal polynomial in any form.
+
+    `f(x) = ...` and `y = ...` name the answer and are allowed, as is an equation whose left side equals the right one.
+    """
+
+    def read_reference(self, reference: Any) -> ExpectedPolynomial:
+        """Return the polynomial and its form.
+
+        Raises:
+            InvalidReference: `reference` is no polynomial of one of the forms.
+        """
+        return _expected(reference)
+
+    def judge(self, answer: str, expected: ExpectedPolynomial) -> Outcome:
+        """Return what an answer is."""
+        try:
+            return Outcome.CORRECT if expected.is_answered_by(answer) else Outcome.WRONG
+        except (TooLarge, RecursionError):
+            return Outcome.TOO_LARGE
+        except Unreadable:
+            return Outcome.UNPARSED
+
+
 @lru_cache(maxsize=4096)
-def _read_reference(value: str, form: str) -> _Expected:
+def _read_reference(value: str, form: str) -> ExpectedPolynomial:
     if form not in FORMS:
         raise InvalidReference(f"'form' must be one of {FORMS}, got {form!r:.100}")
     try:
@@ -181,10 +156,10 @@ def _read_reference(value: str, form: str) -> _Expected:
         raise InvalidReference(f"an antiderivative is given without its constant, got {value!r:.200}")
     if not all(_is_primitive(factor) for factor in factors):
         raise InvalidReference(f"a factor of {value!r:.200} has coefficients that are not whole or share a divisor")
-    return _Expected(polynomial, form, variable, factors)
+    return ExpectedPolynomial(polynomial, form, variable, factors)
 
 
-def _expected(reference: Any) -> _Expected:
+def _expected(reference: Any) -> ExpectedPolynomial:
     if not isinstance(reference, Mapping) or set(reference) != {"value", "form"}:
         raise InvalidReference(f"expected a mapping with 'value' and 'form', got {reference!r:.200}")
     if not isinstance(reference["value"], str) or not isinstance(reference["form"], str):

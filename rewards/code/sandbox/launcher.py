@@ -270,6 +270,7 @@ class Zygote:
             pass
         finally:
             self.control.close()
+            self._messages.close()
             if self._folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
