@@ -220,6 +220,7 @@ class Zygote:
                 )
         except OSError as error:
             self.control.close()
+            self._messages.close()
             raise SandboxFault(f"{command[0]} cannot be started: {error}") from error
         finally:
             os.close(program)
@@ -234,8 +235,9 @@ class Zygote:
             self.close()
             raise
         if "error" in hello:
+            said = self._said()
             self.close()
-            raise SandboxFault(f"{hello['error']} {self._said()}".strip())
+            raise SandboxFault(f"{hello['error']} {said}".strip())
         self.layers: dict[str, bool] = hello["layers"]
 
     def _said(self) -> str:
