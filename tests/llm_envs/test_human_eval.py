@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
+import gymnasium
 import pytest
 
 from llm_envs.tasks.code_rows import read_rows
@@ -118,3 +119,9 @@ def test_no_solution_passes_that_is_wrong_in_one_call(reward, which):
         if (result.reward, result.outcome) != (0.0, Outcome.WRONG)
     ]
     assert paid == []
+
+
+def test_the_benchmark_visits_each_problem_once():
+    envs = gymnasium.make_vec("llm_envs/HumanEval-v0", num_envs=164, held_out="all", split="test")
+    prompts, _ = envs.reset(seed=list(range(164)))
+    assert len(set(prompts)) == 164
