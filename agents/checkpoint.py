@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class CommonState:
     num_updates: int
     numpy_rng: Any
     num_prompts: int = 0
+    env_state: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -63,6 +64,25 @@ def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
         inner = inner.envs[0].unwrapped
     found = getattr(inner, "num_problems", None)
     return found if isinstance(found, int) else None
+
+
+def env_state(envs: VectorEnv[Any, Any, Any]) -> dict[str, Any]:
+    """What the environments' next problems depend on beside their seeds, as JSON takes it; empty for most."""
+    inner: Any = envs.unwrapped
+    return dict(inner.state_dict()) if hasattr(inner, "state_dict") else {}
+
+
+def restore_env_state(envs: VectorEnv[Any, Any, Any], state: Mapping[str, Any]) -> None:
+    """Go on from what `env_state` gave.
+
+    Raises:
+        ValueError: It is that of another task.
+    """
+    if state:
+        inner: Any = envs.unwrapped
+        if not hasattr(inner, "load_state_dict"):
+            raise ValueError(f"the environment keeps no state, but the checkpoint has one: {dict(state)!r:.200}")
+        inner.load_state_dict(state)
 
 
 def epoch_seeds(problems: int, start: int, count: int, seed: int) -> list[int]:

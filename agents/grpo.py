@@ -19,7 +19,16 @@ from agents.base import Agent
 from agents.callbacks import UpdateRecord
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, epoch_seeds, importable_id, make_envs, num_problems
+from agents.envs import (
+    EnvLike,
+    env_spec,
+    env_state,
+    epoch_seeds,
+    importable_id,
+    make_envs,
+    num_problems,
+    restore_env_state,
+)
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
@@ -274,6 +283,7 @@ class GRPOAgent(Agent):
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
             num_prompts=self.num_prompts,
+            env_state=env_state(self.envs),
             numpy_rng=self.rng.bit_generator.state,
         )
         generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
@@ -307,6 +317,8 @@ class GRPOAgent(Agent):
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.num_prompts = state.num_prompts
+        if env is None:
+            restore_env_state(agent.envs, state.env_state)
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:
             generators = checkpoint.read_tensors(path, "generators")

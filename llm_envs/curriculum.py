@@ -41,6 +41,23 @@ class Curriculum:
         self.levels, self.threshold, self.level = levels, threshold, level
         self._latest: deque[bool] = deque(maxlen=window)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands, as JSON takes it."""
+        return {"level": self.level, "latest": [int(right) for right in self._latest]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: It is not that of a curriculum with as many levels.
+        """
+        level, latest = state.get("level"), state.get("latest")
+        if not isinstance(level, int) or not 0 <= level < self.levels or not isinstance(latest, list):
+            raise ValueError(f"this is no state of a curriculum with {self.levels} levels: {dict(state)!r:.200}")
+        self.level = level
+        self._latest.clear()
+        self._latest.extend(bool(right) for right in latest)
+
     def record(self, right: Sequence[bool]) -> None:
         """Take note of completions; where enough of the latest are right, the next level begins."""
         self._latest.extend(right)
@@ -108,6 +125,18 @@ class CurriculumStream(ProblemStream):
         self.curriculum = curriculum
         self._streams = tuple(streams)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the curriculum stands."""
+        return self.curriculum.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: It is not that of a curriculum with as many levels.
+        """
+        self.curriculum.load_state_dict(state)
+
     def draw(self, seed: int, index: int = 0) -> Problem:
         """The problem of the current level; see the class."""
         level = self.curriculum.level
@@ -144,9 +173,8 @@ def register_curriculum(
     >>> register_curriculum("doc/Sums-v0", "llm_envs/Arithmetic-v0", [{"operands": n} for n in (2, 3, 4)], window=64)
     >>> env = gymnasium.make("doc/Sums-v0")
 
-    All environments of one vector environment share the level, so a group of equal seeds gets one problem. The level is
-    not part of a checkpoint: a run that is resumed starts at `start` (an argument of the environment) and climbs again.
-    A result's metrics have `curriculum_level`.
+    All environments of one vector environment share the level, so a group of equal seeds gets one problem. It is part
+    of an agent's checkpoint (`CompletionVectorEnv.state_dict`). A result's metrics have `curriculum_level`.
 
     Args:
         id: Namespace, name and version of the curriculum.

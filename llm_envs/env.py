@@ -69,6 +69,18 @@ class CompletionEnv(gymnasium.Env[str, str]):
         """How many problems there are, where they are a finite set: the seeds below visit each once; else None."""
         return self._problems.num_problems
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the problems depend on beside the seeds, as JSON takes it: where a curriculum stands, else empty."""
+        return self._problems.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: It is that of another task.
+        """
+        self._problems.load_state_dict(state)
+
     @property
     def problem(self) -> Problem:
         """The current problem, its reference included.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +51,19 @@ class ProblemStream:
     def num_problems(self) -> int | None:
         """How many problems there are, where they are a finite set that is visited in order; else None."""
         return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the problems depend on beside seed and index, as JSON takes it; nothing, but for a curriculum."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: It is that of another task.
+        """
+        if state:
+            raise ValueError(f"this task keeps no state, got that of another one: {sorted(state)}")
 
     def draw(self, seed: int, index: int = 0) -> Problem:
         """The problem at `index` of the stream that `seed` names.

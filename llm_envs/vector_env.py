@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,6 +112,18 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
     def num_problems(self) -> int | None:
         """How many problems there are, where they are a finite set: the seeds below visit each once; else None."""
         return self._problems.num_problems
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the problems depend on beside the seeds, as JSON takes it: where a curriculum stands, else empty."""
+        return self._problems.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: It is that of another task.
+        """
+        self._problems.load_state_dict(state)
 
     @property
     def problems(self) -> list[Problem]:

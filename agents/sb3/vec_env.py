@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.envs import make_envs
+from agents.envs import env_state, make_envs, restore_env_state
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, Rollout
 from llm_envs.wrappers.tokens import as_row, check_prompt_length, check_vocab_size, row_space, through_first_end
@@ -119,10 +119,11 @@ class TextVecEnv(VecEnv):
 
     def state(self) -> dict[str, Any]:
         """The episodes under way, as JSON takes them."""
-        return {"seeds": self.episode_seeds}
+        return {"seeds": self.episode_seeds, "env_state": env_state(self._vector_env(self.num_envs))}
 
     def restore(self, state: dict[str, Any]) -> np.ndarray:
         """Put episodes back that `state` described; returns their observations."""
+        restore_env_state(self._vector_env(self.num_envs), state.get("env_state", {}))
         self._begin(range(self.num_envs), state["seeds"])
         return self._observations()
 
@@ -274,6 +275,11 @@ class TokenVecEnv(TextVecEnv):
             action_space=spaces.Discrete(vocabulary(policy)),
         )
         self._written: list[list[int]] = [[] for _ in range(num_envs)]
+        if env_state(self._vector_env(num_envs)):
+            raise ValueError(
+                f"the problems of {spec.id} depend on what was answered before (a curriculum): in the token view, "
+                "where episodes end one by one, it cannot be played; use view='completion'"
+            )
 
     def reset(self) -> VecEnvObs:
         """Start all episodes; (num_envs, max_prompt_tokens + max_completion_tokens) prompts."""

@@ -13,10 +13,12 @@ import torch
 
 from agents import GRPO, Callback, GRPOAgent, GRPOConfig, load_policy
 from agents.checkpoint import CheckpointError
+from agents.envs import env_state
 from agents.grpo import scheduled_learning_rate
 from agents.objectives import DAPO, PRESETS, DrGRPO
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, GroupBatch, Rollout
+from llm_envs.curriculum import register_curriculum
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
@@ -398,6 +400,25 @@ def test_a_save_that_was_killed_between_its_renames_loses_nothing(tmp_path, left
     for name in {".old", ".new"} - set(left):
         shutil.rmtree(tmp_path / f"saved{name}")
     assert GRPOAgent.load(tmp_path / "saved", device="cpu").num_updates == updates
+
+
+def test_a_curriculum_goes_on_where_the_run_stopped(tmp_path):
+    levels = [{"operands": operands} for operands in (2, 3, 4)]
+    register_curriculum("test/Climb-v0", "llm_envs/Arithmetic-v0", levels, threshold=0.1, window=16)
+
+    def agent():
+        return GRPOAgent("builtin/tiny", "test/Climb-v0", config=SMALL, seed=0, device="cpu")
+
+    straight = agent().learn(64)
+    first = agent().learn(32)
+    stands = env_state(first.envs)
+    assert stands["level"] > 0
+    first.save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert env_state(resumed.envs) == stands
+    resumed.learn(64)
+    assert env_state(resumed.envs) == env_state(straight.envs)
+    assert torch.equal(weights(resumed), weights(straight))
 
 
 def test_a_save_that_was_killed_while_writing_leaves_the_old_one(tmp_path):

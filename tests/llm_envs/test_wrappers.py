@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import gymnasium
 import pytest
 
@@ -135,6 +137,26 @@ def sums(window=8):
 
 def operands(prompt):
     return sum(character in "+-*/" for character in prompt.partition("?")[0].replace("(-", "(")) + 1
+
+
+def test_where_a_curriculum_stands_is_saved_and_restored():
+    envs = gymnasium.make_vec(sums(), num_envs=4)
+    for _ in range(3):
+        envs.reset(seed=[7, 7, 8, 8])
+        envs.step([problem.solution for problem in envs.unwrapped.problems])
+    state = json.loads(json.dumps(envs.unwrapped.state_dict()))
+    assert state == {"level": 1, "latest": [1, 1, 1, 1]}
+    other = gymnasium.make("test/Sums-v0")
+    other.unwrapped.load_state_dict(state)
+    assert operands(other.reset(seed=0)[0]) == 3
+    for wrong in ({}, {"level": 7, "latest": []}, {"level": 0}):
+        with pytest.raises(ValueError, match="no state of a curriculum"):
+            other.unwrapped.load_state_dict(wrong)
+    plain = gymnasium.make(ARITHMETIC).unwrapped
+    assert plain.state_dict() == {}
+    plain.load_state_dict({})
+    with pytest.raises(ValueError, match="keeps no state"):
+        plain.load_state_dict(state)
 
 
 def test_a_vector_environment_climbs_together():

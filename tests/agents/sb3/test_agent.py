@@ -12,6 +12,7 @@ from stable_baselines3 import A2C, DQN
 from agents import GRPOAgent, SB3Agent, SB3Config, evaluate, load_agent, load_policy
 from agents.checkpoint import CheckpointError
 from agents.commands.evaluate import run_checkpoint
+from llm_envs.curriculum import register_curriculum
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -72,6 +73,21 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path, small_agent
     resumed.learn(48)
     assert torch.equal(weights(resumed), weights(straight))
     assert resumed.predict(["What is 1 + 1?"] * 8) == first.predict(["What is 1 + 1?"] * 8)
+
+
+def test_a_curriculum_in_both_views(tmp_path):
+    levels = [{"operands": operands} for operands in (2, 3, 4)]
+    register_curriculum("test/Steps-v0", ARITHMETIC, levels, threshold=0.1, window=16)
+    config = SB3Config(num_envs=16, max_completion_tokens=24, max_prompt_tokens=64)
+    agent = SB3Agent("builtin/tiny", "test/Steps-v0", config=config, device="cpu").learn(32)
+    stands = agent.envs.state()["env_state"]
+    assert stands["level"] > 0
+    agent.save(tmp_path / "agent")
+    resumed = SB3Agent.load(tmp_path / "agent", device="cpu")
+    assert resumed.envs.state()["env_state"] == stands
+    assert torch.equal(weights(resumed.learn(64)), weights(agent.learn(64)))
+    with pytest.raises(ValueError, match="view='completion'"):
+        SB3Agent("builtin/tiny", "test/Steps-v0", view="token", config=config, device="cpu")
 
 
 def test_a_checkpoint_is_safetensors_and_any_tool_loads_the_model(tmp_path, small_agent):
