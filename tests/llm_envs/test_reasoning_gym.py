@@ -141,6 +141,16 @@ def test_problems_are_a_function_of_the_seed(family):
 
 
 @needs_package
+def test_drawing_leaves_no_files_and_prints_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stream = gymnasium.spec("reasoning_gym/codeio-v0").entry_point.problems()
+    for seed in range(300):  # of these, one writes a file, and some print
+        stream.draw(seed)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+@needs_package
 def test_partial_scores_of_the_package_are_nothing():
     stream = gymnasium.spec("reasoning_gym/gcd-v0").entry_point.problems()
     problem = stream.draw(0)
