@@ -147,7 +147,7 @@ def rollout_as_json(rollout: Rollout) -> dict[str, Any]:
         "seed": rollout.seed,
         "prompt": rollout.prompt,
         "completion": rollout.text,
-        "tokens": len(rollout.completion.ids),
+        "tokens": rollout.num_tokens,
         "truncated": rollout.completion.truncated,
         "reward": rollout.reward,
         "outcome": rollout.outcome,

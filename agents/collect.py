@@ -9,8 +9,9 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.engines.base import RolloutEngine
-from agents.policies.language_model import LanguageModelPolicy
-from agents.rollout import Rollout, SamplingParams
+from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
+from agents.rollout import Completion, Rollout, SamplingParams
+from llm_envs.vector_env import CompletionVectorEnv
 
 
 def collect(
@@ -23,6 +24,9 @@ def collect(
     generator: torch.Generator,
 ) -> list[Rollout]:
     """Play one episode in each environment: every seed's problem `group_size` times.
+
+    In an episode of several turns, `sampling` is that of each completion. What stands before it in the context is what
+    was there, token by token, and the environment's message.
 
     Args:
         envs: `P * G` environments, without autoreset.
@@ -38,7 +42,9 @@ def collect(
 
     Raises:
         ValueError: The environments are not `P * G`, or one gives different prompts for equal seeds.
-        NotImplementedError: An episode goes on after one completion.
+        PromptTooLong: A prompt, or an episode so far, leaves no room for a completion.
+        NotImplementedError: Some episodes go on while others are over, in an environment that is not a
+            `CompletionVectorEnv`.
     """
     if envs.num_envs != len(seeds) * group_size:
         raise ValueError(
@@ -50,25 +56,101 @@ def collect(
             raise ValueError(f"the environment gave two prompts for seed {seeds[i // group_size]}: it is not seeded")
     prompt_ids = policy.encode_prompts(prompts[::group_size], sampling.max_completion_tokens)
     groups = engine.generate(prompt_ids, group_size, sampling, generator)
-    completions = [completion for group in groups for completion in group]
-    texts = [policy.decode(completion.ids) for completion in completions]
-    _, rewards, terminated, truncated, infos = envs.step(texts)
-    if not (terminated | truncated).all():
-        raise NotImplementedError(
-            "an episode went on after one completion; episodes of several turns are not supported"
+    episodes = [
+        _Episode(
+            seeds[i // group_size], prompts[i], prompt_ids[i // group_size], groups[i // group_size][i % group_size]
         )
-    outcomes, answers, references = (infos.get(key) for key in ("outcome", "answer", "reference"))
-    return [
-        Rollout(
-            seed=seeds[i // group_size],
-            prompt=prompts[i],
-            prompt_ids=prompt_ids[i // group_size],
-            completion=completions[i],
-            text=texts[i],
-            reward=float(rewards[i]),
-            outcome="" if outcomes is None else str(outcomes[i]),
-            answer=None if answers is None else answers[i],
-            reference=None if references is None else references[i],
-        )
-        for i in range(len(texts))
+        for i in range(envs.num_envs)
     ]
+    while True:
+        actions = [None if episode.over else policy.decode(episode.latest.ids) for episode in episodes]
+        messages, rewards, terminated, truncated, infos = envs.step(actions)
+        for i, action in enumerate(actions):
+            if action is not None:
+                episodes[i].hear(i, action, float(rewards[i]), bool(terminated[i] | truncated[i]), infos)
+        going = [episode for episode in episodes if not episode.over]
+        if not going:
+            return [episode.rollout() for episode in episodes]
+        if len(going) < len(episodes) and not isinstance(envs.unwrapped, CompletionVectorEnv):
+            raise NotImplementedError(
+                "some episodes go on while others are over; with several turns, only environments of register_task "
+                "without wrappers can be collected"
+            )
+        for episode, message in zip(episodes, messages, strict=True):
+            if not episode.over:
+                episode.say(message, policy.encode_reply(message, episode.ids[-1]))
+                _check_room(policy, episode, sampling.max_completion_tokens)
+        contexts = [episode.prompt_ids + episode.ids for episode in going]
+        for episode, [completion] in zip(going, engine.generate(contexts, 1, sampling, generator), strict=True):
+            episode.write(completion)
+
+
+def _check_room(policy: LanguageModelPolicy, episode: _Episode, max_completion_tokens: int) -> None:
+    length = len(episode.prompt_ids) + len(episode.ids)
+    if policy.context_length is not None and length + max_completion_tokens > policy.context_length:
+        raise PromptTooLong(
+            f"an episode of {length} tokens after {episode.turns} turns and a completion of up to "
+            f"{max_completion_tokens} do not fit into the {policy.context_length} tokens that the model can attend to; "
+            "lower max_completion_tokens or the number of turns"
+        )
+
+
+class _Episode:
+    """An episode while it is played."""
+
+    def __init__(self, seed: int, prompt: str, prompt_ids: list[int], first: Completion) -> None:
+        self.seed = seed
+        self.prompt = prompt
+        self.prompt_ids = prompt_ids
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.written: list[bool] = []
+        self.texts: list[str] = []
+        self.turns = 0
+        self.over = False
+        self.reward = 0.0
+        self.outcome: str = ""
+        self.answer: Any = None
+        self.reference: Any = None
+        self.write(first)
+
+    def write(self, completion: Completion) -> None:
+        """The model writes."""
+        self.latest = completion
+        self.ids = self.ids + completion.ids
+        self.logprobs += completion.logprobs
+        self.written += [True] * len(completion.ids)
+        self.turns += 1
+
+    def say(self, message: str, ids: list[int]) -> None:
+        """The environment writes."""
+        self.texts.append(f"[environment] {message}")
+        self.ids = self.ids + ids
+        self.logprobs += [0.0] * len(ids)
+        self.written += [False] * len(ids)
+
+    def hear(self, index: int, text: str, reward: float, over: bool, infos: dict[str, Any]) -> None:
+        """The environment's verdict on what was written, as row `index` of its infos."""
+        self.over = over
+        self.texts.append(text)
+        self.reward += reward
+        outcome, self.answer, self.reference = (
+            infos[key][index] if key in infos else None for key in ("outcome", "answer", "reference")
+        )
+        self.outcome = "" if outcome is None else str(outcome)
+
+    def rollout(self) -> Rollout:
+        """The episode, now that it is over."""
+        return Rollout(
+            seed=self.seed,
+            prompt=self.prompt,
+            prompt_ids=self.prompt_ids,
+            completion=Completion(self.ids, self.logprobs, self.latest.truncated),
+            text="\n".join(self.texts),
+            reward=self.reward,
+            outcome=self.outcome,
+            answer=self.answer,
+            reference=self.reference,
+            action_mask=None if self.turns == 1 else tuple(self.written),
+            turns=self.turns,
+        )

@@ -147,7 +147,7 @@ class GRPOAgent(Agent):
         metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
-        tokens = sum(len(rollout.completion.ids) for rollout in sampled)
+        tokens = sum(rollout.num_tokens for rollout in sampled)
         metrics["tokens_per_second"] = tokens / (finished - started)
         return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(sampled))
 
@@ -187,6 +187,10 @@ class GRPOAgent(Agent):
         batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
         batch = replace(batch, token_limit=self.config.max_completion_tokens)
         if self.config.overlong_buffer > 0:
+            if any(rollout.turns > 1 for rollout in rollouts):
+                raise ValueError(
+                    "overlong_buffer is for episodes of one completion; this environment has several turns"
+                )
             lengths = batch.completion_mask.sum(dim=1).view_as(batch.rewards)
             penalty = soft_overlong_penalty(lengths, self.config.max_completion_tokens, self.config.overlong_buffer)
             batch = replace(batch, rewards=batch.rewards + penalty)

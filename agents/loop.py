@@ -48,7 +48,7 @@ def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, f
     """What a batch of episodes, the G of one prompt next to each other, says about the policy that sampled them."""
     n = len(rollouts)
     rewards = torch.tensor([rollout.reward for rollout in rollouts]).view(-1, group_size)
-    tokens = sum(len(rollout.completion.ids) for rollout in rollouts)
+    tokens = sum(rollout.num_tokens for rollout in rollouts)
     metrics = {
         "reward": rewards.mean().item(),
         "reward_std": rewards.std(correction=0).item(),

@@ -79,6 +79,9 @@ class Rollout:
         outcome: `info["outcome"]`, or "" where the environment gives none.
         answer: `info["answer"]`, what the reward read as the answer.
         reference: `info["reference"]`.
+        action_mask: Of each token of `completion`, whether the model wrote it; None where it wrote all. In an episode
+            of several turns the environment's messages stand between what the model wrote, and `text` has all of it.
+        turns: How many completions the episode had.
     """
 
     seed: int
@@ -90,6 +93,13 @@ class Rollout:
     outcome: str
     answer: str | None
     reference: Any
+    action_mask: tuple[bool, ...] | None = None
+    turns: int = 1
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the model wrote."""
+        return len(self.completion.ids) if self.action_mask is None else sum(self.action_mask)
 
     @property
     def correct(self) -> bool:
@@ -161,6 +171,11 @@ class GroupBatch:
         prompt_mask = _pad([torch.ones_like(ids) for ids in prompts], 0, side="left").to(device)
         completion_ids = _pad(completions, pad_token_id, side="right").to(device)
         completion_mask = _pad([torch.ones_like(ids) for ids in completions], 0, side="right").to(device)
+        action_mask = completion_mask.clone()
+        for row, rollout in enumerate(rollouts):
+            if rollout.action_mask is not None:
+                written = torch.tensor(rollout.action_mask, dtype=action_mask.dtype, device=device)
+                action_mask[row, : len(written)] = written
         sampler_logprobs = _pad(logprobs, 0.0, side="right").to(device)
         rewards = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float32, device=device)
         rewards = rewards.view(-1, group_size)
@@ -169,14 +184,14 @@ class GroupBatch:
             prompt_mask=prompt_mask,
             completion_ids=completion_ids,
             completion_mask=completion_mask,
-            action_mask=completion_mask.clone(),
+            action_mask=action_mask,
             sampler_logprobs=sampler_logprobs,
             old_logprobs=sampler_logprobs,
             ref_logprobs=None,
             rewards=rewards,
             advantages=torch.zeros_like(rewards),
             total_sequences=n,
-            total_tokens=sum(len(ids) for ids in completions),
+            total_tokens=sum(rollout.num_tokens for rollout in rollouts),
         )
 
     @property

@@ -39,6 +39,8 @@ SHOWN: tuple[tuple[str, dict[str, object], str], ...] = (
     ("Sorting", {"kind": "words", "level": 0}, ""),
     ("Strings", {"level": 2}, ""),
     ("PythonFunctions", {"level": 0}, "```python\ndef f(x): return 0\n```"),
+    ("CodeRepair", {"level": 1}, "```python\ndef f(a, b): return a\n```"),
+    ("GuessNumber", {"level": 0}, ""),
 )
 """Task, arguments, and a wrong completion; where it is empty, `wrong_answer` finds one."""
 

@@ -185,13 +185,15 @@ def register_curriculum(
 
     Raises:
         gymnasium.error.Error: There is no such task, or the id is malformed.
-        TypeError: `task` is no task of `register_task`, or has no argument of that name.
+        TypeError: `task` is no task of `register_task`, has several turns, or has no argument of that name.
         ValueError: There are no levels, an argument is refused, or `threshold` or `window` is out of range.
     """
     spec = gymnasium.spec(task)
     base = spec.entry_point
     if not isinstance(base, Task):
         raise TypeError(f"{task} was not registered with register_task")
+    if base.reply is not None:
+        raise TypeError(f"{task} has several turns: not every verdict of it says how difficult a problem was")
     Curriculum(len(levels), threshold, window)
     for level in levels:
         reserved = set(level) & set(ENV_ARGUMENTS)

@@ -13,24 +13,24 @@ from gymnasium.error import ResetNeeded
 from llm_envs.problem import Problem
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
+from llm_envs.turns import Reply, check_turns, next_message
 from rewards.base import Reward, RewardResult
 
 
-def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
-    """What `step` tells beside the reward, now that the episode is over and the reference may be seen.
+def step_info(result: RewardResult, problem: Problem, *, over: bool = True) -> dict[str, Any]:
+    """What `step` tells beside the reward.
 
     Returns:
-        `outcome` (str), `answer` (str, or None), `reference`, and `metrics` (dict of floats) where the reward has any.
-        A reference that is a mapping is given as its JSON text: Gymnasium's vector environments would take it apart.
+        `outcome` (str), `answer` (str, or None), `reference` once the episode is `over`, and `metrics` (dict of floats)
+        where the reward has any. A reference that is a mapping is given as its JSON text: Gymnasium's vector
+        environments would take it apart.
     """
     reference = problem.reference
     if isinstance(reference, Mapping):
         reference = json.dumps(dict(reference), default=repr, skipkeys=True)
-    info: dict[str, Any] = {
-        "outcome": str(result.outcome),
-        "answer": result.answer,
-        "reference": reference,
-    }
+    info: dict[str, Any] = {"outcome": str(result.outcome), "answer": result.answer}
+    if over:
+        info["reference"] = reference
     if result.metrics:
         info["metrics"] = dict(result.metrics)
     return info
@@ -39,18 +39,31 @@ def step_info(result: RewardResult, problem: Problem) -> dict[str, Any]:
 class CompletionEnv(gymnasium.Env[str, str]):
     """One problem an episode: `reset` gives its prompt, one `step` takes the completion and ends the episode.
 
-    The terminal observation is the empty string. `reset(seed=s)` starts the stream of problems named `s`, each
-    further `reset()` gives the stream's next problem; two environments reset with equal seeds get equal problems.
+    With a `reply` an episode has up to `max_turns` steps: the observation after a completion is the environment's next
+    message, and the reward before the last completion is 0. The terminal observation is the empty string.
+
+    `reset(seed=s)` starts the stream of problems named `s`, each further `reset()` gives the stream's next problem; two
+    environments reset with equal seeds get equal problems.
 
     Args:
         problems: The stream to draw from.
         reward: Scores a completion.
         render_mode: None, `"ansi"` (`render` returns the episode as text) or `"human"` (it is printed as it happens).
+        reply: What is said between two completions, for a task of several turns.
+        max_turns: The most completions in an episode.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # type: ignore[misc]
 
-    def __init__(self, problems: ProblemStream, reward: Reward, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        problems: ProblemStream,
+        reward: Reward,
+        render_mode: str | None = None,
+        reply: Reply | None = None,
+        max_turns: int = 1,
+    ) -> None:
+        check_turns(reply, max_turns)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.observation_space = Unicode()
@@ -61,8 +74,11 @@ class CompletionEnv(gymnasium.Env[str, str]):
         self._stream_seed: int | None = None
         self._index = 0
         self._problem: Problem | None = None
-        self._completion = ""
-        self._result: RewardResult | None = None
+        self._reply = reply
+        self._max_turns = max_turns
+        self._completions: list[str] = []
+        self._over = True
+        self._text = ""
 
     @property
     def num_problems(self) -> int | None:
@@ -109,18 +125,21 @@ class CompletionEnv(gymnasium.Env[str, str]):
         else:
             self._index += 1
         self._problem = self._problems.draw(self._stream_seed, self._index)
-        self._result = None
-        self._print_if_human()
+        self._completions = []
+        self._over = False
+        self._text = ""
+        self._show(f"prompt: {self._problem.prompt}")
         return self._problem.prompt, {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Score a completion and end the episode.
+        """Score a completion, and end the episode or go on with the environment's next message.
 
         Args:
             action: The completion, any string.
 
         Returns:
-            The empty string, the reward, True (terminated), False (truncated), and the info of `step_info`.
+            At the end, the empty string, the reward, True (terminated), False (truncated), and the info of
+            `step_info`. Before it, the next message, 0.0, False, False, and an info without the reference.
 
         Raises:
             ResetNeeded: The episode is over, or none has begun.
@@ -129,30 +148,28 @@ class CompletionEnv(gymnasium.Env[str, str]):
         if not isinstance(action, str):
             raise TypeError(f"an action is a completion (str), got {type(action).__name__}")
         problem = self.problem
-        if self._result is not None:
-            raise ResetNeeded("the episode is over after one completion: call reset() before the next step()")
-        self._completion = action
-        [self._result] = self._reward([problem.prompt], [action], [problem.reference])
-        self._print_if_human()
-        return "", float(self._result.reward), True, False, step_info(self._result, problem)
+        if self._over:
+            raise ResetNeeded("the episode is over: call reset() before the next step()")
+        [result] = self._reward([problem.prompt], [action], [problem.reference])
+        self._completions.append(action)
+        message = next_message(self._reply, self._max_turns, problem, self._completions, result)
+        self._over = message is None
+        self._show(f"completion: {action}")
+        if message is not None:
+            self._show(f"reply: {message}")
+            return message, 0.0, False, False, step_info(result, problem, over=False)
+        self._show(
+            f"{result.outcome}: reward {result.reward:g}, answer {result.answer!r}, reference {problem.reference!r}"
+        )
+        return "", float(result.reward), True, False, step_info(result, problem)
 
     def render(self) -> str | None:
         """The episode so far as text in mode `"ansi"`; None otherwise (mode `"human"` prints by itself)."""
-        return self._as_text() if self.render_mode == "ansi" else None
+        return self._text if self.render_mode == "ansi" else None
 
-    def _as_text(self) -> str:
-        if self._result is None:
-            return f"prompt: {self.problem.prompt}"
-        return (
-            f"prompt: {self.problem.prompt}\n"
-            f"completion: {self._completion}\n"
-            f"{self._result.outcome}: reward {self._result.reward:g}, answer {self._result.answer!r}, "
-            f"reference {self.problem.reference!r}"
-        )
-
-    def _print_if_human(self) -> None:
+    def _show(self, line: str) -> None:
+        self._text += f"\n{line}" if self._text else line
         if self.render_mode == "human":
-            text = self._as_text() if self._result is None else self._as_text().partition("\n")[2]
             # a completion may hold characters that the terminal's encoding lacks; rendering must not end the episode
             encoding = sys.stdout.encoding or "utf-8"
-            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+            print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

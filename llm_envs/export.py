@@ -67,6 +67,8 @@ def to_trl(
     spec = gymnasium.spec(id)
     if not isinstance(spec.entry_point, Task):
         raise TypeError(f"{id} was not registered with register_task: its problems cannot be listed")
+    if spec.entry_point.reply is not None:
+        raise TypeError(f"{spec.id} has several turns, and TRL's data sets of prompts have one")
     stream = spec.entry_point.problems(split=split, **{**spec.kwargs, **kwargs})
     seeds = _seeds(stream, problems, seed)
     texts = [stream.draw(s).prompt for s in seeds]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
 import gymnasium
 
 from llm_envs.env import CompletionEnv
 from llm_envs.stream import ProblemStream, Sampler
+from llm_envs.turns import Reply, check_turns
 from llm_envs.vector_env import CompletionVectorEnv
 from rewards.base import Reward
 
@@ -29,16 +30,19 @@ class Task:
     id: str
     sampler: Sampler
     reward: Reward
+    reply: Reply | None = field(default=None, kw_only=True)
+    max_turns: int = field(default=1, kw_only=True)
 
     metadata: ClassVar[dict[str, Any]] = CompletionEnv.metadata  # gymnasium.make looks up the render modes here
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
         """Make the environment; `kwargs` are the sampler's, and `split` and `prompt_template`."""
-        return CompletionEnv(self.problems(**kwargs), self.reward, render_mode)
+        return CompletionEnv(self.problems(**kwargs), self.reward, render_mode, self.reply, self.max_turns)
 
     def make_vector(self, num_envs: int, render_mode: str | None = None, **kwargs: Any) -> CompletionVectorEnv:
         """Make the vector environment."""
-        return CompletionVectorEnv(self.problems(**kwargs), self.reward, num_envs, render_mode)
+        problems = self.problems(**kwargs)
+        return CompletionVectorEnv(problems, self.reward, num_envs, render_mode, self.reply, self.max_turns)
 
     def problems(self, split: str = "train", prompt_template: str | None = None, **kwargs: Any) -> ProblemStream:
         """The stream of this task's problems.
@@ -71,7 +75,9 @@ class Task:
         return self  # gymnasium.make copies the spec deeply; a task is immutable and its reward may hold processes
 
 
-def register_task(id: str, *, reward: Reward, check: bool = False) -> Callable[[S], S]:
+def register_task(
+    id: str, *, reward: Reward, check: bool = False, reply: Reply | None = None, max_turns: int = 1
+) -> Callable[[S], S]:
     r"""Register the decorated sampler as a Gymnasium environment.
 
     The sampler gets a `numpy.random.Generator` and returns a `Problem`. Its keyword arguments become those of
@@ -91,20 +97,24 @@ def register_task(id: str, *, reward: Reward, check: bool = False) -> Callable[[
         reward: Scores the completions. One object serves all environments of the task.
         check: Whether a short version of `llm_envs.audit.audit_task` attacks the reward at once, with the sampler's
             default arguments. It takes about a tenth of a second where the reward is quick.
+        reply: Makes it a task of several turns: what the environment says to a completion, see `llm_envs.turns.Reply`.
+        max_turns: The most completions in an episode, at least 2 with a `reply`.
 
     Returns:
         The decorator; it returns the sampler unchanged.
 
     Raises:
-        TypeError: `reward` cannot be called.
+        TypeError: `reward` or `reply` cannot be called.
+        ValueError: `max_turns` does not fit.
         gymnasium.error.Error: The id is malformed.
         llm_envs.audit.AuditFailed: With `check`: the reward does not hold, and the id is not registered.
     """
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
+    check_turns(reply, max_turns)
 
     def decorate(sampler: S) -> S:
-        task = Task(id, sampler, reward)
+        task = Task(id, sampler, reward, reply=reply, max_turns=max_turns)
         gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
         if check:
             check_registered(id)

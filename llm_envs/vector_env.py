@@ -14,20 +14,23 @@ from llm_envs.env import step_info
 from llm_envs.problem import Problem
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
+from llm_envs.turns import Reply, check_turns, next_message
 from rewards.base import Reward
 
 
-class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray]):
+class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.ndarray]):
     """`num_envs` copies of a `CompletionEnv` whose completions are scored together.
 
     Autoreset is disabled: in an episode of one step, an automatic reset would swallow every second action. Call `reset`
-    after each `step`; with `options={"reset_mask": mask}` only the environments in the mask are reset.
+    after an episode; with `options={"reset_mask": mask}` only the environments in the mask are reset.
 
     Args:
         problems: The stream to draw from.
         reward: Scores a batch of completions.
         num_envs: How many episodes run side by side.
         render_mode: None or `"ansi"`.
+        reply: What is said between two completions, for a task of several turns.
+        max_turns: The most completions in an episode.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -36,8 +39,15 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
     }
 
     def __init__(
-        self, problems: ProblemStream, reward: Reward, num_envs: int = 1, render_mode: str | None = None
+        self,
+        problems: ProblemStream,
+        reward: Reward,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        reply: Reply | None = None,
+        max_turns: int = 1,
     ) -> None:
+        check_turns(reply, max_turns)
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -55,6 +65,9 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
         self._current: list[Problem | None] = [None] * num_envs
         self._done = np.ones(num_envs, dtype=bool)
         self._text = [""] * num_envs
+        self._reply = reply
+        self._max_turns = max_turns
+        self._completions: list[list[str]] = [[] for _ in range(num_envs)]
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -89,6 +102,7 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
                 drawn[key] = self._problems.draw(*key)
             self._current[i] = drawn[key]
             self._done[i] = False
+            self._completions[i] = []
             self._text[i] = f"prompt: {drawn[key].prompt}"
         return tuple(problem.prompt for problem in self.problems), {}
 
@@ -138,36 +152,54 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str], np.ndarray])
         return current
 
     def step(
-        self, actions: Sequence[str]
+        self, actions: Sequence[str | None]
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Score one completion per environment in a single reward call, and end all episodes.
+        """Score one completion per environment in a single reward call.
+
+        Args:
+            actions: A completion for each environment; None for one whose episode is over, which then stays over
+                with the empty observation and a reward of 0.
 
         Returns:
-            Empty strings, rewards (num_envs,) float64, terminated (all True), truncated (all False), and the infos of
-            `step_info` as arrays with Gymnasium's `_key` masks.
+            The next messages (empty where an episode is over), rewards (num_envs,) float64, terminated, truncated (all
+            False), and the infos of `step_info` as arrays with Gymnasium's `_key` masks.
 
         Raises:
-            ResetNeeded: An episode is over, or none has begun.
-            TypeError: An action is not a string.
+            ResetNeeded: There is a completion for an episode that is over, or none has begun.
+            TypeError: An action is neither a string nor None for an episode that is over.
             ValueError: The number of actions is not `num_envs`.
         """
         problems = self.problems
         if len(actions) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} completions, one for each environment, got {len(actions)}")
-        for action in actions:
-            if not isinstance(action, str):
-                raise TypeError(f"an action is a completion (str), got {type(action).__name__}")
-        if self._done.any():
-            over = np.flatnonzero(self._done).tolist()
-            raise ResetNeeded(f"the episodes of environments {over} are over: call reset() before the next step()")
-        results = self._reward([p.prompt for p in problems], list(actions), [p.reference for p in problems])
-        self._done[:] = True
+        given = [i for i, action in enumerate(actions) if action is not None or not self._done[i]]
+        for i in given:
+            if not isinstance(actions[i], str):
+                raise TypeError(f"an action is a completion (str), got {type(actions[i]).__name__}")
+        over = [i for i in given if self._done[i]]
+        if over or not given:
+            which = f"environments {over}" if given else "all environments"
+            raise ResetNeeded(f"the episodes of {which} are over: call reset() before the next step()")
+        completions = {i: str(actions[i]) for i in given}
+        results = self._reward(
+            [problems[i].prompt for i in given], list(completions.values()), [problems[i].reference for i in given]
+        )
+        observations = [""] * self.num_envs
+        rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}
-        for i, (result, problem) in enumerate(zip(results, problems, strict=True)):
-            infos = self._add_info(infos, step_info(result, problem), i)
-            self._text[i] = f"prompt: {problem.prompt}\ncompletion: {actions[i]}\n{result.outcome}: {result.reward:g}"
-        rewards = np.array([result.reward for result in results], dtype=np.float64)
-        return ("",) * self.num_envs, rewards, self._done.copy(), np.zeros(self.num_envs, dtype=bool), infos
+        for i, result in zip(given, results, strict=True):
+            self._completions[i].append(completions[i])
+            message = next_message(self._reply, self._max_turns, problems[i], self._completions[i], result)
+            self._done[i] = message is None
+            infos = self._add_info(infos, step_info(result, problems[i], over=message is None), i)
+            self._text[i] += f"\ncompletion: {completions[i]}\n"
+            if message is None:
+                rewards[i] = result.reward
+                self._text[i] += f"{result.outcome}: {result.reward:g}"
+            else:
+                observations[i] = message
+                self._text[i] += f"reply: {message}"
+        return tuple(observations), rewards, self._done.copy(), np.zeros(self.num_envs, dtype=bool), infos
 
     def render(self) -> tuple[str, ...] | None:
         """Each episode so far as text in mode `"ansi"`; None otherwise."""

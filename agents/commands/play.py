@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import gymnasium
 import tyro
@@ -36,16 +36,11 @@ class Play:
         while True:
             prompt, _ = env.reset(seed=seed)
             seed = None
-            console.print(Text(str(prompt), style="bold"))
-            try:
-                completion = input("> ")
-            except (EOFError, KeyboardInterrupt):
-                console.print()
+            played = self._episode(console, env, str(prompt))
+            if played is None:
                 break
-            if not completion:
-                break
-            _, reward, _, _, info = env.step(completion)
-            rewards.append(float(reward))
+            reward, info = played
+            rewards.append(reward)
             style = "green" if rewards[-1] > 0 else "red"
             console.print(
                 Text.assemble(
@@ -56,3 +51,22 @@ class Play:
             )
         if rewards:
             console.print(f"{len(rewards)} problems, mean reward {sum(rewards) / len(rewards):.2f}", highlight=False)
+
+    def _episode(
+        self, console: Console, env: gymnasium.Env[Any, Any], message: str
+    ) -> tuple[float, dict[str, Any]] | None:
+        """Ask until the episode is over, and return its reward and last info; None where the person stops."""
+        total = 0.0
+        while True:
+            console.print(Text(message, style="bold"))
+            try:
+                completion = input("> ")
+            except (EOFError, KeyboardInterrupt):
+                console.print()
+                return None
+            if not completion:
+                return None
+            message, reward, terminated, truncated, info = env.step(completion)
+            total += float(reward)
+            if terminated or truncated:
+                return total, info

@@ -140,6 +140,28 @@ class LanguageModelPolicy:
             raise ValueError("a prompt became zero tokens; a model needs at least one to continue")
         return ids
 
+    def encode_reply(self, reply: str, last_id: int) -> list[int]:
+        """Token ids of an environment's message, to stand behind a completion and before the next one.
+
+        Nothing that is in the context already becomes tokens again. With a chat template these are the end of the
+        assistant's turn, unless `last_id` has ended it, the user's turn, and what opens the next one.
+
+        Args:
+            reply: The message.
+            last_id: The last token of the completion.
+        """
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(f"\n{reply}\n", add_special_tokens=False)["input_ids"])
+        mark = "(what the model wrote)"
+        messages = [
+            *self.chat.messages("?"),
+            {"role": "assistant", "content": mark},
+            {"role": "user", "content": reply},
+        ]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = list(self.tokenizer(text.partition(mark)[2], add_special_tokens=False)["input_ids"])
+        return ids[1:] if ids[:1] == [last_id] and last_id in self.end_token_ids else ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -2,11 +2,13 @@
 
 from llm_envs.tasks import (
     arithmetic,
+    code_repair,
     code_tests,
     countdown,
     equations,
     fractions,
     gsm8k,
+    guess_number,
     math_dataset,
     number_theory,
     polynomials,
@@ -18,11 +20,13 @@ from llm_envs.tasks import (
 
 __all__ = [
     "arithmetic",
+    "code_repair",
     "code_tests",
     "countdown",
     "equations",
     "fractions",
     "gsm8k",
+    "guess_number",
     "math_dataset",
     "number_theory",
     "polynomials",

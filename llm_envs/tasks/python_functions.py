@@ -9,13 +9,14 @@ from llm_envs.registration import register_task
 from llm_envs.tasks.functions import expressions, pipelines
 from llm_envs.tasks.functions.program import Program
 from llm_envs.tasks.functions.testing import Case, TestSet, make_tests
+from llm_envs.tasks.writing import check_level
 from rewards.code import CodeTestsReward
 
 LEVELS = (expressions.chain, expressions.expression, pipelines.numbers, pipelines.mixed, pipelines.algorithm)
 """What draws the programs of each level."""
 _EXAMPLES = (0, 2, 2, 3, 3)
 _MAX_EXAMPLES = 5
-_INSTRUCTION = "Answer with the whole function in a ```python block."
+INSTRUCTION = "Answer with the whole function in a ```python block."
 _TRIES = 1000
 
 
@@ -31,9 +32,12 @@ def prompt(program: Program, tests: TestSet, level: int) -> str:
     if level == 0:
         examples = "".join(f" {_example(program, case)} is {case.expected!r}." for case in tests.examples)
         return f"Write f(x): {program.description}.{examples}"
+    return f"Write a Python function. {INSTRUCTION}\n\n{program.signature}\n{docstring(program, tests)}"
+
+
+def docstring(program: Program, tests: TestSet) -> str:
+    """The description and the examples, as they stand in a function."""
     lines = [
-        f"Write a Python function. {_INSTRUCTION}\n",
-        program.signature,
         f'    """{program.description}',
         *(f"\n    >>> {_example(program, case)}\n    {case.expected!r}" for case in tests.examples),
         '    """',
@@ -45,6 +49,27 @@ def reference(program: Program, tests: TestSet) -> dict[str, object]:
     """The hidden tests as `CodeTestsReward` takes them."""
     cases = [{"args": list(case.arguments), "kwargs": {}, "expected": case.expected} for case in tests.hidden]
     return {"kind": "function", "entry_point": program.name, "cases": cases, "rel_tol": 0.0, "abs_tol": 0.0}
+
+
+def draw_program(rng: np.random.Generator, level: int, examples: int) -> tuple[Program, TestSet]:
+    """A program that is worth asking, and its tests.
+
+    Raises:
+        ValueError: The level is out of range, or there is no such program.
+    """
+    check_level(level, len(LEVELS))
+    for _ in range(_TRIES):
+        program = LEVELS[level](rng)
+        tests = make_tests(program, examples)
+        if tests is not None:
+            return program, tests
+    raise ValueError(f"none of {_TRIES} programs of level {level} is worth asking with {examples} examples")
+
+
+def content(program: Program, level: int) -> str:
+    """What decides on which side of the split a program is."""
+    # at level 0 what builtin/tiny was warm-started on is split by the prompt without examples
+    return f"Write f(x): {program.description}." if level == 0 else program.source
 
 
 @register_task("llm_envs/PythonFunctions-v0", reward=CodeTestsReward())
@@ -67,21 +92,15 @@ def python_functions(rng: np.random.Generator, level: int = 0, examples: int | N
     Raises:
         ValueError: An argument is out of range.
     """
-    if not isinstance(level, int) or not 0 <= level < len(LEVELS):
-        raise ValueError(f"level must be a whole number between 0 and {len(LEVELS) - 1}, got {level!r}")
+    check_level(level, len(LEVELS))
     shown = _EXAMPLES[level] if examples is None else examples
     if not 0 <= shown <= _MAX_EXAMPLES:
         raise ValueError(f"examples must be between 0 and {_MAX_EXAMPLES}, got {examples}")
-    for _ in range(_TRIES):
-        program = LEVELS[level](rng)
-        tests = make_tests(program, shown)
-        if tests is not None:
-            return Problem(
-                prompt=prompt(program, tests, level),
-                reference=reference(program, tests),
-                solution=f"```python\n{program.source}\n```",
-                metadata={"level": level},
-                # at level 0 what builtin/tiny was warm-started on is split by the prompt without examples
-                key=f"Write f(x): {program.description}." if level == 0 else program.source,
-            )
-    raise ValueError(f"none of {_TRIES} programs of level {level} is worth asking with {shown} examples")
+    program, tests = draw_program(rng, level, shown)
+    return Problem(
+        prompt=prompt(program, tests, level),
+        reference=reference(program, tests),
+        solution=f"```python\n{program.source}\n```",
+        metadata={"level": level},
+        key=content(program, level),
+    )

@@ -72,22 +72,24 @@ def test_the_number_of_environments_must_fit(micro_policy):
 
 
 class Unseeded(gymnasium.Env[str, str]):
-    """Ignores its seed, or goes on for several turns."""
+    """Ignores its seed, or goes on for several turns, or (None) for one or two."""
 
     observation_space = Unicode()
     action_space = Unicode()
     count = 0
 
-    def __init__(self, turns: int = 1, seeded: bool = True) -> None:
-        self.turns, self.seeded = turns, seeded
+    def __init__(self, turns: int | None = 1, seeded: bool = True) -> None:
+        self.turns, self.seeded, self.left = turns, seeded, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
         Unseeded.count += 1
+        self.left = Unseeded.count % 2 + 1 if self.turns is None else self.turns
         return ("same" if self.seeded else f"prompt {Unseeded.count}"), {}
 
     def step(self, action: str):
-        return "go on", 2.0, self.turns == 1, False, {}
+        self.left -= 1
+        return "go on", 2.0, self.left == 0, False, {}
 
 
 @pytest.fixture
@@ -109,9 +111,11 @@ def test_an_environment_that_ignores_its_seed_is_refused(micro_policy, foreign):
         play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, seeded=False)
 
 
-def test_several_turns_are_refused_not_cut(micro_policy, foreign):
-    with pytest.raises(NotImplementedError, match="several turns"):
-        play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, turns=2)
+def test_several_turns_of_a_foreign_environment(micro_policy, foreign):
+    [rollout, _] = play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, turns=3)
+    assert (rollout.turns, rollout.reward) == (3, 6.0)
+    with pytest.raises(NotImplementedError, match="some episodes go on"):
+        play(micro_policy, CachedEngine(micro_policy), [1], 4, foreign, turns=None)
 
 
 def test_wrappers_around_an_environment_are_kept(micro_policy):
