@@ -148,6 +148,7 @@ def rollout_as_json(rollout: Rollout) -> dict[str, Any]:
         "prompt": rollout.prompt,
         "completion": rollout.text,
         "tokens": rollout.num_tokens,
+        "turns": rollout.turns,
         "truncated": rollout.completion.truncated,
         "reward": rollout.reward,
         "outcome": rollout.outcome,
@@ -168,6 +169,7 @@ def rollout_from_json(record: Mapping[str, Any]) -> Rollout:
         outcome=record["outcome"],
         answer=record["answer"],
         reference=record["reference"],
+        turns=record.get("turns", 1),
     )
 
 

@@ -60,6 +60,9 @@ class EvaluationReport:
         truncated: Share of sampled completions that were cut by the token limit.
         greedy_rollouts: One per problem.
         sampled_rollouts: `samples` per problem, next to each other, in the same order of problems.
+        top_k: Of the sampled completions, see `SamplingParams`.
+        top_p: Of them.
+        stop: Of all completions.
     """
 
     env: str
@@ -75,6 +78,9 @@ class EvaluationReport:
     split: str | None
     greedy_rollouts: tuple[Rollout, ...]
     sampled_rollouts: tuple[Rollout, ...]
+    top_k: int | None = None
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
 
     def sampled_accuracy_by_problem(self) -> np.ndarray:
         """(problems,) share of right completions."""
@@ -88,7 +94,7 @@ class EvaluationReport:
         lines = [
             f"{self.env} {self.env_kwargs or ''}".strip(),
             f"{self.problems} problems of split {self.split}, greedy and {self.samples} samples each at temperature "
-            f"{self.temperature:g}; 95 % intervals over problems",
+            f"{self.temperature:g}{self._restrictions()}; 95 % intervals over problems",
             f"greedy accuracy  {self.greedy.as_percent()} %",
             *(f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items()),
             f"mean reward      {self.mean_reward.value:.3f} [{self.mean_reward.low:.3f}, {self.mean_reward.high:.3f}]",
@@ -96,6 +102,11 @@ class EvaluationReport:
             "outcomes         " + ", ".join(f"{name} {count}" for name, count in self.outcomes.items()),
         ]
         return "\n".join(lines)
+
+    def _restrictions(self) -> str:
+        top_k = "" if self.top_k is None else f", top-k {self.top_k}"
+        top_p = "" if self.top_p == 1 else f", top-p {self.top_p:g}"
+        return top_k + top_p + (f", stopped by {', '.join(map(repr, self.stop))}" if self.stop else "")
 
     def as_json(self) -> dict[str, Any]:
         """Figures, and every completion that they were computed from."""
@@ -107,6 +118,9 @@ class EvaluationReport:
             "problems": self.problems,
             "samples": self.samples,
             "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "stop": list(self.stop),
             **{name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()},
             "outcomes": self.outcomes,
             "truncated": self.truncated,
@@ -135,6 +149,9 @@ class EvaluationReport:
             record["split"],
             greedy,
             sampled,
+            top_k=record.get("top_k"),
+            top_p=record.get("top_p", 1.0),
+            stop=tuple(record.get("stop", ())),
         )
 
 
@@ -145,6 +162,9 @@ def evaluate(
     problems: int = 200,
     samples: int = 8,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
     max_completion_tokens: int = 64,
     split: str | None = "test",
     seed: int = 0,
@@ -161,6 +181,9 @@ def evaluate(
         problems: How many different problems to ask. A task with fewer of them gives fewer, and the report says so.
         samples: How many completions to sample for each.
         temperature: Of the sampled completions.
+        top_k: Only the k most probable tokens are sampled; None for all.
+        top_p: Only the most probable tokens are sampled, as many as have this probability together; 1 for all.
+        stop: A completion, greedy or sampled, ends when its text contains one of these.
         max_completion_tokens: A completion is cut at this length.
         split: Passed to the environment as `split`; None for an environment that has none.
         seed: Names the problems and the sampling noise.
@@ -172,6 +195,7 @@ def evaluate(
     """
     if problems < 1 or samples < 1:
         raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
+    sampling = SamplingParams(max_completion_tokens, temperature, top_k, top_p, tuple(stop))
     spec = env_spec(env if env is not None else _own_env(agent))
     policy, engine = _policy_and_engine(agent)
     kwargs = {} if split is None else {"split": split}
@@ -180,9 +204,8 @@ def evaluate(
     total = len(seeds) * (1 + samples)
     done = 0
 
-    def play(group_size: int, temperature: float) -> list[Rollout]:
+    def play(group_size: int, sampling: SamplingParams) -> list[Rollout]:
         nonlocal done
-        sampling = SamplingParams(max_completion_tokens, temperature)
         at_once = min(len(seeds), max(1, _MAX_ROWS // group_size))
         rollouts: list[Rollout] = []
         for start in range(0, len(seeds), at_once):
@@ -195,9 +218,20 @@ def evaluate(
                 on_progress(done, total)
         return rollouts
 
-    greedy = play(1, 0.0)
-    sampled = play(samples, temperature)
-    return summarize(spec.id, dict(spec.kwargs), samples, temperature, split, greedy, sampled)
+    greedy = play(1, SamplingParams(max_completion_tokens, 0.0, stop=sampling.stop))
+    sampled = play(samples, sampling)
+    return summarize(
+        spec.id,
+        dict(spec.kwargs),
+        samples,
+        temperature,
+        split,
+        greedy,
+        sampled,
+        top_k=top_k,
+        top_p=top_p,
+        stop=sampling.stop,
+    )
 
 
 def summarize(
@@ -208,6 +242,10 @@ def summarize(
     split: str | None,
     greedy: Sequence[Rollout],
     sampled: Sequence[Rollout],
+    *,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    stop: tuple[str, ...] = (),
 ) -> EvaluationReport:
     """Turn one greedy and `samples` sampled rollouts per problem into a report."""
     problems = len(greedy)
@@ -229,6 +267,9 @@ def summarize(
         truncated=float(np.mean([rollout.completion.truncated for rollout in sampled])),
         greedy_rollouts=tuple(greedy),
         sampled_rollouts=tuple(sampled),
+        top_k=top_k,
+        top_p=top_p,
+        stop=stop,
     )
 
 

@@ -59,6 +59,8 @@ def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, f
         "completion_tokens": tokens / n,
         "truncated": sum(rollout.completion.truncated for rollout in rollouts) / n,
     }
+    if any(rollout.turns > 1 for rollout in rollouts):
+        metrics["turns"] = sum(rollout.turns for rollout in rollouts) / n
     outcomes = Counter(rollout.outcome for rollout in rollouts if rollout.outcome)
     return metrics | {f"outcome/{outcome}": count / n for outcome, count in sorted(outcomes.items())}
 

@@ -38,6 +38,12 @@ class Evaluate:
     """How many completions to sample for each problem, beside the greedy one."""
     temperature: float = 1.0
     """Sampling temperature."""
+    top_k: int | None = None
+    """Sample only from the k most probable tokens."""
+    top_p: float = 1.0
+    """Sample only from the most probable tokens that have this probability together."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion."""
     max_completion_tokens: int | None = None
     """A completion is cut at this length; by default the run's, or 64."""
     seed: int = 0
@@ -51,7 +57,9 @@ class Evaluate:
     chat: ChatFormat = field(default_factory=ChatFormat)
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads")
+        require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads", "top_k")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         require_at_least(0, self, "temperature", "seed")
 
     def run(self) -> None:
@@ -68,6 +76,9 @@ class Evaluate:
                 problems=self.problems,
                 samples=self.samples,
                 temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                stop=self.stop,
                 max_completion_tokens=self.max_completion_tokens or tokens,
                 split=self.split,
                 seed=self.seed,

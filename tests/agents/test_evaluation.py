@@ -150,3 +150,21 @@ def test_what_to_evaluate_on_must_be_said_and_exist():
         evaluate(policy, ARITHMETIC, problems=0)
     with pytest.raises(ValueError, match="'dev'"):
         evaluate(policy, ARITHMETIC, split="dev")
+
+
+def test_sampling_can_be_restricted(tmp_path):
+    policy = load_policy("builtin/tiny", device="cpu")
+    plain = evaluate(policy, ARITHMETIC, problems=20, samples=2, max_completion_tokens=32)
+    nearly_greedy = evaluate(policy, ARITHMETIC, problems=20, samples=2, top_k=1, max_completion_tokens=32)
+    greedy = [rollout.text for rollout in plain.greedy_rollouts for _ in range(2)]
+    assert [rollout.text for rollout in nearly_greedy.sampled_rollouts] == greedy
+    assert [rollout.text for rollout in plain.sampled_rollouts] != greedy
+    stopped = evaluate(policy, ARITHMETIC, problems=20, samples=2, top_p=0.9, stop=["="], max_completion_tokens=32)
+    for rollout in [*stopped.greedy_rollouts, *stopped.sampled_rollouts]:
+        assert rollout.text.count("=") <= 1
+    assert "temperature 1, top-p 0.9, stopped by '='" in str(stopped)
+    stopped.save(tmp_path / "report.json")
+    loaded = EvaluationReport.load(tmp_path / "report.json")
+    assert (loaded.top_k, loaded.top_p, loaded.stop) == (None, 0.9, ("=",))
+    with pytest.raises(ValueError, match="top_p"):
+        evaluate(policy, ARITHMETIC, problems=2, samples=1, top_p=0.0)
