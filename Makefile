@@ -15,7 +15,7 @@ train: $(VENV)/.package  ## train the default policy on arithmetic with GRPO (AR
 	$(BIN)/llm-envs train $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests and documentation examples
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 $(ARGS)
 
 test-fast: $(VENV)/.dev  ## run the tests that train nothing
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not learning" $(ARGS)
