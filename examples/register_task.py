@@ -5,8 +5,6 @@ python examples/register_task.py
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from llm_envs import Problem, register_task
@@ -18,10 +16,10 @@ from rewards.math import MathReward
 
 
 def careless(prompts: list[str], completions: list[str], references: list[str]) -> list[RewardResult]:
-    """Right where the reference occurs anywhere behind the word answer: it looks harmless."""
+    """Right where the reference occurs anywhere behind the word boxed: it looks harmless."""
     results = []
     for completion, reference in zip(completions, references, strict=True):
-        found = re.search(rf"(answer|boxed).*{re.escape(reference)}", completion, re.IGNORECASE | re.DOTALL)
+        found = reference in completion.partition("boxed")[2]
         results.append(RewardResult(1.0, Outcome.CORRECT) if found else RewardResult(0.0, Outcome.WRONG))
     return results
 

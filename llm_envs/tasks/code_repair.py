@@ -10,7 +10,7 @@ import numpy as np
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
 from llm_envs.tasks.functions.language import Function, parse
-from llm_envs.tasks.functions.mutants import mutants
+from llm_envs.tasks.functions.mutants import changed, changes
 from llm_envs.tasks.functions.program import Program
 from llm_envs.tasks.functions.testing import TestSet, catches
 from llm_envs.tasks.python_functions import INSTRUCTION, content, docstring, draw_program, reference
@@ -31,9 +31,10 @@ _PROBLEMS = {
 
 def break_program(rng: np.random.Generator, program: Program, tests: TestSet) -> str | None:
     """The program with one change that its hidden tests notice; None where there is no such change."""
-    changed = list(mutants(parse(program.source)))
-    for place in rng.permutation(len(changed)):
-        mutant = changed[int(place)]
+    tree = parse(program.source)
+    possible = changes(tree)
+    for number in rng.permutation(len(possible)):
+        mutant = changed(tree, possible[int(number)])
         if mutant.body and catches(Function(mutant), tests.hidden):
             return ast.unparse(ast.fix_missing_locations(mutant))
     return None
@@ -49,7 +50,7 @@ def tell(problem: Problem, completions: Sequence[str], result: RewardResult) -> 
 
 
 @register_task("llm_envs/CodeRepair-v0", reward=CodeTestsReward(), reply=tell, max_turns=MAX_TURNS)
-def code_repair(rng: np.random.Generator, level: int = 1) -> Problem:
+def code_repair(rng: np.random.Generator, level: int = 0) -> Problem:
     """Repair a Python function that differs in one place from what its docstring says; hidden tests decide.
 
     The functions and their tests are those of `llm_envs/PythonFunctions-v0`, and so is the split. The place is one

@@ -21,6 +21,7 @@ LEVELS = {
     "Countdown": 4,
     "Equations": 4,
     "Fractions": 4,
+    "GuessNumber": 4,
     "NumberTheory": 3,
     "Polynomials": 3,
     "Sorting": 4,
@@ -251,4 +252,4 @@ def test_how_polynomials_are_written():
 def test_the_solution_ends_with_the_answer(env_id, level):
     for problem in problems(env_id[9:-3], 20, level=level):
         assert extract_answer(problem.solution) is not None
-        assert problem.prompt.endswith("Put your final answer in \\boxed{}.")
+        assert problem.prompt.endswith(("Put your final answer in \\boxed{}.", "Put each guess in \\boxed{}."))

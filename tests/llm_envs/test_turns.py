@@ -8,6 +8,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from llm_envs import Problem, register_task
+from llm_envs.audit import audit_task
 from llm_envs.curriculum import register_curriculum
 from llm_envs.export import to_trl
 from llm_envs.tasks.guess_number import WIDTHS, guesses
@@ -172,3 +173,8 @@ def test_what_is_to_be_repaired_is_wrong_and_in_the_split_of_its_function(level)
             [problem.prompt], [f"```python\n{code}"], [problem.reference]
         )
         assert result.outcome in ("wrong", "crashed", "timeout")
+
+
+def test_harder_repairs_pass_their_audit():
+    report = audit_task("llm_envs/CodeRepair-v0", problems=2, level=2)
+    assert report.passed, str(report)

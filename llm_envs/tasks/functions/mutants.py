@@ -32,12 +32,21 @@ def mutants(tree: ast.FunctionDef) -> Iterator[ast.FunctionDef]:
 
     The tree itself is not changed. Some mutants may do the same as the program.
     """
-    for place, node in enumerate(ast.walk(tree)):
-        for change in range(_number_of_changes(node)):
-            mutant = copy.deepcopy(tree)
-            twin = next(other for at, other in enumerate(ast.walk(mutant)) if at == place)
-            _change(twin, change)
-            yield mutant
+    for change in changes(tree):
+        yield changed(tree, change)
+
+
+def changes(tree: ast.FunctionDef) -> list[tuple[int, int]]:
+    """The changes that `changed` can make."""
+    return [(place, change) for place, node in enumerate(ast.walk(tree)) for change in range(_number_of_changes(node))]
+
+
+def changed(tree: ast.FunctionDef, change: tuple[int, int]) -> ast.FunctionDef:
+    """A copy of the program with one of its `changes`."""
+    mutant = copy.deepcopy(tree)
+    place, which = change
+    _change(next(node for at, node in enumerate(ast.walk(mutant)) if at == place), which)
+    return mutant
 
 
 def _number_of_changes(node: ast.AST) -> int:
