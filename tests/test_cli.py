@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import get_args, get_type_hints
 
 import pytest
@@ -184,6 +185,12 @@ def test_list_shows_the_tasks(capsys):
     out = capsys.readouterr().out
     assert "llm_envs/Arithmetic-v0" in out
     assert "operands=3" in out
+    assert "Up to 14 turns." in " ".join(out.replace("│", " ").split())
+    if find_spec("reasoning_gym") is not None:  # a hundred families are one row
+        assert "reasoning_gym/NAME-v0" in out
+        assert "reasoning_gym/gcd-v0" not in out
+        assert run(["list", "--families"]) == 0
+        assert "reasoning_gym/gcd-v0" in capsys.readouterr().out
 
 
 def test_play_scores_what_a_person_types(monkeypatch, capsys):

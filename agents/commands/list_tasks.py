@@ -12,19 +12,29 @@ from rich.table import Table
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
 from llm_envs.registration import ENV_ARGUMENTS, Task
 
+FAMILIES = "reasoning_gym/"
+
 
 @dataclass(frozen=True)
 class ListTasks:
     """List the registered tasks with their arguments and what they are about."""
 
+    families: bool = False
+    """Show each family of reasoning-gym (extra reasoning-gym) as a row of its own."""
+
     def run(self) -> None:
         """Print the table."""
         table = Table("Environment", "Arguments (for --env-args)", "Task")
-        for spec in gymnasium.registry.values():
-            if isinstance(spec.entry_point, Task):
-                arguments = "\n".join(f"{k}={v!r}" for k, v in spec.entry_point.sampler_arguments.items())
-                summary = (inspect.getdoc(spec.entry_point.sampler) or "").partition("\n")[0]
-                table.add_row(spec.id, arguments, summary)
+        tasks = {id: spec.entry_point for id, spec in gymnasium.registry.items() if isinstance(spec.entry_point, Task)}
+        hidden = [] if self.families else sorted(id for id in tasks if id.startswith(FAMILIES))
+        for id in sorted(tasks.keys() - set(hidden)):
+            sampler = tasks[id].sampler
+            arguments = "\n".join(f"{name}={value!r}" for name, value in tasks[id].sampler_arguments.items())
+            turns = f" Up to {tasks[id].max_turns} turns." if tasks[id].max_turns > 1 else ""
+            table.add_row(id, arguments, (inspect.getdoc(sampler) or "").partition("\n")[0] + turns)
+        if hidden:
+            names = ", ".join(id.removeprefix(FAMILIES).removesuffix("-v0") for id in hidden)
+            table.add_row(f"{FAMILIES}NAME-v0", "config={}", f"{len(hidden)} families of reasoning-gym: {names}")
         console = Console()
         console.print(table)
         common = ", ".join(f"{name}={value!r}" for name, value in ENV_ARGUMENTS.items())
