@@ -193,6 +193,16 @@ def test_list_shows_the_tasks(capsys):
         assert "reasoning_gym/gcd-v0" in capsys.readouterr().out
 
 
+def test_play_goes_on_for_several_turns(monkeypatch, capsys):
+    answers = iter(["\\boxed{1}"] * 4 + ["\\boxed{1}", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    assert run(["play", "llm_envs/GuessNumber-v0", "--seed", "0"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("My number is higher. You have 3 guesses left.") == 2
+    assert "wrong: reward 0; your answer was read as '1', the reference is " in out
+    assert out.endswith("1 problems, mean reward 0.00")  # the second game was not played to its end
+
+
 def test_play_scores_what_a_person_types(monkeypatch, capsys):
     answers = iter(["\\boxed{1000}", "no idea", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
