@@ -77,6 +77,19 @@ class Reward(Protocol):
         ...
 
 
+def check_lengths(prompts: Sequence[str], completions: Sequence[str], references: Sequence[Any]) -> None:
+    """Refuse a batch whose parts do not belong together.
+
+    Raises:
+        ValueError: They differ in length.
+    """
+    if not len(prompts) == len(completions) == len(references):
+        raise ValueError(
+            f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
+            "the three must be equally many"
+        )
+
+
 def check_reference(reward: Reward, reference: Any) -> None:
     """Raise `InvalidReference` where `reward` has a `check_reference` method and refuses `reference`."""
     check = getattr(reward, "check_reference", None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from rewards.base import Outcome, RewardResult
+from rewards.base import Outcome, RewardResult, check_lengths
 from rewards.extract import MARKED_RULES, Rule, extract_answer
 
 _SHOWN_CHARACTERS = 200
@@ -60,11 +60,7 @@ class MarkedAnswerReward(ABC, Generic[Expected]):
             InvalidReference: Where a reference cannot be used; `check_reference` says so beforehand.
             ValueError: Where the three sequences differ in length.
         """
-        if not len(prompts) == len(completions) == len(references):
-            raise ValueError(
-                f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
-                "the three must be equally many"
-            )
+        check_lengths(prompts, completions, references)
         return [self._score(c, self.read_reference(r)) for c, r in zip(completions, references, strict=True)]
 
     def check_reference(self, reference: Any) -> None:

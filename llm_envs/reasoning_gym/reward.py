@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from rewards.arithmetic import NotAnExpression, read_arithmetic
-from rewards.base import InvalidReference, Outcome, RewardResult
+from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import WINDOW
 from rewards.worker_pool import JobResult, JobStatus, shared_pool
 
@@ -67,11 +67,7 @@ class ReasoningGymReward:
             ValueError: Where the three sequences differ in length.
             rewards.worker_pool.WorkerPoolError: Where no worker process could be started.
         """
-        if not len(prompts) == len(completions) == len(references):
-            raise ValueError(
-                f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
-                "the three must be equally many"
-            )
+        check_lengths(prompts, completions, references)
         results: list[RewardResult | None] = []
         waiting: list[tuple[int, str, tuple[Any, ...]]] = []
         for completion, reference in zip(completions, references, strict=True):

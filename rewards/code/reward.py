@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rewards.base import Outcome, RewardResult
+from rewards.base import Outcome, RewardResult, check_lengths
 from rewards.code.checker import Verdict, judge
 from rewards.code.checks import CheckerFault
 from rewards.code.extract import extract_code
@@ -78,11 +78,7 @@ class CodeTestsReward:
             rewards.code.sandbox.SandboxFault: Where the sandbox failed twice on the same completion.
             rewards.code.checks.CheckerFault: Where the process of the tests' own code did.
         """
-        if not len(prompts) == len(completions) == len(references):
-            raise ValueError(
-                f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
-                "the three must be equally many"
-            )
+        check_lengths(prompts, completions, references)
         loaded: dict[int, Tests] = {}  # the completions of a group share their reference
         for reference in references:
             if id(reference) not in loaded:

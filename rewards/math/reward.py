@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from rewards.base import InvalidReference, Outcome, RewardResult
+from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import ALL_RULES, Rule, extract_answer, tidy
 from rewards.math.answers import SeveralCandidates, bare, read_reference
 from rewards.math.echo import is_echo
@@ -85,11 +85,7 @@ class MathReward:
             ValueError: Where the three sequences differ in length.
             rewards.worker_pool.WorkerPoolError: Where no worker process could be started.
         """
-        if not len(prompts) == len(completions) == len(references):
-            raise ValueError(
-                f"{len(prompts)} prompts, {len(completions)} completions and {len(references)} references: "
-                "the three must be equally many"
-            )
+        check_lengths(prompts, completions, references)
         results: list[RewardResult | None] = []
         # The completions of a group share their reference, and often their answer.
         waiting: dict[tuple[str, str], list[int]] = {}

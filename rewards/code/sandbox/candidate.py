@@ -110,7 +110,7 @@ class Candidate:
             return
         self._closed = True
         try:
-            with suppress(CandidateError):
+            with suppress(CandidateError):  # a flood; it is ended anyway
                 self._drain()
             self._kill()
         finally:
