@@ -121,7 +121,7 @@ _NUMBERS = {
 _NEWEST = 456
 _CLONE_THREAD = 0x10000
 _CLONE_NEW = 0x7E020080  # all namespaces
-_F_SETLEASE, _F_NOTIFY = 1024, 1026
+_F_SIGNALS = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
 _AF_UNIX = 1
 
 _LOAD, _JUMP, _EQUAL, _GREATER_EQUAL, _SET, _AND, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -155,7 +155,7 @@ def program() -> bytes:
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _DENY),
     ]
-    rules[fcntl] = _deny_values(_ARG1, [_F_SETLEASE, _F_NOTIFY])
+    rules[fcntl] = _deny_values(_ARG1, [*_F_SIGNALS])
     rules[prctl] = _deny_values(_ARG0, [linux.PR_SET_PDEATHSIG, 22, 23, 24, 35])  # seccomp, capabilities, PR_SET_MM
     rules[socketpair] = [
         (_LOAD, 0, 0, _ARG0),

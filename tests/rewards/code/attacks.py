@@ -291,7 +291,8 @@ PROTOCOL = {
     "descriptors sent along": _f("import socket, array\ns = socket.socket(fileno=os.dup(3))\nfor _ in range(20): socket.send_fds(s, [b'V'], [1, 3])\nos._exit(0)", SPEAK),
     "the channel shut down": _f("import socket\nsocket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_RDWR)\nreturn win(x)", SPEAK),
     "a larger pipe": _f("import fcntl\nfcntl.fcntl(1, 1031, 2**20)\nwhile True: os.write(1, bytes(2**20))", SPEAK),
-    "the channel's signals": _f("import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, 1); fcntl.fcntl(3, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)\nreturn None", SPEAK),
+    "the channel's signals": _f("import fcntl\nfcntl.fcntl(3, fcntl.F_SETOWN, 1); fcntl.fcntl(3, fcntl.F_SETFL, os.O_ASYNC)\nreturn None", SPEAK),
+    "the channel without waiting": _f("import fcntl\nfcntl.fcntl(3, fcntl.F_SETFL, os.O_NONBLOCK)\nreturn None", SPEAK),
     "a value while it is read": _f("v = [4]\nthreading.Thread(target=lambda: [v.append(v) for _ in range(10**5)]).start()\nreturn v", SPEAK),
 }  # fmt: skip
 

@@ -72,6 +72,10 @@ def test_each_number_has_its_rule(machine):
         ("clone", (0x10000 | 0x10000000,), DENY),
         ("clone", (0x10000 | 0x80,), DENY),  # time namespace
         ("fcntl", (0, 1), ALLOW),
+        ("fcntl", (0, 4), ALLOW),  # F_SETFL
+        ("fcntl", (0, 8), DENY),  # whom a descriptor signals, and with what
+        ("fcntl", (0, 10), DENY),
+        ("fcntl", (0, 15), DENY),
         ("fcntl", (0, 1024), DENY),
         ("fcntl", (0, 1026), DENY),
         ("prctl", (15,), ALLOW),
