@@ -200,11 +200,23 @@ class GRPOAgent(Agent):
             batch = replace(batch, action_mask=action_mask, total_tokens=int(action_mask.sum()))
         if self.objective.needs_reference:
             batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
-        # in float32 the engine's own log-probabilities are the policy's up to rounding; in bfloat16 they are not
-        if self.policy.precision != "float32":
+        if self._rescores and (not self._takes_one_step or self.objective.shapes_rewards):
             with torch.no_grad():
                 batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
         return replace(batch, advantages=self.objective.advantages(self.objective.shape_rewards(batch)))
+
+    @property
+    def _rescores(self) -> bool:
+        """Whether the old log-probabilities are computed by the policy, not taken from the rollout.
+
+        In float32 those are the policy's own up to rounding; in bfloat16 they are not.
+        """
+        return self.policy.precision != "float32"
+
+    @property
+    def _takes_one_step(self) -> bool:
+        """Whether the policy of each loss is still the one that the update starts from."""
+        return self.config.epochs * self.config.minibatches == 1
 
     def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
         """(N, T) log-probabilities, computed a micro-batch at a time."""
@@ -253,6 +265,8 @@ class GRPOAgent(Agent):
         for part in self._micro_batches(groups):
             micro_batch = minibatch.select_groups(part, of_step=minibatch)
             logprobs = self.policy.logprobs(micro_batch, self.config.temperature)
+            if self._rescores and self._takes_one_step:
+                micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them
             loss, figures = self.objective.loss(micro_batch, logprobs)
             loss.backward()
             for name, value in figures.items():

@@ -22,6 +22,11 @@ class Objective(Protocol):
         """Whether a group whose advantages are all zero adds nothing to the loss, so that it need not be computed."""
         ...
 
+    @property
+    def shapes_rewards(self) -> bool:
+        """Whether `shape_rewards` changes anything; it then reads `batch.old_logprobs`."""
+        ...
+
     def shape_rewards(self, batch: GroupBatch) -> Tensor:
         """The (P, G) rewards that advantages are computed from: `batch.rewards`, or less a KL penalty."""
         ...

@@ -121,9 +121,14 @@ class PolicyGradient:
         """Whether no KL or entropy term is in the loss, which would pull at such groups as well."""
         return self.entropy_coef == 0 and (self.kl_coef == 0 or self.kl_in == "reward")
 
+    @property
+    def shapes_rewards(self) -> bool:
+        """Whether the KL penalty is part of the rewards."""
+        return self.needs_reference and self.kl_in == "reward"
+
     def shape_rewards(self, batch: GroupBatch) -> Tensor:
         """(P, G) rewards, less the KL penalty where it is part of them."""
-        if not (self.needs_reference and self.kl_in == "reward"):
+        if not self.shapes_rewards:
             return batch.rewards
         old = ops.fill_padding(batch.old_logprobs, batch.action_mask)
         kl = ops.kl_estimate(old, ops.fill_padding(_reference(batch), batch.action_mask), self.kl_estimator)

@@ -74,6 +74,11 @@ class WeightedLikelihood:
         """Whether there is no KL penalty, which pulls at groups without weights as well."""
         return self.kl_coef == 0
 
+    @property
+    def shapes_rewards(self) -> bool:
+        """False."""
+        return False
+
     def shape_rewards(self, batch: GroupBatch) -> Tensor:
         """(P, G) rewards, as they are."""
         return batch.rewards

@@ -531,6 +531,27 @@ def test_precision_bfloat16_keeps_float32_weights_and_rescores():
     assert all(record.metrics["grad_norm"] > 0 for record in recorder.records)
 
 
+@pytest.mark.parametrize(("kl_in", "passes"), [("loss", 1), ("reward", 2)])
+def test_a_single_bfloat16_step_needs_no_pass_of_its_own_for_the_old_logprobs(monkeypatch, kl_in, passes):
+    """They are those of the loss, before its step; a penalty in the reward needs them earlier."""
+    policy = load_policy("builtin/tiny", precision="bfloat16")
+    config = replace(SMALL, epochs=1, minibatches=1, micro_batch_size=1024)
+    agent = GRPOAgent(policy, ARITHMETIC, config=config, objective=GRPO(kl_coef=0.01, kl_in=kl_in))
+    seen = []
+    logprobs = policy.logprobs
+    monkeypatch.setattr(policy, "logprobs", lambda batch, temperature: seen.append(batch) or logprobs(batch, temperature))
+    losses = []
+    loss = agent.objective.loss
+    monkeypatch.setattr(GRPO, "loss", lambda self, batch, found: losses.append((batch, found)) or loss(batch, found))
+    agent.learn(16)
+    assert len(seen) == passes
+    [(batch, found)] = losses
+    assert found.requires_grad
+    assert torch.equal(batch.old_logprobs, found.detach())
+    mask = batch.completion_mask.bool()
+    assert not torch.equal(batch.old_logprobs[mask], batch.sampler_logprobs[mask])
+
+
 def test_the_sampler_correction_sees_what_bfloat16_makes_of_the_sampler():
     recorder = Recorder()
     policy = load_policy("builtin/tiny", precision="bfloat16")
