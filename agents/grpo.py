@@ -271,12 +271,15 @@ class GRPOAgent(Agent):
             loss.backward()
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.config.max_grad_norm)
+        gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"the gradient of update {self.num_updates + 1} is not finite; nothing was changed by this step. Lower "
                 "the learning rate, or use precision='float32'"
             )
+        if norm > self.config.max_grad_norm:  # else the gradients, as many as weights, are not touched
+            torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self.config.max_grad_norm, norm)
         self.optimizer.step()
         sums["grad_norm"] = norm.item()
         return sums

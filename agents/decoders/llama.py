@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders.functions import rms_norm, rotate, swiglu
-from agents.decoders.packed import can_pack, packed
+from agents.decoders.packed import Apart, can_pack, packed, packed_together
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 """`model_type` of the models that have a fast path."""
@@ -51,12 +51,11 @@ class _Norm:
 class _Layer:
     """The modules of one layer; None where the family has no such norm."""
 
-    query: Any
-    key: Any
-    value: Any
+    attention_inputs: Any
+    """To queries, keys and values."""
     output: Any
-    gate: Any
-    up: Any
+    mlp_inputs: Any
+    """To gate and up."""
     down: Any
     activation: nn.Module
     before_attention: _Norm
@@ -68,9 +67,6 @@ class _Layer:
     rope: str | None
     window: int | None
     checkpointed: Callable[[], bool]
-
-
-_LINEAR = ("query", "key", "value", "output", "gate", "up", "down")
 
 
 class LlamaLikeDecoder:
@@ -131,7 +127,14 @@ class LlamaLikeDecoder:
         prepared = copy.copy(self)
         prepared._head = packed(self._head, dtype)
         prepared._layers = [
-            replace(layer, **{name: packed(getattr(layer, name), dtype) for name in _LINEAR}) for layer in self._layers
+            replace(
+                layer,
+                attention_inputs=packed_together(layer.attention_inputs, dtype),
+                output=packed(layer.output, dtype),
+                mlp_inputs=packed_together(layer.mlp_inputs, dtype),
+                down=packed(layer.down, dtype),
+            )
+            for layer in self._layers
         ]
         return prepared
 
@@ -170,15 +173,14 @@ class LlamaLikeDecoder:
     def _run(self, index: int, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         layer = self._layers[index]
         h = layer.before_attention(x)
-        shape = (len(x), -1, self.head_dim)
-        query, key, value = layer.query(h).view(shape), layer.key(h).view(shape), layer.value(h).view(shape)
+        query, key, value = (out.view(len(x), -1, self.head_dim) for out in layer.attention_inputs(h))
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = layer.query_norm(query), layer.key_norm(key)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         h = layer.output(attend(index, query, key, value).reshape(len(x), -1))
         x = x + (h if layer.after_attention is None else layer.after_attention(h))
         h = layer.before_mlp(x)
-        gate, up = layer.gate(h), layer.up(h)
+        gate, up = layer.mlp_inputs(h)
         h = layer.down(swiglu(gate, up) if _is_silu(layer.activation) else layer.activation(gate) * up)
         return x + (h if layer.after_mlp is None else layer.after_mlp(h))
 
@@ -276,12 +278,9 @@ def _layer(layer: Any, config: Any, offset: float) -> _Layer:
             return bool(getattr(layer, "gradient_checkpointing", False))
 
     return _Layer(
-        query=attention.q_proj,
-        key=attention.k_proj,
-        value=attention.v_proj,
+        attention_inputs=Apart(attention.q_proj, attention.k_proj, attention.v_proj),
         output=attention.o_proj,
-        gate=mlp.gate_proj,
-        up=mlp.up_proj,
+        mlp_inputs=Apart(mlp.gate_proj, mlp.up_proj),
         down=mlp.down_proj,
         activation=mlp.act_fn,
         before_attention=_norm(layer.input_layernorm, offset),

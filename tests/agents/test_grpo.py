@@ -539,7 +539,9 @@ def test_a_single_bfloat16_step_needs_no_pass_of_its_own_for_the_old_logprobs(mo
     agent = GRPOAgent(policy, ARITHMETIC, config=config, objective=GRPO(kl_coef=0.01, kl_in=kl_in))
     seen = []
     logprobs = policy.logprobs
-    monkeypatch.setattr(policy, "logprobs", lambda batch, temperature: seen.append(batch) or logprobs(batch, temperature))
+    monkeypatch.setattr(
+        policy, "logprobs", lambda batch, temperature: seen.append(batch) or logprobs(batch, temperature)
+    )
     losses = []
     loss = agent.objective.loss
     monkeypatch.setattr(GRPO, "loss", lambda self, batch, found: losses.append((batch, found)) or loss(batch, found))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
-from agents.engines.static_cache import _without_gaps
+from agents.engines.prompt_cache import without_gaps
 from agents.policies import load_policy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
@@ -205,7 +205,7 @@ def test_the_cache_grows(micro_policy):
 
 @pytest.mark.parametrize("kept", [[], [0], [3], [0, 2, 3, 6, 7], [1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]])
 def test_gaps_are_filled_from_the_end(kept):
-    order = _without_gaps(kept)
+    order = without_gaps(kept)
     assert sorted(order) == kept
     moved = [line for place, line in enumerate(order) if place != line]
     assert all(line >= len(kept) for line in moved)
