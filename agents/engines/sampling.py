@@ -72,7 +72,7 @@ def _invert(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens where the cumulative weights pass `uniforms` of the whole, and the logarithms of their shares.
 
     Two levels: sums of blocks of about sqrt(V) weights find the block, those inside it the token. So only N * sqrt(V)
-    numbers are accumulated, which can be done in float64.
+    numbers are accumulated in float64; a block is summed in float32, to 1e-7 of its weight.
 
     Args:
         weights: (N, V), not negative, not all 0.
@@ -81,9 +81,10 @@ def _invert(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     n, v = weights.shape
     size = 1 << max(1, round(math.log2(v) / 2))
     whole = v // size * size
-    sums = weights[:, :whole].view(n, -1, size).sum(2, dtype=torch.float64)
+    sums = weights[:, :whole].view(n, -1, size).sum(2)
     if whole < v:
-        sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True, dtype=torch.float64)], dim=1)
+        sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True)], dim=1)
+    sums = sums.double()
     block, rest, total = _find(sums, (uniforms * sums.sum(1))[:, None])
     places = block * size + torch.arange(size, device=weights.device)
     inside = weights.gather(1, places.clamp(max=v - 1)).double().masked_fill_(places >= v, 0.0)

@@ -87,11 +87,11 @@ def test_no_number_finds_a_token_without_probability(vocabulary):
         assert logprobs.tolist() == [0.0] * 4
 
 
-def test_the_inverse_is_monotone_and_exact():
+def test_the_inverse_is_exact_to_float32_rounding():
     weights = torch.rand(1, 1000, generator=generator())
     edges = weights.double().cumsum(1)[0] / weights.double().sum()
     for token in (0, 1, 31, 32, 500, 998):
-        for shift, expected in ((-1e-9, token), (1e-9, token + 1)):
+        for shift, expected in ((-1e-6, token), (1e-6, token + 1)):
             ids, _ = _invert(weights.clone(), edges[token : token + 1] + shift)
             assert ids.item() == expected
 
