@@ -96,20 +96,45 @@ class SharedPromptCache:
         hidden = decoder.hidden(packed, positions, attend)
         return hidden[torch.tensor(lengths, device=device).cumsum(0) - 1]
 
-    def step(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Add a token (lines,) to each line; (lines, H) hidden states."""
-        column = self._filled
+    def reserve(self) -> bool:
+        """Make room for one more token a line; returns whether that moved the cache."""
         self._filled += 1
-        self._grow()
-        decoder = self._decoder
-        hidden = {window: self._hidden(window) for window in set(decoder.windows)}
+        data, decoder = self._completions, self._decoder
+        if data is not None and data.shape[4] >= self._filled:
+            return False
+        assert self._prompts is not None
+        columns = min(self._limit, self._filled + max(_GROWTH, self._filled // 2))
+        shape = (decoder.num_layers, 2, len(self._prompt_of), decoder.num_kv_heads, columns, decoder.head_dim)
+        # zeros, because a step of constant size multiplies what is not filled by weights of 0
+        grown = torch.zeros(shape, dtype=self._prompts.dtype, device=self._device)
+        if data is not None:
+            grown[:, :, :, :, : data.shape[4]] = data[:, :, : len(self._prompt_of)]
+        self._completions = grown
+        return True
+
+    def step(self, ids: Tensor, positions: Tensor, column: Tensor | None = None) -> Tensor:
+        """Add a token (lines,) to each line, in the room that was reserved; (lines, H) hidden states.
+
+        Args:
+            ids: (lines,).
+            positions: (lines,), each counted from the start of its own sequence.
+            column: (1,), how many tokens of completions are there; given where the step must do the same whatever that
+                is. It then looks at all columns, and leaves out those that are not filled.
+        """
+        assert self._completions is not None
+        decoder, completions = self._decoder, self._completions
+        columns = self._filled if column is None else completions.shape[4]
+        hidden = {window: self._hidden(window, columns, column) for window in set(decoder.windows)}
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            assert self._completions is not None
-            own = self._completions[layer, :, : len(query)]
-            own[0, :, :, column], own[1, :, :, column] = key, value
+            own = completions[layer, :, : len(query), :, :columns]
+            if column is None:
+                own[0, :, :, -1], own[1, :, :, -1] = key, value
+            else:
+                for place, x in zip(own, (key, value), strict=True):
+                    place.index_copy_(2, column, x[:, :, None].to(place.dtype))
             with torch.autocast(self._device.type, enabled=False):
-                return self._attention(layer, query, own[:, :, :, : self._filled], hidden[decoder.windows[layer]])
+                return self._attention(layer, query, own, hidden[decoder.windows[layer]])
 
         return decoder.hidden(ids, positions, attend)
 
@@ -149,16 +174,18 @@ class SharedPromptCache:
         self._slots = None if in_order else torch.tensor(slots, device=self._device)
         self._line_padding = self._padding[torch.tensor(prompts, device=self._device)] if self._is_padded else None
 
-    def _hidden(self, window: int | None) -> Tensor | None:
-        """(lines or 1, 1, 1, Lp + filled), what the newest token does not see; None where it sees all."""
-        if self._line_padding is None and (window is None or window >= self._longest + self._filled):
+    def _hidden(self, window: int | None, columns: int, column: Tensor | None) -> Tensor | None:
+        """(lines or 1, 1, 1, Lp + columns), what the newest token does not see; None where it sees all."""
+        sees_all = window is None or window >= self._longest + columns
+        if self._line_padding is None and column is None and sees_all:
             return None
-        columns = torch.arange(self._longest + self._filled, device=self._device)
-        hidden = torch.zeros(1, len(columns), dtype=torch.bool, device=self._device)
+        order = torch.arange(self._longest + columns, device=self._device)
+        newest = self._longest + (columns - 1 if column is None else column)
+        hidden = (order > newest)[None]
         if self._line_padding is not None:
-            hidden = columns < self._line_padding[:, None]
+            hidden = hidden | (order < self._line_padding[:, None])
         if window is not None:
-            hidden = hidden | (columns < len(columns) - window)
+            hidden = hidden | (order <= newest - window)
         return hidden[:, None, None, :]
 
     def _attention(self, layer: int, query: Tensor, own: Tensor, hidden: Tensor | None) -> Tensor:
@@ -192,19 +219,6 @@ class SharedPromptCache:
         p, heads = len(self._padding), self._decoder.num_kv_heads
         x = x.view(p, heads, self._width, -1, x.shape[-1]).transpose(1, 2).flatten(0, 1)
         return x if self._slots is None else x[self._slots]
-
-    def _grow(self) -> None:
-        """Make room for the columns that are filled, or about to be."""
-        data, decoder = self._completions, self._decoder
-        if data is not None and data.shape[4] >= self._filled:
-            return
-        assert self._prompts is not None
-        columns = min(self._limit, self._filled + max(_GROWTH, self._filled // 2))
-        shape = (decoder.num_layers, 2, len(self._prompt_of), decoder.num_kv_heads, columns, decoder.head_dim)
-        grown = torch.empty(shape, dtype=self._prompts.dtype, device=self._device)
-        if data is not None:
-            grown[:, :, :, :, : data.shape[4]] = data[:, :, : len(self._prompt_of)]
-        self._completions = grown
 
     def _dtype(self, dtype: torch.dtype) -> torch.dtype:
         """What keys and values are kept in.

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from agents.decoders import LlamaLikeDecoder
 from agents.engines.base import GenerativePolicy
 from agents.engines.completions import GrowingCompletions
+from agents.engines.lines import Capture, Lines, cuda_graph
 from agents.engines.prompt_cache import SharedPromptCache, without_gaps
-from agents.engines.sampling import draw_uniforms, sample
+from agents.engines.sampling import draw_uniforms
 from agents.rollout import Completion, SamplingParams
 
 # with fewer tokens to come, preparing the weights costs more than it saves
 _PREPARE_FROM = 8
+# likewise for capturing a step, which takes about three steps' time
+_CAPTURE_FROM = 16
 
 
 class StaticCacheEngine:
     """Generates with the modules of the policy's model: its weights are always the current ones.
 
+    On a GPU steps are captured in CUDA graphs (`agents.engines.lines`), anew whenever the number of lines has halved or
+    the cache has grown. Lines that end before that are computed and ignored.
+
     Args:
         policy: Whose model generates.
         max_rows: How many completions are decoded side by side at most, a bound on memory; more prompts are taken in
             turns.
+        capture: What makes a step repeatable; by default a CUDA graph on a GPU, and nothing elsewhere. None: nothing.
 
     Raises:
         ValueError: The policy's model has no fast form, or `max_rows` is not positive.
     """
 
-    def __init__(self, policy: GenerativePolicy, max_rows: int = 1024) -> None:
+    def __init__(
+        self, policy: GenerativePolicy, max_rows: int = 1024, capture: Capture | Literal["auto"] | None = "auto"
+    ) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows must be at least 1, got {max_rows}")
         self._max_rows = max_rows
+        if capture == "auto":
+            capture = cuda_graph if policy.device.type == "cuda" else None
+        self._capture = capture
         self.sync_weights(policy)
 
     def sync_weights(self, policy: GenerativePolicy) -> None:
@@ -81,24 +95,30 @@ class StaticCacheEngine:
         n = len(prompt_ids) * group_size
         rows = GrowingCompletions(n, sampling, self._policy.end_token_ids, self._policy.decode)
         cache = SharedPromptCache(decoder, prompt_ids, group_size, sampling.max_completion_tokens, self._policy.device)
-        hidden = cache.prefill()
-        logits = decoder.logits(hidden).float().repeat_interleave(group_size, dim=0)
-        # what each line needs of its row, in the order of the lines
+        logits = decoder.logits(cache.prefill()).float().repeat_interleave(group_size, dim=0)
         positions = torch.tensor([len(prompt) for prompt in prompt_ids], device=logits.device)
-        positions = positions.repeat_interleave(group_size)
-        for step in range(sampling.max_completion_tokens):
-            ids, logprobs = sample(logits, sampling, None if uniforms is None else uniforms[:, step])
-            kept = rows.append(ids.tolist(), logprobs.tolist())
+        # what is captured must be worth it
+        capture = self._capture if sampling.max_completion_tokens >= _CAPTURE_FROM else None
+        lines = Lines(
+            decoder, cache, sampling, uniforms, logits, positions.repeat_interleave(group_size), capture=capture
+        )
+        active = list(range(n))  # the line of each live completion
+        while True:
+            ids, logprobs = lines.ids.tolist(), lines.logprobs.tolist()
+            kept = rows.append([ids[line] for line in active], [logprobs[line] for line in active])
             if not kept:
                 break
-            if len(kept) < len(ids):
-                order = without_gaps(kept)
-                rows.keep(order)
-                cache.keep(order)
-                index = torch.tensor(order, device=ids.device)
-                ids, positions = ids[index], positions[index]
-                uniforms = None if uniforms is None else uniforms[index]
-            hidden = cache.step(ids, positions)
-            positions = positions + 1
-            logits = decoder.logits(hidden).float()
+            if len(kept) < len(active):
+                place = {active[row]: row for row in kept}
+                active = list(place)
+                if lines.capture is None or 2 * len(active) <= len(lines):
+                    order = without_gaps(active)
+                    lines.keep(order)
+                    active = list(range(len(order)))
+                else:
+                    order = active
+                rows.keep([place[line] for line in order])
+            lines.advance()
+        if capture is not None and lines.capture is None:
+            self._capture = None  # it does not work here; said once
         return rows.groups(group_size)

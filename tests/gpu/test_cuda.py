@@ -7,7 +7,7 @@ import torch
 
 from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.commands import run
-from agents.engines import CachedEngine, default_engine
+from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.evaluation import paired_difference
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
@@ -62,6 +62,27 @@ def test_engines_agree_on_cuda():
     assert equal >= 30  # of 32
     mask = fast.completion_mask.bool()
     assert torch.allclose(policy.logprobs(fast)[mask], fast.sampler_logprobs[mask], atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=20, top_p=0.9)], ids=str)
+def test_cuda_graphs_do_the_same(caplog, precision, sampling):
+    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache."""
+    policy = load_policy("builtin/tiny", device="cuda", precision=precision)
+    captured, plain = (
+        generate(policy, sampling, 64, lambda policy, capture=capture: StaticCacheEngine(policy, capture=capture))
+        for capture in ("auto", None)
+    )
+    assert not caplog.records  # it was captured
+    assert captured.completion_mask.sum(1).unique().numel() > 10
+    equal = sum(
+        torch.equal(a[m.bool()], b[n.bool()])
+        for a, m, b, n in zip(
+            captured.completion_ids, captured.completion_mask, plain.completion_ids, plain.completion_mask, strict=True
+        )
+        if m.sum() == n.sum()
+    )
+    assert equal >= (120 if precision == "float32" else 64)  # of 128
 
 
 def test_logprobs_loss_and_gradients_agree_with_the_cpu():

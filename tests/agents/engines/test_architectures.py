@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.engines import CachedEngine, default_engine
+from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 PROMPTS = ["What is 1 + 1?", "What is 2 + 2 * 6 - 8 * (4 + 4)? End with \\boxed{answer}."]
@@ -26,7 +26,12 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("make_engine", [CachedEngine, default_engine])
+def captured_engine(policy):
+    """Steps of constant size where the model has a fast form."""
+    return default_engine(policy) if policy.decoder is None else StaticCacheEngine(policy, capture=lambda step: step)
+
+
+@pytest.mark.parametrize("make_engine", [CachedEngine, default_engine, captured_engine])
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "mamba"])
 def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy, name, make_engine):
     policy = random_policy(name, **ARCHITECTURES[name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -13,7 +15,12 @@ from agents.rollout import GroupBatch, Rollout, SamplingParams
 PROMPTS = ["What is 1 + 1?", "What is 2 + 2 * 6 - 8 * (4 + 4)? End with \\boxed{answer}.", "Hi"]
 
 
-ENGINES = (CachedEngine, StaticCacheEngine)
+def captured_engine(policy, max_rows=1024, capture=lambda step: step):
+    """Steps of constant size, as a CUDA graph holds them, run as they are."""
+    return StaticCacheEngine(policy, max_rows, capture)
+
+
+ENGINES = (CachedEngine, StaticCacheEngine, captured_engine)
 
 
 def generator(seed=0):
@@ -75,6 +82,7 @@ def test_completions_end_with_the_end_token_and_nothing_after_it(micro_policy, e
         assert not completion.truncated or len(completion.ids) == 200
 
 
+@pytest.mark.parametrize("engine_class", ENGINES[:2])
 def test_rows_that_end_leave_the_batch(micro_policy, engine_class):
     likely_end(micro_policy)
     sizes = []
@@ -139,11 +147,12 @@ def test_engines_write_the_same(micro_policy, sampling):
     """The fast engine and its plain twin, with the same random numbers."""
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)
-    plain, fast = (engine(micro_policy).generate(ids, 16, sampling, generator(3)) for engine in ENGINES)
-    for expected_group, group in zip(plain, fast, strict=True):
-        for expected, completion in zip(expected_group, group, strict=True):
-            assert (completion.ids, completion.truncated) == (expected.ids, expected.truncated)
-            assert completion.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+    plain, *others = (engine(micro_policy).generate(ids, 16, sampling, generator(3)) for engine in ENGINES)
+    for other in others:
+        for expected_group, group in zip(plain, other, strict=True):
+            for expected, completion in zip(expected_group, group, strict=True):
+                assert (completion.ids, completion.truncated) == (expected.ids, expected.truncated)
+                assert completion.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
 
 
 def test_a_completion_depends_on_its_place_alone(micro_policy, engine_class):
@@ -201,6 +210,53 @@ def test_the_cache_grows(micro_policy):
         logprobs = micro_policy.model(torch.tensor([ids[0] + longest.ids])).logits[0].log_softmax(-1)
     plain = [logprobs[len(ids[0]) - 1 + t, token].item() for t, token in enumerate(longest.ids)]
     assert longest.logprobs == pytest.approx(plain, abs=1e-4)
+
+
+def test_a_captured_step_is_repeated_until_lines_halve_or_the_cache_grows(micro_policy):
+    """What is captured is called again with nothing but what is in its tensors."""
+    likely_end(micro_policy)
+    captures, replays, lines = [], [], []
+    hidden = micro_policy.decoder.hidden
+    micro_policy.decoder.hidden = lambda ids, *args: lines.append(len(ids)) or hidden(ids, *args)
+
+    def capture(step):
+        captures.append(len(lines))
+        return lambda: replays.append(captures[-1]) or step()
+
+    ids = micro_policy.encode_prompts(PROMPTS)
+    ends = [micro_policy.tokenizer.eos_token_id, 17, 42, 100, 200]
+    micro_policy.model.generation_config.eos_token_id = ends
+    groups = captured_engine(micro_policy, capture=capture).generate(ids, 64, SamplingParams(200), generator())
+    steps = max(len(completion.ids) for group in groups for completion in group) - 1
+    assert len(replays) == steps
+    assert len(captures) <= 1 + 7 + 3  # 192 lines halve at most 7 times, 200 columns grow at most 3 times
+    sizes = sorted(set(lines[1:]), reverse=True)
+    assert len(sizes) >= 3
+    assert all(2 * after <= before for before, after in pairwise(sizes))
+
+
+def _raises(step):
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def _does_nothing(step):
+    return lambda: None
+
+
+@pytest.mark.parametrize(
+    ("capture", "reason"), [(_raises, "could not be captured"), (_does_nothing, "computes something else")]
+)
+def test_a_step_that_cannot_be_captured_runs_as_it_is(micro_policy, caplog, capture, reason):
+    likely_end(micro_policy)
+    ids = micro_policy.encode_prompts(PROMPTS)
+    engine = captured_engine(micro_policy, capture=capture)
+    expected = StaticCacheEngine(micro_policy).generate(ids, 16, SamplingParams(40), generator())
+    for _ in range(2):
+        found = engine.generate(ids, 16, SamplingParams(40), generator())
+        for group, expected_group in zip(found, expected, strict=True):
+            assert [completion.ids for completion in group] == [completion.ids for completion in expected_group]
+    [record] = caplog.records
+    assert reason in record.getMessage()
 
 
 @pytest.mark.parametrize("kept", [[], [0], [3], [0, 2, 3, 6, 7], [1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]])
