@@ -35,7 +35,7 @@ SWEEPS: dict[str, tuple[str, list[int]]] = {
     "group_size": ("completions for each prompt", [2, 4, 8, 16, 32]),
     "prompt_tokens": ("prompt tokens", [16, 64, 256, 1024]),
     "completion_tokens": ("completion tokens", [12, 24, 48, 96, 192]),
-    "vocabulary": ("tokens in the vocabulary", [2048, 8192, 32768, 131072]),
+    "vocabulary": ("tokens in the vocabulary", [2048, 8192, 32768, 65536]),
 }
 KINDS = {"fast": "ours", "plain": "plain path"}
 

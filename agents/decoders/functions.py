@@ -77,16 +77,16 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
         gradient = gradient.to(inverse.dtype)
+        scale = _scale(weight, ctx.offset, x)
         normalized = _at_least_float32(x) * inverse
+        product = gradient * normalized
         of_weight = None
         if ctx.needs_input_grad[1]:
-            rows = (gradient * normalized).view(-1, x.shape[-1])
-            of_weight = rows.sum(0).to(weight.dtype)
+            of_weight = product.view(-1, x.shape[-1]).sum(0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
             return None, of_weight, None, None, None
-        scaled = gradient * _scale(weight, ctx.offset, x)
-        mean = (scaled * normalized).mean(dim=-1, keepdim=True)
-        of_x = scaled.addcmul_(normalized, mean, value=-1).mul_(inverse)
+        mean = product.mul_(scale).mean(dim=-1, keepdim=True)
+        of_x = (gradient * scale).addcmul_(normalized, mean, value=-1).mul_(inverse)
         return of_x.to(x.dtype), of_weight, None, None, None
 
 

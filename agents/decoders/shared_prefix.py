@@ -20,6 +20,9 @@ from agents.decoders.llama import LlamaLikeDecoder
 # entries of a block's attention mask; beyond it a mask for every completion costs more than a pass for every group
 _MASK_ENTRIES = 2**22
 
+_Parts = tuple[Tensor, Tensor]
+"""What the prompts' tokens have of something, and what the completions' tokens have."""
+
 
 class Groups(Protocol):
     """What is read of a `GroupBatch`: P prompts and N = P * G completions, padded on any side."""
@@ -58,14 +61,18 @@ def shared_prefix_logprobs(decoder: LlamaLikeDecoder, batch: Groups, temperature
     """
     packed = _pack(batch)
     blocks = _blocks(batch, packed, set(decoder.windows))
+    sizes = [block.tokens[0] for block in blocks] + [block.tokens[1] for block in blocks]
 
     def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         dtype = query.dtype
-        key, value = key.to(dtype), value.to(dtype)
+        # split and not sliced: the backward pass of each slice would fill a tensor of all tokens
+        q, k, v = (x.to(dtype).split(sizes) for x in (query, key, value))
         window = decoder.windows[layer]
-        parts = [block.attend(query, key, value, window, decoder.scale) for block in blocks]
-        if len(parts) == 1:
-            return torch.cat(parts[0])
+        n = len(blocks)
+        parts = [
+            block.attend((q[i], q[n + i]), (k[i], k[n + i]), (v[i], v[n + i]), window, decoder.scale)
+            for i, block in enumerate(blocks)
+        ]
         return torch.cat([part[0] for part in parts] + [part[1] for part in parts])
 
     hidden = decoder.hidden(packed.ids, packed.positions, attend)
@@ -133,8 +140,7 @@ class _Block:
     `K` of the prompts with `K * G` completions; `Lp` and `Lc` are the longest prompt and completion among them.
 
     Attributes:
-        prompt_rows: Where in the S tokens the prompts' tokens stand.
-        completion_rows: And those of the completions.
+        tokens: How many of the S tokens are of the prompts, and how many of the completions.
         prompt_slots: Their places in (K, Lp), left-padded; None where they fill it.
         completion_slots: Their places in (K * G, Lc), right-padded; None where they fill it.
         shape: K, G, Lp, Lc.
@@ -142,31 +148,30 @@ class _Block:
             completions see, (1 or K * G, 1, Lc, Lp + Lc).
     """
 
-    prompt_rows: slice
-    completion_rows: slice
+    tokens: tuple[int, int]
     prompt_slots: Tensor | None
     completion_slots: Tensor | None
     shape: tuple[int, int, int, int]
     masks: dict[int | None, tuple[Tensor | None, Tensor]]
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, window: int | None, scale: float
+        self, query: _Parts, key: _Parts, value: _Parts, window: int | None, scale: float
     ) -> tuple[Tensor, Tensor]:
         """Outputs (., Hq, D) of the block's prompt tokens and of its completion tokens."""
         k, g, longest_prompt, longest_completion = self.shape
         prompt_mask, completion_mask = self.masks[window]
 
-        def of_prompts(x: Tensor) -> Tensor:
-            return _padded(x[self.prompt_rows], self.prompt_slots, k, longest_prompt)
+        def of_prompts(x: _Parts) -> Tensor:
+            return _padded(x[0], self.prompt_slots, k, longest_prompt)
 
-        def of_completions(x: Tensor) -> Tensor:
-            return _padded(x[self.completion_rows], self.completion_slots, k * g, longest_completion)
+        def of_completions(x: _Parts) -> Tensor:
+            return _padded(x[1], self.completion_slots, k * g, longest_completion)
 
         prompt_key, prompt_value = of_prompts(key), of_prompts(value)
         out = _attention(of_prompts(query), prompt_key, prompt_value, prompt_mask, scale)
         prompts = _unpadded(out, self.prompt_slots)
         if longest_completion == 0:  # every completion is one token, predicted from the prompt
-            return prompts, query[self.completion_rows]
+            return prompts, query[1]
         keys, values = (
             torch.cat([shared.repeat_interleave(g, dim=0), of_completions(own)], dim=2)
             for shared, own in ((prompt_key, key), (prompt_value, value))
@@ -212,19 +217,15 @@ def _blocks(batch: Groups, packed: _Packed, windows: set[int | None]) -> list[_B
     entries = len(completions) * longest * (max(prompts) + longest)
     at_once = len(prompts) if len(set(prompts)) == 1 or entries <= _MASK_ENTRIES else 1
     blocks = []
-    prompt_token, completion_token = 0, sum(prompts)
     for start in range(0, len(prompts), at_once):
         of_prompts = prompts[start : start + at_once]
         of_completions = completions[start * g : (start + at_once) * g]
-        prompt_rows = slice(prompt_token, prompt_token + sum(of_prompts))
-        completion_rows = slice(completion_token, completion_token + sum(of_completions))
-        prompt_token, completion_token = prompt_rows.stop, completion_rows.stop
         blocks.append(
             _block(
                 packed.prompt_lengths[start : start + at_once],
                 packed.input_lengths[start * g : (start + at_once) * g],
                 (len(of_prompts), g, max(of_prompts), max(of_completions)),
-                (prompt_rows, completion_rows),
+                (sum(of_prompts), sum(of_completions)),
                 windows,
             )
         )
@@ -235,7 +236,7 @@ def _block(
     prompts: Tensor,
     completions: Tensor,
     shape: tuple[int, int, int, int],
-    rows: tuple[slice, slice],
+    tokens: tuple[int, int],
     windows: set[int | None],
 ) -> _Block:
     _, g, longest_prompt, longest_completion = shape
@@ -243,8 +244,8 @@ def _block(
     prompt_real = torch.arange(longest_prompt, device=device) >= (longest_prompt - prompts)[:, None]  # (K, Lp)
     completion_real = torch.arange(longest_completion, device=device) < completions[:, None]  # (K * G, Lc)
     whole_prompts, whole_completions = (
-        shape[0] * longest_prompt == rows[0].stop - rows[0].start,
-        len(completions) * longest_completion == rows[1].stop - rows[1].start,
+        shape[0] * longest_prompt == tokens[0],
+        len(completions) * longest_completion == tokens[1],
     )
     # a distance in columns is one in positions, as prompts end where completions begin
     order = torch.arange(longest_prompt + longest_completion, device=device)
@@ -265,7 +266,7 @@ def _block(
             of_prompts = None
         masks[window] = (of_prompts, of_completions)
     return _Block(
-        *rows,
+        tokens,
         None if whole_prompts else prompt_real.flatten().nonzero().squeeze(1),
         None if whole_completions else completion_real.flatten().nonzero().squeeze(1),
         shape,
