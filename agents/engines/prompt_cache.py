@@ -124,7 +124,7 @@ class SharedPromptCache:
         assert self._completions is not None
         decoder, completions = self._decoder, self._completions
         columns = self._filled if column is None else completions.shape[4]
-        hidden = {window: self._hidden(window, columns, column) for window in set(decoder.windows)}
+        unseen = {window: self._unseen(window, columns, column) for window in set(decoder.windows)}
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             own = completions[layer, :, : len(query), :, :columns]
@@ -134,7 +134,7 @@ class SharedPromptCache:
                 for place, x in zip(own, (key, value), strict=True):
                     place.index_copy_(2, column, x[:, :, None].to(place.dtype))
             with torch.autocast(self._device.type, enabled=False):
-                return self._attention(layer, query, own, hidden[decoder.windows[layer]])
+                return self._attention(layer, query, own, unseen[decoder.windows[layer]])
 
         return decoder.hidden(ids, positions, attend)
 
@@ -174,21 +174,21 @@ class SharedPromptCache:
         self._slots = None if in_order else torch.tensor(slots, device=self._device)
         self._line_padding = self._padding[torch.tensor(prompts, device=self._device)] if self._is_padded else None
 
-    def _hidden(self, window: int | None, columns: int, column: Tensor | None) -> Tensor | None:
+    def _unseen(self, window: int | None, columns: int, column: Tensor | None) -> Tensor | None:
         """(lines or 1, 1, 1, Lp + columns), what the newest token does not see; None where it sees all."""
         sees_all = window is None or window >= self._longest + columns
         if self._line_padding is None and column is None and sees_all:
             return None
         order = torch.arange(self._longest + columns, device=self._device)
         newest = self._longest + (columns - 1 if column is None else column)
-        hidden = (order > newest)[None]
+        unseen = (order > newest)[None]
         if self._line_padding is not None:
-            hidden = hidden | (order < self._line_padding[:, None])
+            unseen = unseen | (order < self._line_padding[:, None])
         if window is not None:
-            hidden = hidden | (order <= newest - window)
-        return hidden[:, None, None, :]
+            unseen = unseen | (order <= newest - window)
+        return unseen[:, None, None, :]
 
-    def _attention(self, layer: int, query: Tensor, own: Tensor, hidden: Tensor | None) -> Tensor:
+    def _attention(self, layer: int, query: Tensor, own: Tensor, unseen: Tensor | None) -> Tensor:
         """Outputs (lines, Hq, D) of queries of that shape over the prompts and over the completions' own columns."""
         assert self._prompts is not None
         decoder, dtype = self._decoder, query.dtype
@@ -200,8 +200,8 @@ class SharedPromptCache:
         of_prompt = self._by_line(_product(self._by_prompt(query), keys.transpose(1, 2)))
         of_own = _product(query.flatten(0, 1), own_keys.transpose(1, 2)).view(*query.shape[:3], -1)
         scores = torch.cat([of_prompt, of_own], dim=-1)
-        if hidden is not None:
-            scores.masked_fill_(hidden, -torch.inf)
+        if unseen is not None:
+            scores.masked_fill_(unseen, -torch.inf)
         weights = scores.softmax(-1).to(keys.dtype)
         out = self._by_line(torch.bmm(self._by_prompt(weights[..., : self._longest]), values))
         out = out + torch.bmm(weights[..., self._longest :].flatten(0, 1), own_values).view_as(out)
