@@ -62,7 +62,8 @@ def main(arguments: Arguments) -> None:
     torch.set_num_threads(1)
     if arguments.device == "cpu":
         keep_freed_memory()
-    record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "sweeps": {}}
+    record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__}
+    record |= {"device": arguments.device, "precision": arguments.precision, "sweeps": {}}
     record["machine"] = rates = machine_rates(arguments.device, arguments.precision)
     print(f"{record['date']}, torch {torch.__version__}, {rates['gflops']:.0f} GFLOP/s, {rates['gbytes']:.1f} GB/s")
     print("\n| | | ours: rollout, s | update, s | plain path: rollout, s | update, s | step, ratio | of limit |")
@@ -135,7 +136,7 @@ def plot(record: dict[str, Any], out: Path) -> None:
         axis.minorticks_off()
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("CPU seconds" if "cpu" in record["torch"] else "seconds")
+    axes[0].set_ylabel("CPU seconds" if record["device"] == "cpu" else "seconds")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     figure.savefig(out, dpi=130)
 

@@ -53,7 +53,7 @@ def packed(layer: Any, dtype: torch.dtype) -> Any:
         layer: Only a plain `nn.Linear` is packed, adapters are left as they are.
         dtype: Of the computation.
     """
-    return _Packed([layer], dtype) if _gains([layer], dtype) else layer
+    return _Packed(layer, dtype) if _gains([layer], dtype) else layer
 
 
 def packed_together(apart: Apart, dtype: torch.dtype) -> Callable[[Tensor], Sequence[Tensor]]:
@@ -70,32 +70,32 @@ def _gains(layers: Sequence[Any], dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 or (dtype == torch.float32 and entries >= _MIN_ENTRIES)
 
 
-class _Packed:
-    """Called with (S, H), gives the outputs of all layers side by side."""
-
-    def __init__(self, layers: Sequence[nn.Linear], dtype: torch.dtype) -> None:
-        self._layers = layers
-        self._dtype = dtype
-        # the number of rows is a hint; the layout is the same for all that were tried
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(_rows([layer.weight for layer in layers], dtype), 32)
-        self._bias = None if layers[0].bias is None else _rows([layer.bias for layer in layers], dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._dtype == torch.float32 and len(x) not in _ROWS:
-            outputs = [layer(x) for layer in self._layers]
-            return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
-        return torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, "none", [], "")
-
-
 class _PackedTogether:
     """Called with (S, H), gives the output of each layer."""
 
     def __init__(self, layers: Sequence[nn.Linear], dtype: torch.dtype) -> None:
-        self._packed = _Packed(layers, dtype)
+        self._layers = layers
+        self._dtype = dtype
         self._sizes = [layer.out_features for layer in layers]
+        # the number of rows is a hint; the layout is the same for all that were tried
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(_rows([layer.weight for layer in layers], dtype), 32)
+        self._bias = None if layers[0].bias is None else _rows([layer.bias for layer in layers], dtype)
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
-        return self._packed(x).split(self._sizes, dim=-1)
+        if self._dtype == torch.float32 and len(x) not in _ROWS:
+            return [layer(x) for layer in self._layers]
+        out = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, "none", [], "")
+        return out.split(self._sizes, dim=-1)
+
+
+class _Packed:
+    """Called with (S, H), gives the output of the layer."""
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
+        self._packed = _PackedTogether([layer], dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._packed(x)[0]
 
 
 def _rows(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
