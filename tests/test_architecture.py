@@ -28,7 +28,8 @@ ALLOWED = {
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.rollout": {"torch"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},
-    "agents.decoders": {"torch", "agents.decoders"},
+    "agents.kernels": {"torch", "agents.kernels"},
+    "agents.decoders": {"torch", "agents.decoders", "agents.kernels"},
     "agents.engines": {"torch", "transformers", "agents.decoders", "agents.engines", "agents.rollout"},
     "agents.policies.builtin": None,  # a recipe: a program of its own
     "agents.policies": {"torch", "transformers", "peft", "agents.decoders", "agents.policies", "agents.rollout"},

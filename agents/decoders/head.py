@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from agents.kernels import add_product, linear, product
+
 # logits of one chunk; large enough for a matrix product to run at full speed
 _CHUNK_BYTES = 2**26
 # softmax values kept for the backward pass; chunks beyond it are computed again there
@@ -87,12 +89,12 @@ class _TokenLogprobs(torch.autograd.Function):
                 of_bias += of_logits.sum(0)
             of_logits = of_logits.to(hidden.dtype)
             if of_hidden is not None:
-                torch.mm(of_logits, weight, out=of_hidden[rows])
+                product(of_logits, weight, out=of_hidden[rows])
             if ctx.needs_input_grad[1]:
                 if of_weight is None:
-                    of_weight = of_logits.t() @ hidden[rows]
+                    of_weight = product(of_logits.t(), hidden[rows])
                 else:
-                    of_weight.addmm_(of_logits.t(), hidden[rows])
+                    add_product(of_weight, of_logits.t(), hidden[rows])
         if of_bias is not None:
             of_bias = of_bias.to(bias.dtype)
         return of_hidden, of_weight, of_bias, None, None, None
@@ -102,7 +104,7 @@ def _softmax(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The targets' scaled logits less the row's largest (C,), exp of all such (C, V), and their sum (C,)."""
-    logits = torch.nn.functional.linear(hidden, weight, bias)
+    logits = linear(hidden, weight, bias)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if temperature != 1:
         logits /= temperature

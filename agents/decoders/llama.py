@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders.functions import rms_norm, rotate, swiglu
-from agents.decoders.packed import Apart, can_pack, packed, packed_together
+from agents.decoders.packed import Apart, call, can_pack, packed, packed_together
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 """`model_type` of the models that have a fast path."""
@@ -112,7 +112,7 @@ class LlamaLikeDecoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(S, H) final hidden states to (S, V) logits."""
-        return self._head(hidden)
+        return call(self._head, hidden)
 
     def for_rollout(self) -> Self:
         """This decoder for many steps of few rows without gradient, with the weights as they are now.
@@ -177,11 +177,11 @@ class LlamaLikeDecoder:
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = layer.query_norm(query), layer.key_norm(key)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        h = layer.output(attend(index, query, key, value).reshape(len(x), -1))
+        h = call(layer.output, attend(index, query, key, value).reshape(len(x), -1))
         x = x + (h if layer.after_attention is None else layer.after_attention(h))
         h = layer.before_mlp(x)
         gate, up = layer.mlp_inputs(h)
-        h = layer.down(swiglu(gate, up) if _is_silu(layer.activation) else layer.activation(gate) * up)
+        h = call(layer.down, swiglu(gate, up) if _is_silu(layer.activation) else layer.activation(gate) * up)
         return x + (h if layer.after_mlp is None else layer.after_mlp(h))
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.kernels import has_split_products, linear
+
 _MIN_ENTRIES = 2**19
 _ROWS = range(4, 97)
 
@@ -28,6 +30,27 @@ def can_pack(device: torch.device) -> bool:
         and platform.machine() in ("x86_64", "AMD64")
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def call(layer: Any, x: Tensor) -> Tensor:
+    """`layer(x)`; of a plain linear layer by the fastest product there is (`agents.kernels`).
+
+    Args:
+        layer: A module, or what `packed` made of one.
+        x: (S, H).
+    """
+    return linear(x, layer.weight, layer.bias) if _is_plain(layer) else layer(x)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether calling the layer is its product and nothing else."""
+    return type(layer) is nn.Linear and not (
+        "forward" in vars(layer)
+        or layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
     )
 
 
@@ -43,7 +66,7 @@ class Apart:
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         """(S, H) to the output of each layer."""
-        return [layer(x) for layer in self.layers]
+        return [call(layer, x) for layer in self.layers]
 
 
 def packed(layer: Any, dtype: torch.dtype) -> Any:
@@ -64,9 +87,11 @@ def packed_together(apart: Apart, dtype: torch.dtype) -> Callable[[Tensor], Sequ
 
 
 def _gains(layers: Sequence[Any], dtype: torch.dtype) -> bool:
-    if not all(type(layer) is nn.Linear for layer in layers) or len({layer.bias is None for layer in layers}) != 1:
+    if not all(_is_plain(layer) for layer in layers) or len({layer.bias is None for layer in layers}) != 1:
         return False
     entries = sum(layer.weight.numel() for layer in layers)
+    if dtype == torch.float32 and entries >= _MIN_ENTRIES and has_split_products():
+        return False  # those are faster, and need no copy
     return dtype == torch.bfloat16 or (dtype == torch.float32 and entries >= _MIN_ENTRIES)
 
 
@@ -83,7 +108,7 @@ class _PackedTogether:
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         if self._dtype == torch.float32 and len(x) not in _ROWS:
-            return [layer(x) for layer in self._layers]
+            return [call(layer, x) for layer in self._layers]
         out = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, "none", [], "")
         return out.split(self._sizes, dim=-1)
 

@@ -12,6 +12,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
+from agents.kernels import has_split_products, split_products
 from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch
 
@@ -249,6 +250,40 @@ def test_lower_precisions_are_near(random_policy, precision):
     assert found.dtype == torch.float32
     assert error < (1e-5 if precision == "float32" else 3e-2)
     assert precision == "float32" or error > 1e-5  # it did compute in bfloat16
+
+
+@pytest.mark.parametrize("name", ["llama", "llama, tied", "qwen2"])
+def test_split_products_of_float32_are_as_near_as_pytorchs(random_policy, monkeypatch, name):
+    if not has_split_products():
+        pytest.skip("this CPU has no AMX, or nothing compiles it")
+    exact, _ = pair(random_policy, name)
+    batch = make_batch(exact.model.config.vocab_size)
+    mask = batch.completion_mask.bool()
+    policy = LanguageModelPolicy(copy.deepcopy(exact.model).float(), exact.tokenizer)
+
+    def errors():
+        """Relative, of the log-probabilities and of the gradient of all parameters."""
+        results = []
+        for one in (policy, exact):
+            one.model.zero_grad()
+            logprobs = one.logprobs(batch)
+            logprobs.sum().backward()
+            gradient = torch.cat([p.grad.flatten().double() for _, p in one.trainable_parameters()])
+            results.append((logprobs.detach()[mask], gradient))
+        pairs = zip(*results, strict=True)
+        return [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
+
+    pytorchs = errors()
+    for limit in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
+        monkeypatch.setattr(split_products, limit, 0)
+    calls = []
+    true = split_products._product
+    monkeypatch.setattr(split_products, "_product", lambda *args: calls.append(1) or true(*args))
+    ours = errors()
+    layers = exact.decoder.num_layers
+    # seven products a layer, and the head's; each once forward and twice backward
+    assert len(calls) == 3 * (7 * layers + 1)
+    assert all(our < 1.5 * theirs for our, theirs in zip(ours, pytorchs, strict=True))
 
 
 @pytest.mark.parametrize("name", ["phi3", "gpt2", "smollm3"])
