@@ -31,6 +31,8 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
     "step, float32": {
         "ours": ("ours", []),
         "TRL": ("trl", []),
+        "ours, PyTorch's products": ("ours", ["--no-split-products"]),
+        "ours, matmul_precision high": ("ours", ["--matmul-precision", "high"]),
         "ours, plain path, generate": ("ours", ["--path", "generate"]),
     },
     "step, bfloat16": {
@@ -47,6 +49,7 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
         "all at the longest": ("ours", []),
         "variable, plain path": ("ours", ["--variable", "--path", "plain"]),
         "all at the longest, plain path": ("ours", ["--path", "plain"]),
+        "variable, plain path, generate": ("ours", ["--variable", "--path", "generate"]),
     },
     "long prompt": {
         "ours": ("ours", ["--prompt-tokens", "300", "--prompts", "2"]),

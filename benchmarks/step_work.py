@@ -19,6 +19,7 @@ import torch
 from agents import GRPO, GRPOAgent, GRPOConfig
 from agents.engines import CachedEngine, cached, default_engine, static_cache
 from agents.engines.completions import GrowingCompletions
+from agents.kernels import product
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, Rollout, SamplingParams
 
@@ -38,6 +39,10 @@ class Work:
     """Completions end at lengths spread evenly from 1 to completion_tokens, instead of all there."""
     kl_coef: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    matmul_precision: Literal["highest", "high"] = "highest"
+    """Of float32 products, see torch.set_float32_matmul_precision."""
+    split_products: bool = True
+    """Whether those may use the matrix units of the CPU (agents.kernels)."""
     path: Path = "fast"
     """fast: the default; plain: transformers' forward passes; generate: those, and its generate as rollout."""
     steps: int = 5
@@ -157,15 +162,15 @@ def timed(row: dict[str, float], name: str, device: str) -> Iterator[None]:
 def machine_rates(device: str, precision: str) -> dict[str, float]:
     """Rates of this process's threads: products of large matrices, GFLOP/s, and reading memory, GB/s; medians of 9.
 
-    Only large products reach the first rate. The second is of a sum over 512 MiB.
+    Only large products reach the first rate, PyTorch's or ours, whichever is higher. The second is of a sum over 512 MiB.
     """
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     rows = 2048 if device == "cpu" else 8192
     a, b = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
     memory = torch.ones(2**27, device=device)
-    product = _seconds(lambda: torch.mm(a, b), device)
+    seconds = min(_seconds(lambda: torch.mm(a, b), device), _seconds(lambda: product(a, b), device))
     reading = _seconds(lambda: memory.sum(), device)
-    return {"gflops": 2 * rows**3 / product / 1e9, "gbytes": memory.numel() * 4 / reading / 1e9}
+    return {"gflops": 2 * rows**3 / seconds / 1e9, "gbytes": memory.numel() * 4 / reading / 1e9}
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:

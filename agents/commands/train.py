@@ -64,6 +64,9 @@ class Train:
     """auto (CUDA if there is a GPU), cpu or cuda."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; the weights that are trained are float32. auto: bfloat16 on CUDA, else float32."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """Of float32 matrix products, see torch.set_float32_matmul_precision: high is faster on GPUs (TF32) and on CPUs with
+    AMX (16 bits), and less exact."""
     threads: int | None = None
     """CPU threads; by default chosen by the size of the model."""
     lora_rank: int | None = None
@@ -95,6 +98,7 @@ class Train:
             self._run(console, *self._fresh())
 
     def _run(self, console: Console, agent: Agent, run_dir: Path) -> None:
+        torch.set_float32_matmul_precision(self.matmul_precision)
         threads = use_threads(self.threads, agent.policy)
         console.print(report.header(agent, run_dir, threads))
         before = self._before(agent, run_dir, console)
@@ -185,6 +189,8 @@ class Train:
             eval_problems=config["eval_problems"],
             eval_samples=config["eval_samples"],
             checkpoint_every=config["checkpoint_every"],
+            # runs of before there was a choice
+            matmul_precision=config.get("matmul_precision", "highest"),
         )
 
     def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
