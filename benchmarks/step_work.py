@@ -162,7 +162,8 @@ def timed(row: dict[str, float], name: str, device: str) -> Iterator[None]:
 def machine_rates(device: str, precision: str) -> dict[str, float]:
     """Rates of this process's threads: products of large matrices, GFLOP/s, and reading memory, GB/s; medians of 9.
 
-    Only large products reach the first rate, PyTorch's or ours, whichever is higher. The second is of a sum over 512 MiB.
+    Only large products reach the first rate (PyTorch's or ours, whichever is higher). The second is of a sum over 512
+    MiB.
     """
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     rows = 2048 if device == "cpu" else 8192

@@ -126,7 +126,9 @@ def test_every_objective_and_every_field_has_its_option():
 
 
 def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch, capsys):
-    arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1"]
+    arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1", "--matmul-precision", "high"]
+    precisions: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
 
@@ -145,6 +147,7 @@ def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path,
     assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0
     assert "This run has its 48 episodes" in capsys.readouterr().out
     assert len(read_metrics(stopped)) == 3
+    assert precisions == ["high"] * 4
     for name in ("completions.jsonl", "evaluation_before.json", "evaluation_after.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes()
     weights = [load_file(folder / "checkpoint" / "policy" / "model.safetensors") for folder in (straight, stopped)]
