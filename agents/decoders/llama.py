@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders.functions import rms_norm, rotate, swiglu
-from agents.decoders.packed import Apart, call, can_pack, packed, packed_together
+from agents.decoders.linear_layers import Apart, call
+from agents.decoders.packed import can_pack, packed
+from agents.decoders.streamed import can_stream, streamed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 """`model_type` of the models that have a fast path."""
@@ -120,21 +122,22 @@ class LlamaLikeDecoder:
         Called where the steps will be: under autocast, what is prepared has its precision.
         """
         device = self._embed.weight.device
-        if not can_pack(device):
-            return self
         is_mixed = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
+        names = ("attention_inputs", "output", "mlp_inputs", "down")  # in the order of their use
+        stages = [getattr(layer, name) for layer in self._layers for name in names] + [self._head]
+        if device.type == "cpu" and can_stream(stages, dtype):
+            stages = streamed(stages)
+        elif can_pack(device):
+            stages = [packed(stage, dtype) for stage in stages]
+        else:
+            return self
         prepared = copy.copy(self)
-        prepared._head = packed(self._head, dtype)
+        prepared._head = stages.pop()
+        of_layers = zip(*[iter(stages)] * len(names), strict=True)
         prepared._layers = [
-            replace(
-                layer,
-                attention_inputs=packed_together(layer.attention_inputs, dtype),
-                output=packed(layer.output, dtype),
-                mlp_inputs=packed_together(layer.mlp_inputs, dtype),
-                down=packed(layer.down, dtype),
-            )
-            for layer in self._layers
+            replace(layer, **dict(zip(names, of_layer, strict=True)))
+            for layer, of_layer in zip(self._layers, of_layers, strict=True)
         ]
         return prepared
 

@@ -11,13 +11,13 @@ small ones; in bfloat16, 1.2 to 1.6 times as fast throughout.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from agents.kernels import has_split_products, linear
+from agents.decoders.linear_layers import Apart, call, is_plain
 
 _MIN_ENTRIES = 2**19
 _ROWS = range(4, 97)
@@ -33,65 +33,25 @@ def can_pack(device: torch.device) -> bool:
     )
 
 
-def call(layer: Any, x: Tensor) -> Tensor:
-    """`layer(x)`; of a plain linear layer by the fastest product there is (`agents.kernels`).
+def packed(stage: Any, dtype: torch.dtype) -> Any:
+    """The layer or layers with packed weights, to be called in their place; themselves where that would not be faster.
 
     Args:
-        layer: A module, or what `packed` made of one.
-        x: (S, H).
-    """
-    return linear(x, layer.weight, layer.bias) if _is_plain(layer) else layer(x)
-
-
-def _is_plain(layer: Any) -> bool:
-    """Whether calling the layer is its product and nothing else."""
-    return type(layer) is nn.Linear and not (
-        "forward" in vars(layer)
-        or layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-    )
-
-
-class Apart:
-    """Layers that read the same input, each a product of its own.
-
-    Args:
-        layers: They are called, not copied.
-    """
-
-    def __init__(self, *layers: Any) -> None:
-        self.layers = layers
-
-    def __call__(self, x: Tensor) -> Sequence[Tensor]:
-        """(S, H) to the output of each layer."""
-        return [call(layer, x) for layer in self.layers]
-
-
-def packed(layer: Any, dtype: torch.dtype) -> Any:
-    """The layer with packed weights, to be called in its place; the layer itself where that would not be faster.
-
-    Args:
-        layer: Only a plain `nn.Linear` is packed, adapters are left as they are.
+        stage: A layer, or an `Apart` of some, which become one product. Only plain `nn.Linear`s are packed; adapters
+            are left as they are.
         dtype: Of the computation.
     """
-    return _Packed(layer, dtype) if _gains([layer], dtype) else layer
-
-
-def packed_together(apart: Apart, dtype: torch.dtype) -> Callable[[Tensor], Sequence[Tensor]]:
-    """The layers as one product with packed weights, or else each by itself as `packed` has it."""
-    if _gains(apart.layers, dtype):
-        return _PackedTogether(apart.layers, dtype)
-    return Apart(*(packed(layer, dtype) for layer in apart.layers))
+    if not isinstance(stage, Apart):
+        return _Packed(stage, dtype) if _gains([stage], dtype) else stage
+    if _gains(stage.layers, dtype):
+        return _PackedTogether(stage.layers, dtype)
+    return Apart(*(packed(layer, dtype) for layer in stage.layers))
 
 
 def _gains(layers: Sequence[Any], dtype: torch.dtype) -> bool:
-    if not all(_is_plain(layer) for layer in layers) or len({layer.bias is None for layer in layers}) != 1:
+    if not all(is_plain(layer) for layer in layers) or len({layer.bias is None for layer in layers}) != 1:
         return False
     entries = sum(layer.weight.numel() for layer in layers)
-    if dtype == torch.float32 and entries >= _MIN_ENTRIES and has_split_products():
-        return False  # those are faster, and need no copy
     return dtype == torch.bfloat16 or (dtype == torch.float32 and entries >= _MIN_ENTRIES)
 
 

@@ -22,6 +22,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 namespace {
 
@@ -231,17 +233,16 @@ void write_sums(Output out, int64_t rows, int64_t columns, bool adds) {
     }
 }
 
-// Memory to be read soon, a bit at a time, into the second-level cache.
+// Memory to be read soon, a bit at each turn, into the second-level cache.
 struct Ahead {
-  const char* data;
-  int64_t bytes, per_turn, at = 0;
+  const void* data;
+  int64_t bytes, per_turn = 0, at = 0;
 
-  Ahead(const void* data, int64_t bytes, int64_t turns)
-      : data(static_cast<const char*>(data)), bytes(bytes), per_turn((bytes / turns + 63) / 64 * 64) {}
+  void set_turns(int64_t turns) { per_turn = (bytes / turns + 63) / 64 * 64; }
 
   void go_on() {
     int64_t end = std::min(bytes, at + per_turn);
-    for (; at < end; at += 64) _mm_prefetch(data + at, _MM_HINT_T1);
+    for (; at < end; at += 64) _mm_prefetch(static_cast<const char*>(data) + at, _MM_HINT_T1);
   }
 };
 
@@ -321,7 +322,8 @@ void multiply_many(const Operand& left, const Operand& right, Output out, bool a
         at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
           Tiles tiles;
           for (int64_t i = begin; i < end; i++) {
-            Ahead ahead(lefts + (i + 1) * full, i + 1 < end ? full : 0, column_strips * turns_of<parts>(kd));
+            Ahead ahead{lefts + (i + 1) * full, i + 1 < end ? full : 0};
+            ahead.set_turns(column_strips * turns_of<parts>(kd));
             for (int64_t j = 0; j < column_strips; j++) {
               int64_t r = row + i * kStrip, c = column + j * kStrip;
               Output at{out.data + r * out.row + c * out.column, out.row, out.column};
@@ -335,14 +337,13 @@ void multiply_many(const Operand& left, const Operand& right, Output out, bool a
   }
 }
 
-// The right operand is small and arranged once; the left one is read from memory once and not arranged.
+// The right operand is small and arranged already; the left one is read from memory once and not arranged. What is at
+// `next` is read ahead at the end.
 template <int parts>
-void multiply_few(const Operand& left, const Operand& right, Output out, bool adds) {
-  int64_t k = left.k, depth = depth_of(k), full = strip_bytes(k, parts), column_strips = strips(right.size);
-  auto right_buffer = buffer(column_strips * full);
-  char* rights = aligned(right_buffer);
-  for (int64_t s = 0; s < column_strips; s++) pack_strip<parts, false>(right, s * kStrip, 0, k, rights + s * full);
-  at::parallel_for(0, strips(left.size), 1, [&](int64_t begin, int64_t end) {
+void multiply_few(const Operand& left, const char* rights, int64_t right_size, Output out, bool adds, Ahead next) {
+  int64_t k = left.k, depth = depth_of(k), full = strip_bytes(k, parts), column_strips = strips(right_size);
+  int64_t row_strips = strips(left.size);
+  at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
     Tiles tiles;
     auto left_buffer = buffer(full);
     for (int64_t s = begin; s < end; s++) {
@@ -350,11 +351,12 @@ void multiply_few(const Operand& left, const Operand& right, Output out, bool ad
       bool is_whole = rows >= kStrip && k % 32 == 0;
       if (!is_whole) pack_strip<parts, true>(left, row, 0, k, aligned(left_buffer));
       const float* source = left.data + row * left.across;
-      int64_t rows_ahead = s + 1 < end ? std::min(kStrip, rows - kStrip) : 0;
-      Ahead ahead(source + kStrip * left.across, rows_ahead * left.across * 4, column_strips * turns_of<parts>(k));
+      Ahead ahead = s + 1 == row_strips ? next : Ahead{nullptr, 0};
+      if (s + 1 < end) ahead = {source + kStrip * left.across, std::min(kStrip, rows - kStrip) * left.across * 4};
+      ahead.set_turns(column_strips * turns_of<parts>(k));
       for (int64_t j = 0; j < column_strips; j++) {
         Output here{out.data + row * out.row + j * kStrip * out.column, out.row, out.column};
-        int64_t columns = right.size - j * kStrip;
+        int64_t columns = right_size - j * kStrip;
         for (int64_t d = 0; d < k; d += depth) {
           int64_t kd = std::min(depth, k - d), offset = strip_bytes(d, parts);
           const char *of_left = aligned(left_buffer) + offset, *of_right = rights + j * full + offset;
@@ -369,12 +371,24 @@ void multiply_few(const Operand& left, const Operand& right, Output out, bool ad
   });
 }
 
+// All strips of a right operand over all of k.
+template <int parts>
+at::Tensor arranged(const Operand& right) {
+  int64_t full = strip_bytes(right.k, parts);
+  auto out = buffer(strips(right.size) * full);
+  for (int64_t s = 0; s < strips(right.size); s++)
+    pack_strip<parts, false>(right, s * kStrip, 0, right.k, aligned(out) + s * full);
+  return out;
+}
+
 template <int parts>
 void multiply(const Operand& a, const Operand& b, Output out, bool adds) {
-  if (a.size <= kFewRows && b.along == 1)
-    multiply_few<parts>(b, a, {out.data, out.column, out.row}, adds);
-  else
+  if (a.size <= kFewRows && b.along == 1) {
+    auto rights = arranged<parts>(a);
+    multiply_few<parts>(b, aligned(rights), a.size, {out.data, out.column, out.row}, adds, {nullptr, 0});
+  } else {
     multiply_many<parts>(a, b, out, adds);
+  }
 }
 
 Operand operand(const at::Tensor& x, int size, int k) {
@@ -405,6 +419,43 @@ void matmul_out(const at::Tensor& a, const at::Tensor& b, int64_t parts, bool ad
   parts == 3 ? multiply<3>(left, right, to, adds) : multiply<2>(left, right, to, adds);
 }
 
+template <int parts>
+std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList weights, const float* next, int64_t bytes) {
+  Operand right = operand(x, 0, 1);
+  auto rights = arranged<parts>(right);
+  std::vector<at::Tensor> outs;
+  for (size_t i = 0; i < weights.size(); i++) {
+    outs.push_back(at::empty({x.size(0), weights[i].size(0)}, x.options()));
+    Operand left = operand(weights[i], 0, 1);
+    Output out{outs[i].mutable_data_ptr<float>(), 1, left.size};
+    Ahead ahead{next, bytes};
+    if (i + 1 < weights.size())
+      ahead = {weights[i + 1].const_data_ptr(), std::min(kStrip, weights[i + 1].size(0)) * x.size(1) * 4};
+    multiply_few<parts>(left, aligned(rights), x.size(0), out, false, ahead);
+  }
+  return outs;
+}
+
+// Few rows times each of some matrices (of output by input features). `next`: the matrix that will be needed after them.
+std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights, int64_t parts,
+                                const std::optional<at::Tensor>& next) {
+  check_operand(x, "x");
+  for (const auto& weight : weights) {
+    check_operand(weight, "a weight");
+    TORCH_CHECK(weight.size(1) == x.size(1) && weight.is_contiguous(), "a weight must be (..., ", x.size(1),
+                ") and contiguous, is ", weight.sizes());
+  }
+  TORCH_CHECK(x.numel() > 0, "x must not be empty");
+  TORCH_CHECK(parts == 2 || parts == 3, "parts must be 2 or 3, is ", parts);
+  const float* ahead = nullptr;
+  int64_t bytes = 0;
+  if (next.has_value() && next->is_cpu() && next->scalar_type() == at::kFloat && next->is_contiguous()) {
+    ahead = next->const_data_ptr<float>();
+    bytes = std::min(next->numel(), kStrip * next->size(-1)) * 4;
+  }
+  return parts == 3 ? linears_in_parts<3>(x, weights, ahead, bytes) : linears_in_parts<2>(x, weights, ahead, bytes);
+}
+
 // Whether the system lets this process use the matrix units, which it must be asked for once (Linux, x86-64).
 bool enable() {
   constexpr int request = 0x1023, tile_data = 18;
@@ -415,5 +466,6 @@ bool enable() {
 
 TORCH_LIBRARY(llm_envs_split_products, m) {
   m.def("enable() -> bool", enable);
+  m.def("linears(Tensor x, Tensor[] weights, int parts, Tensor? next) -> Tensor[]", linears);
   m.def("matmul_out(Tensor a, Tensor b, int parts, bool adds, Tensor(c!) out) -> ()", matmul_out);
 }

@@ -22,6 +22,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ _MIN_ENTRIES = 2**16
 _MIN_ENTRIES_OF_FEW_ROWS = 2**18
 _MIN_MULTIPLICATIONS = 3 * 2**20
 _MIN_SIDE = 64
+# kFewRows of the source
+_MAX_FEW_ROWS = 128
 
 
 @functools.cache
@@ -79,6 +82,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return torch.nn.functional.linear(x, weight, bias)
     out = _Linear.apply(x, weight) if torch.is_grad_enabled() else _product(x, weight.t())
     return out if bias is None else out + bias
+
+
+def linears(x: Tensor, weights: Sequence[Tensor], next_weight: Tensor | None = None) -> list[Tensor]:
+    """`linear` with each of the weights, for few rows and without gradient: the weights are read from memory once.
+
+    Args:
+        x: (S, H).
+        weights: Each (V, H), contiguous.
+        next_weight: What will be read after them; its beginning is fetched while the last of them is multiplied.
+
+    Returns:
+        (S, V) for each.
+    """
+    entries = sum(weight.numel() for weight in weights)
+    if len(x) > _MAX_FEW_ROWS or entries < _MIN_ENTRIES_OF_FEW_ROWS or not _fits(x, *weights):
+        return [linear(x, weight) for weight in weights]
+    x = _rows_or_columns(x)
+    return torch.ops.llm_envs_split_products.linears(x, list(weights), _parts(), next_weight)
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -125,14 +146,17 @@ class _Linear(torch.autograd.Function):
 
 def _gains(a: Tensor, b: Tensor) -> bool:
     """Whether split products are here and faster, for `b` of the shape (K, N) or (N, K)."""
-    rows, entries = len(a), b.numel()
+    entries = b.numel()
+    is_large = entries >= _MIN_ENTRIES and min(b.shape) >= _MIN_SIDE
+    has_work = entries >= _MIN_ENTRIES_OF_FEW_ROWS or len(a) * entries >= _MIN_MULTIPLICATIONS
+    return is_large and has_work and _fits(a, b)
+
+
+def _fits(a: Tensor, *others: Tensor) -> bool:
+    """Whether split products are here, and for these tensors and so many rows."""
     return (
-        a.dtype == b.dtype == torch.float32
-        and a.device.type == "cpu"
-        and rows >= _MIN_ROWS
-        and entries >= _MIN_ENTRIES
-        and (entries >= _MIN_ENTRIES_OF_FEW_ROWS or rows * entries >= _MIN_MULTIPLICATIONS)
-        and min(b.shape) >= _MIN_SIDE
+        len(a) >= _MIN_ROWS
+        and all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in (a, *others))
         and not torch.is_autocast_enabled("cpu")
         and has_split_products()
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.decoders.packed import Apart, call, can_pack, packed, packed_together
+from agents.decoders.packed import can_pack, packed
 from agents.engines import StaticCacheEngine
 from agents.policies import load_policy
 from agents.rollout import SamplingParams
@@ -12,13 +12,6 @@ from agents.rollout import SamplingParams
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="oneDNN's packed weights are for x86 CPUs")
 
 
-@pytest.fixture
-def no_split_products(monkeypatch):
-    """As on a CPU without AMX, where float32 weights are packed too."""
-    monkeypatch.setattr("agents.decoders.packed.has_split_products", lambda: False)
-
-
-@pytest.mark.usefixtures("no_split_products")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 4, 5, 32, 96, 97, 300])
@@ -46,36 +39,6 @@ def test_what_would_not_gain_is_left_alone(linear, dtype):
     assert packed(linear, dtype) is linear
 
 
-def test_split_products_take_the_place_of_packed_weights(monkeypatch):
-    monkeypatch.setattr("agents.decoders.packed.has_split_products", lambda: True)
-    layer, apart = nn.Linear(1000, 1000), Apart(nn.Linear(1000, 1000), nn.Linear(1000, 1000))
-    assert packed(layer, torch.float32) is layer
-    assert isinstance(packed_together(apart, torch.float32), Apart)
-    assert packed(layer, torch.bfloat16) is not layer
-
-
-@pytest.mark.parametrize("change", ["forward", "hook", "pre-hook", "subclass"])
-def test_a_layer_that_was_changed_is_called(change):
-    class Doubled(nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    layer = Doubled(600, 600) if change == "subclass" else nn.Linear(600, 600)
-    x = torch.randn(40, 600, generator=torch.Generator().manual_seed(0))
-    plain = nn.functional.linear(x, layer.weight, layer.bias)
-    if change == "forward":
-        forward = layer.forward
-        layer.forward = lambda x: 2 * forward(x)
-    elif change == "hook":
-        layer.register_forward_hook(lambda module, inputs, output: 2 * output)
-    elif change == "pre-hook":
-        layer.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
-        plain = plain - layer.bias / 2
-    for called in (layer, packed(layer, torch.bfloat16)):
-        torch.testing.assert_close(call(called, x), 2 * plain, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.usefixtures("no_split_products")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_rollout_sees_the_weights_of_its_time(monkeypatch, precision):
     """What is prepared for one rollout is not used in the next, after an update."""

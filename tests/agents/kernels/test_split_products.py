@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.kernels import add_product, has_split_products, linear, product, split_products
+from agents.kernels import add_product, has_split_products, linear, linears, product, split_products
 from agents.kernels.build import CannotBuild, built_library
 
 needs_amx = pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
@@ -180,6 +180,27 @@ def test_only_the_gradients_that_are_asked_for() -> None:
     torch.testing.assert_close(weight.grad, x.sum(0).expand(64, 64), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         assert not linear(x, weight).requires_grad
+
+
+@needs_amx
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("rows", [1, 20, 70, 128, 129])
+@pytest.mark.parametrize("features", [64, 50, 1300])
+def test_several_linears_of_the_same_rows(rows: int, features: int) -> None:
+    x = matrix(rows, features)
+    weights = [matrix(n, features, seed=n) for n in (96, 32, 7)]
+    following = [None, matrix(40, 96), matrix(3, 3), torch.zeros(8, 8, dtype=torch.float64), torch.zeros(0, 8)]
+    for next_weight in following:
+        for out, weight in zip(linears(x, weights, next_weight), weights, strict=True):
+            assert out.is_contiguous()
+            assert relative_error(out, x.double() @ weight.double().t()) < 4e-7
+
+
+@needs_amx
+@pytest.mark.usefixtures("always")
+def test_linears_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"a weight must be \(\.\.\., 64\) and contiguous"):
+        linears(torch.ones(8, 64), [torch.ones(32, 64), torch.ones(32, 63)])
 
 
 @needs_amx
