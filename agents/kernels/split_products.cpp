@@ -30,8 +30,9 @@ namespace {
 constexpr int64_t kTile = 1024;    // bytes
 constexpr int64_t kStrip = 32;     // rows, or columns
 constexpr int64_t kDepth = 640;    // of k at a time, and
-constexpr int64_t kColumns = 256;  // of the right operand: 0.9 MiB, for the second-level cache
-constexpr int64_t kRows = 2048;    // of the left operand: a bound on memory
+constexpr int64_t kPanel = 8;      // strips of the right operand: 0.9 MiB, for the second-level cache
+constexpr int64_t kRows = 2048;    // rows of the left operand that are arranged at a time, and
+constexpr int64_t kBlocks = 4;     // blocks of k: 30 MiB
 constexpr int64_t kFewRows = 128;  // with at most so many rows the other matrix is not arranged, as measured
 
 // A matrix of float32: `across` is the stride from row to row (left) or column to column (right), `along` that of k.
@@ -299,40 +300,58 @@ char* aligned(const at::Tensor& buffer) {
   return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(buffer.data_ptr()) + 63) & ~uintptr_t{63});
 }
 
-// Both operands are arranged in blocks that fit the caches.
+// A piece of the left operand is arranged by all threads. Then each takes panels of the right one, arranges what it is
+// about to use in its own cache, and multiplies.
 template <int parts>
 void multiply_many(const Operand& left, const Operand& right, Output out, bool adds) {
   int64_t k = left.k, depth = depth_of(k), full = strip_bytes(depth, parts);
-  auto left_buffer = buffer(strips(std::min(left.size, kRows)) * full);
-  auto right_buffer = buffer(strips(std::min(right.size, kColumns)) * full);
-  char *lefts = aligned(left_buffer), *rights = aligned(right_buffer);
+  int64_t blocks = std::min(kBlocks, (k + depth - 1) / depth);  // of k in a piece
+  auto left_buffer = buffer(strips(std::min(left.size, kRows)) * blocks * full);
+  char* lefts = aligned(left_buffer);  // by block, then by strip
+  // as many panels as keep all threads busy, and if those would be narrow, each for some of the rows
+  int64_t threads = at::get_num_threads(), column_strips = strips(right.size);
+  int64_t turns = (column_strips + kPanel * threads - 1) / (kPanel * threads);
+  int64_t panel = (column_strips + turns * threads - 1) / (turns * threads);
+  panel = std::max(panel, std::min(kPanel / 2, column_strips));
+  int64_t panels = (column_strips + panel - 1) / panel;
   for (int64_t row = 0; row < left.size; row += kRows) {
     int64_t row_strips = strips(std::min(kRows, left.size - row));
-    for (int64_t d = 0; d < k; d += depth) {
-      int64_t kd = std::min(depth, k - d);
-      at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t s = begin; s < end; s++) pack_strip<parts, true>(left, row + s * kStrip, d, kd, lefts + s * full);
+    int64_t parts_of_rows = std::min((threads + panels - 1) / panels, row_strips);
+    for (int64_t d = 0; d < k; d += blocks * depth) {
+      int64_t blocks_here = std::min(blocks, (k - d + depth - 1) / depth);
+      auto size_of = [&](int64_t block) { return std::min(depth, k - d - block * depth); };
+      at::parallel_for(0, row_strips * blocks_here, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+          int64_t block = i / row_strips, start = row + i % row_strips * kStrip;
+          pack_strip<parts, true>(left, start, d + block * depth, size_of(block), lefts + i * full);
+        }
       });
-      for (int64_t column = 0; column < right.size; column += kColumns) {
-        int64_t column_strips = strips(std::min(kColumns, right.size - column));
-        at::parallel_for(0, column_strips, 1, [&](int64_t begin, int64_t end) {
-          for (int64_t s = begin; s < end; s++)
-            pack_strip<parts, false>(right, column + s * kStrip, d, kd, rights + s * full);
-        });
-        at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
-          Tiles tiles;
-          for (int64_t i = begin; i < end; i++) {
-            Ahead ahead{lefts + (i + 1) * full, i + 1 < end ? full : 0};
-            ahead.set_turns(column_strips * turns_of<parts>(kd));
-            for (int64_t j = 0; j < column_strips; j++) {
-              int64_t r = row + i * kStrip, c = column + j * kStrip;
-              Output at{out.data + r * out.row + c * out.column, out.row, out.column};
-              multiply_strips<parts>(lefts + i * full, rights + j * full, kd, at, left.size - r, right.size - c,
-                                     adds || d > 0, ahead);
+      at::parallel_for(0, panels * parts_of_rows, 1, [&](int64_t begin, int64_t end) {
+        Tiles tiles;
+        auto right_buffer = buffer(panel * full);
+        char* rights = aligned(right_buffer);
+        for (int64_t task = begin; task < end; task++) {
+          int64_t first_column = task % panels * panel, end_column = std::min(column_strips, first_column + panel);
+          int64_t share = task / panels, first_row = row_strips * share / parts_of_rows;
+          int64_t end_row = row_strips * (share + 1) / parts_of_rows;
+          for (int64_t block = 0; block < blocks_here; block++) {
+            int64_t from = d + block * depth, size = size_of(block);
+            for (int64_t j = first_column; j < end_column; j++)
+              pack_strip<parts, false>(right, j * kStrip, from, size, rights + (j - first_column) * full);
+            for (int64_t i = first_row; i < end_row; i++) {
+              const char* strip = lefts + (block * row_strips + i) * full;
+              Ahead ahead{strip + full, i + 1 < end_row ? full : 0};
+              ahead.set_turns((end_column - first_column) * turns_of<parts>(size));
+              for (int64_t j = first_column; j < end_column; j++) {
+                int64_t r = row + i * kStrip, c = j * kStrip;
+                Output at{out.data + r * out.row + c * out.column, out.row, out.column};
+                multiply_strips<parts>(strip, rights + (j - first_column) * full, size, at, left.size - r,
+                                       right.size - c, adds || from > 0, ahead);
+              }
             }
           }
-        });
-      }
+        }
+      });
     }
   }
 }
@@ -420,7 +439,7 @@ void matmul_out(const at::Tensor& a, const at::Tensor& b, int64_t parts, bool ad
 }
 
 template <int parts>
-std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList weights, const float* next, int64_t bytes) {
+std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList weights, Ahead next) {
   Operand right = operand(x, 0, 1);
   auto rights = arranged<parts>(right);
   std::vector<at::Tensor> outs;
@@ -428,7 +447,7 @@ std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList wei
     outs.push_back(at::empty({x.size(0), weights[i].size(0)}, x.options()));
     Operand left = operand(weights[i], 0, 1);
     Output out{outs[i].mutable_data_ptr<float>(), 1, left.size};
-    Ahead ahead{next, bytes};
+    Ahead ahead = next;
     if (i + 1 < weights.size())
       ahead = {weights[i + 1].const_data_ptr(), std::min(kStrip, weights[i + 1].size(0)) * x.size(1) * 4};
     multiply_few<parts>(left, aligned(rights), x.size(0), out, false, ahead);
@@ -436,7 +455,7 @@ std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList wei
   return outs;
 }
 
-// Few rows times each of some matrices (of output by input features). `next`: the matrix that will be needed after them.
+// Few rows times each of some matrices (output by input features). `next`: the matrix that will be needed after them.
 std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights, int64_t parts,
                                 const std::optional<at::Tensor>& next) {
   check_operand(x, "x");
@@ -447,13 +466,11 @@ std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights, int
   }
   TORCH_CHECK(x.numel() > 0, "x must not be empty");
   TORCH_CHECK(parts == 2 || parts == 3, "parts must be 2 or 3, is ", parts);
-  const float* ahead = nullptr;
-  int64_t bytes = 0;
+  Ahead ahead{nullptr, 0};
   if (next.has_value() && next->is_cpu() && next->scalar_type() == at::kFloat && next->is_contiguous()) {
-    ahead = next->const_data_ptr<float>();
-    bytes = std::min(next->numel(), kStrip * next->size(-1)) * 4;
+    ahead = {next->const_data_ptr(), std::min(next->numel(), kStrip * next->size(-1)) * 4};
   }
-  return parts == 3 ? linears_in_parts<3>(x, weights, ahead, bytes) : linears_in_parts<2>(x, weights, ahead, bytes);
+  return parts == 3 ? linears_in_parts<3>(x, weights, ahead) : linears_in_parts<2>(x, weights, ahead);
 }
 
 // Whether the system lets this process use the matrix units, which it must be asked for once (Linux, x86-64).
