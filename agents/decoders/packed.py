@@ -4,6 +4,8 @@ A matrix product of a few rows spends much of its time on arranging the weights 
 and keeps the result, which is a copy of the weights, so it lasts for one rollout. Which products take it is a rule and
 not a measurement at start-up: equal seeds must repeat a run, and the two products round differently.
 
+Where a CPU has matrix units, float32 goes without (`agents.decoders.streamed`).
+
 Measured (see docs/performance.md): in float32, 1.1 to 2.5 times as fast for 4 to 64 rows of large matrices, slower for
 small ones; in bfloat16, 1.2 to 1.6 times as fast throughout.
 """

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import torch
 
+# a compiler takes some ten; one that hangs must not hold up a run for ever
+_SECONDS = 300
+
 
 class CannotBuild(RuntimeError):
     """There is no compiler, or it failed; the message says which and how."""
@@ -49,12 +52,17 @@ def built_library(source: Path, flags: list[str]) -> Path:
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
             done = subprocess.run(
-                [*command, "-o", str(made)], capture_output=True, text=True, errors="replace", check=False
+                [*command, "-o", str(made)],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_SECONDS,
             )
             if done.returncode != 0:
                 raise CannotBuild(f"{compiler} failed:\n{done.stderr.strip()[-2000:]}")
             made.replace(library)
-    except OSError as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotBuild(f"{library} cannot be made: {error}") from error
     return library
 

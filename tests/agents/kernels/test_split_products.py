@@ -319,6 +319,19 @@ def test_a_failing_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list((tmp_path / "cache" / "llm_envs").iterdir())
 
 
+def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("agents.kernels.build._SECONDS", 0.2)
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\nexec sleep 60\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    source = tmp_path / "some.cpp"
+    source.write_text("int one() { return 1; }")
+    with pytest.raises(CannotBuild, match="timed out"):
+        built_library(source, [])
+
+
 def test_a_cache_that_cannot_be_written_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
