@@ -16,12 +16,15 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <immintrin.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <torch/library.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 #include <optional>
 #include <vector>
 
@@ -126,6 +129,9 @@ void pack_tile(const float* source, const Operand& of, int64_t size, int64_t k, 
     __mmask16 a = is_by_size ? (i < size ? first(k) : 0) : (i < k ? first(size) : 0);
     __mmask16 b = is_by_size ? (i < size ? first(k - 16) : 0) : (i + 16 < k ? first(size) : 0);
     const float* x = source + i * (is_by_size ? of.across : of.along);
+    // strided rows are no pattern that the processor foresees: what comes two tiles later
+    _mm_prefetch(reinterpret_cast<const char*>(x + 64 * of.along), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(x + 80 * of.along), _MM_HINT_T0);
     split<parts>(_mm512_maskz_loadu_ps(a, x), _mm512_maskz_loadu_ps(b, x + 16 * of.along), row);
     for (int part = 0; part < parts; part++) rows[part][i] = row[part];
   }
@@ -256,14 +262,14 @@ constexpr int64_t turns_of(int64_t k) {
 template <int parts>
 void multiply_strips(const char* left, const char* right, int64_t k, Output out, int64_t rows, int64_t columns,
                      bool adds, Ahead& ahead) {
-  if (out.column == 1)
-    for (int64_t i = 0; i < std::min(rows, kStrip); i++) {
-      __builtin_prefetch(out.data + i * out.row, 1);
-      __builtin_prefetch(out.data + i * out.row + 16, 1);
-    }
   clear_sums();
+  // lines of the output, to be written at the end
+  int64_t line = 0, lines = out.column == 1 ? 2 * std::min(rows, kStrip) : 0;
   for (int64_t j = 0; j < k; j += 32, left += 2 * parts * kTile, right += 2 * parts * kTile)
-    add_products<parts>(left, right, [&](int) { ahead.go_on(); });
+    add_products<parts>(left, right, [&](int) {
+      ahead.go_on();
+      if (line < lines) __builtin_prefetch(out.data + line / 2 * out.row + line % 2 * 16, 1), line++;
+    });
   write_sums(out, rows, columns, adds);
 }
 
@@ -294,11 +300,32 @@ int64_t depth_of(int64_t k) {
   return ((k + blocks - 1) / blocks + 31) / 32 * 32;
 }
 
-at::Tensor buffer(int64_t bytes) { return at::empty({bytes + 64}, at::kByte); }
+// Memory of a thread that stays with it, because what the system gives anew costs a fault a page; in large pages if
+// they are to be had.
+class Workspace {
+ public:
+  char* of(int64_t bytes) {
+    constexpr int64_t page = 1 << 21;
+    if (bytes > size_) {
+      std::free(data_);
+      size_ = 0;
+      bytes = (bytes + page - 1) / page * page;
+      data_ = static_cast<char*>(std::aligned_alloc(page, bytes));
+      if (data_ == nullptr) throw std::bad_alloc();
+      madvise(data_, bytes, MADV_HUGEPAGE);
+      size_ = bytes;
+    }
+    return data_;
+  }
+  ~Workspace() { std::free(data_); }
 
-char* aligned(const at::Tensor& buffer) {
-  return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(buffer.data_ptr()) + 63) & ~uintptr_t{63});
-}
+ private:
+  char* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// What the thread that was called arranges for all, and what each thread arranges for itself.
+thread_local Workspace shared_space, own_space;
 
 // A piece of the left operand is arranged by all threads. Then each takes panels of the right one, arranges what it is
 // about to use in its own cache, and multiplies.
@@ -306,8 +333,7 @@ template <int parts>
 void multiply_many(const Operand& left, const Operand& right, Output out, bool adds) {
   int64_t k = left.k, depth = depth_of(k), full = strip_bytes(depth, parts);
   int64_t blocks = std::min(kBlocks, (k + depth - 1) / depth);  // of k in a piece
-  auto left_buffer = buffer(strips(std::min(left.size, kRows)) * blocks * full);
-  char* lefts = aligned(left_buffer);  // by block, then by strip
+  char* lefts = shared_space.of(strips(std::min(left.size, kRows)) * blocks * full);  // by block, then by strip
   // as many panels as keep all threads busy, and if those would be narrow, each for some of the rows
   int64_t threads = at::get_num_threads(), column_strips = strips(right.size);
   int64_t turns = (column_strips + kPanel * threads - 1) / (kPanel * threads);
@@ -328,8 +354,7 @@ void multiply_many(const Operand& left, const Operand& right, Output out, bool a
       });
       at::parallel_for(0, panels * parts_of_rows, 1, [&](int64_t begin, int64_t end) {
         Tiles tiles;
-        auto right_buffer = buffer(panel * full);
-        char* rights = aligned(right_buffer);
+        char* rights = own_space.of(panel * full);
         for (int64_t task = begin; task < end; task++) {
           int64_t first_column = task % panels * panel, end_column = std::min(column_strips, first_column + panel);
           int64_t share = task / panels, first_row = row_strips * share / parts_of_rows;
@@ -364,11 +389,11 @@ void multiply_few(const Operand& left, const char* rights, int64_t right_size, O
   int64_t row_strips = strips(left.size);
   at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
     Tiles tiles;
-    auto left_buffer = buffer(full);
+    char* strip = own_space.of(full);
     for (int64_t s = begin; s < end; s++) {
       int64_t row = s * kStrip, rows = left.size - row;
       bool is_whole = rows >= kStrip && k % 32 == 0;
-      if (!is_whole) pack_strip<parts, true>(left, row, 0, k, aligned(left_buffer));
+      if (!is_whole) pack_strip<parts, true>(left, row, 0, k, strip);
       const float* source = left.data + row * left.across;
       Ahead ahead = s + 1 == row_strips ? next : Ahead{nullptr, 0};
       if (s + 1 < end) ahead = {source + kStrip * left.across, std::min(kStrip, rows - kStrip) * left.across * 4};
@@ -378,7 +403,7 @@ void multiply_few(const Operand& left, const char* rights, int64_t right_size, O
         int64_t columns = right_size - j * kStrip;
         for (int64_t d = 0; d < k; d += depth) {
           int64_t kd = std::min(depth, k - d), offset = strip_bytes(d, parts);
-          const char *of_left = aligned(left_buffer) + offset, *of_right = rights + j * full + offset;
+          const char *of_left = strip + offset, *of_right = rights + j * full + offset;
           bool adds_here = adds || d > 0;
           if (is_whole)
             multiply_rows<parts>(source + d, left.across, of_right, kd, here, columns, adds_here, ahead);
@@ -390,21 +415,20 @@ void multiply_few(const Operand& left, const char* rights, int64_t right_size, O
   });
 }
 
-// All strips of a right operand over all of k.
+// All strips of a right operand over all of k, in the shared space.
 template <int parts>
-at::Tensor arranged(const Operand& right) {
+const char* arranged(const Operand& right) {
   int64_t full = strip_bytes(right.k, parts);
-  auto out = buffer(strips(right.size) * full);
+  char* out = shared_space.of(strips(right.size) * full);
   for (int64_t s = 0; s < strips(right.size); s++)
-    pack_strip<parts, false>(right, s * kStrip, 0, right.k, aligned(out) + s * full);
+    pack_strip<parts, false>(right, s * kStrip, 0, right.k, out + s * full);
   return out;
 }
 
 template <int parts>
 void multiply(const Operand& a, const Operand& b, Output out, bool adds) {
   if (a.size <= kFewRows && b.along == 1) {
-    auto rights = arranged<parts>(a);
-    multiply_few<parts>(b, aligned(rights), a.size, {out.data, out.column, out.row}, adds, {nullptr, 0});
+    multiply_few<parts>(b, arranged<parts>(a), a.size, {out.data, out.column, out.row}, adds, {nullptr, 0});
   } else {
     multiply_many<parts>(a, b, out, adds);
   }
@@ -441,7 +465,7 @@ void matmul_out(const at::Tensor& a, const at::Tensor& b, int64_t parts, bool ad
 template <int parts>
 std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList weights, Ahead next) {
   Operand right = operand(x, 0, 1);
-  auto rights = arranged<parts>(right);
+  const char* rights = arranged<parts>(right);
   std::vector<at::Tensor> outs;
   for (size_t i = 0; i < weights.size(); i++) {
     outs.push_back(at::empty({x.size(0), weights[i].size(0)}, x.options()));
@@ -450,7 +474,7 @@ std::vector<at::Tensor> linears_in_parts(const at::Tensor& x, at::TensorList wei
     Ahead ahead = next;
     if (i + 1 < weights.size())
       ahead = {weights[i + 1].const_data_ptr(), std::min(kStrip, weights[i + 1].size(0)) * x.size(1) * 4};
-    multiply_few<parts>(left, aligned(rights), x.size(0), out, false, ahead);
+    multiply_few<parts>(left, rights, x.size(0), out, false, ahead);
   }
   return outs;
 }
