@@ -39,9 +39,10 @@ _FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mamx-tile", "
 _NEEDED = {"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512dq", "avx512vl"}
 _VARIABLE = "LLM_ENVS_SPLIT_PRODUCTS"
 
-# what does not gain, as measured: fewer rows; small matrices, of which the smaller ones need many rows
+# what does not gain, as measured: fewer rows; small matrices, of which the smaller ones need many rows. None of
+# builtin/tiny is large enough: its first run compiles nothing
 _MIN_ROWS = 4
-_MIN_ENTRIES = 2**16
+_MIN_ENTRIES = 3 * 2**15
 _MIN_ENTRIES_OF_FEW_ROWS = 2**18
 _MIN_MULTIPLICATIONS = 3 * 2**20
 _MIN_SIDE = 64

@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from agents.engines import StaticCacheEngine
 from agents.kernels import add_product, has_split_products, linear, linears, product, split_products
 from agents.kernels.build import CannotBuild, built_library
+from agents.policies import load_policy
+from agents.rollout import SamplingParams
 
 needs_amx = pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
 
@@ -249,6 +252,20 @@ def test_other_dtypes_small_matrices_and_autocast_are_pytorchs(monkeypatch: pyte
         assert linear(x, weight).dtype == torch.bfloat16
     with pytest.raises(AssertionError, match="split products were used"):
         linear(x, weight)
+
+
+def test_the_default_policy_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> bool:
+        raise AssertionError("asked for split products")
+
+    monkeypatch.setattr(split_products, "has_split_products", never)
+    monkeypatch.setattr("agents.decoders.streamed.has_split_products", never)
+    policy = load_policy("builtin/tiny", device="cpu")
+    engine = StaticCacheEngine(policy)
+    engine.generate([[5, 6, 7]] * 32, 8, SamplingParams(20), torch.Generator().manual_seed(0))
+    for _, parameter in policy.trainable_parameters():
+        if parameter.ndim == 2:
+            linear(torch.zeros(10_000, parameter.shape[1]), parameter.detach())
 
 
 def test_the_environment_turns_them_off(forget: None, monkeypatch: pytest.MonkeyPatch) -> None:
