@@ -8,8 +8,8 @@ make a product of float32's own precision (arXiv:1904.06376; `split_products.cpp
 parts; "high" and "medium" allow two, as PyTorch's documentation has it ("treat each float32 number as the sum of two
 bfloat16 numbers").
 
-Measured on one core of an Intel Xeon (see docs/performance.md): 1.3 to 1.6 times as fast as PyTorch's products with
-three parts, 1.9 to 2.6 times with two.
+Measured on one core of an Intel Xeon (see docs/performance.md): 1.4 to 2.1 times as fast as PyTorch's products with
+three parts, 1.7 to 2.8 times with two.
 
 Where there is no AMX, no compiler, or what was compiled does not compute a known product, PyTorch's own products are
 used; why is said once in the log. `LLM_ENVS_SPLIT_PRODUCTS=0` in the environment does that as well.
