@@ -65,8 +65,8 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; the weights that are trained are float32. auto: bfloat16 on CUDA, else float32."""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """Of float32 matrix products, see torch.set_float32_matmul_precision: high is faster on GPUs (TF32) and on CPUs of
-    AMX (16 bits), and less exact."""
+    """Of float32 matrix products, see torch.set_float32_matmul_precision: high is less exact, and faster on GPUs (TF32)
+    and on CPUs with AMX (16 bits)."""
     threads: int | None = None
     """CPU threads; by default chosen by the size of the model."""
     lora_rank: int | None = None
