@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -305,14 +305,25 @@ def test_what_computes_another_product_is_not_used(
     assert "computes another product (relative difference 1.0e-03)" in caplog.text
 
 
-def test_a_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
-    compiler = tmp_path / "compiler"
-    compiler.write_text(f"#!/bin/sh\necho called >> {tmp_path}/calls\nfor last; do :; done\necho library > $last\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    source = tmp_path / "some.cpp"
-    source.write_text("int one() { return 1; }")
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Puts a shell script in the compiler's place, with a cache of its own; gives a source to be compiled."""
+
+    def replace(script: str) -> Path:
+        monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+        compiler = tmp_path / "compiler"
+        compiler.write_text(f"#!/bin/sh\n{script}\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        source = tmp_path / "some.cpp"
+        source.write_text("int one() { return 1; }")
+        return source
+
+    return replace
+
+
+def test_a_library_is_compiled_once(tmp_path: Path, compiler: Callable[[str], Path]) -> None:
+    source = compiler(f"echo called >> {tmp_path}/calls\nfor last; do :; done\necho library > $last")
     first = built_library(source, [])
     assert first.read_text() == "library\n"
     assert built_library(source, []) == first
@@ -323,28 +334,16 @@ def test_a_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.suffix for path in first.parent.iterdir()) == [".so"] * 3
 
 
-def test_a_failing_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
-    compiler = tmp_path / "compiler"
-    compiler.write_text("#!/bin/sh\necho 'some.cpp:1: what is this' >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    source = tmp_path / "some.cpp"
-    source.write_text("?")
+def test_a_failing_compiler_is_quoted(tmp_path: Path, compiler: Callable[[str], Path]) -> None:
+    source = compiler("echo 'some.cpp:1: what is this' >&2\nexit 1")
     with pytest.raises(CannotBuild, match="what is this"):
         built_library(source, [])
     assert not list((tmp_path / "cache" / "llm_envs").iterdir())
 
 
-def test_a_compiler_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+def test_a_compiler_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, compiler: Callable[[str], Path]) -> None:
     monkeypatch.setattr("agents.kernels.build._SECONDS", 0.2)
-    compiler = tmp_path / "compiler"
-    compiler.write_text("#!/bin/sh\nexec sleep 60\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    source = tmp_path / "some.cpp"
-    source.write_text("int one() { return 1; }")
+    source = compiler("exec sleep 60")
     with pytest.raises(CannotBuild, match="timed out"):
         built_library(source, [])
 
