@@ -78,6 +78,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (S, V).
+
+    Raises:
+        RuntimeError: The shapes do not fit.
     """
     if not _gains(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
@@ -95,6 +98,9 @@ def linears(x: Tensor, weights: Sequence[Tensor], next_weight: Tensor | None = N
 
     Returns:
         (S, V) for each.
+
+    Raises:
+        RuntimeError: The shapes do not fit.
     """
     entries = sum(weight.numel() for weight in weights)
     if len(x) > _MAX_FEW_ROWS or entries < _MIN_ENTRIES_OF_FEW_ROWS or not _fits(x, *weights):
@@ -110,6 +116,9 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
         a: (M, K).
         b: (K, N).
         out: (M, N), contiguous, what is written to; made if None.
+
+    Raises:
+        RuntimeError: The shapes do not fit.
     """
     if not _gains(a, b):
         return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
@@ -123,6 +132,9 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         out: (M, N), contiguous.
         a: (M, K).
         b: (K, N).
+
+    Raises:
+        RuntimeError: The shapes do not fit.
     """
     if _gains(a, b) and out.dtype == torch.float32:
         torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), _parts(), True, out)
