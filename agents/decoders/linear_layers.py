@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,3 +44,18 @@ class Apart:
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         """(S, H) to the output of each layer."""
         return [call(layer, x) for layer in self.layers]
+
+
+class Alone:
+    """What stands for several layers, standing for one.
+
+    Args:
+        together: Called with (S, H), gives a sequence of one output.
+    """
+
+    def __init__(self, together: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        self._together = together
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(S, H) to the output."""
+        return self._together(x)[0]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.decoders.linear_layers import Apart, call, is_plain
+from agents.decoders.linear_layers import Alone, Apart, call, is_plain
 
 _MIN_ENTRIES = 2**19
 _ROWS = range(4, 97)
@@ -44,9 +44,9 @@ def packed(stage: Any, dtype: torch.dtype) -> Any:
         dtype: Of the computation.
     """
     if not isinstance(stage, Apart):
-        return _Packed(stage, dtype) if _gains([stage], dtype) else stage
+        return Alone(_Packed([stage], dtype)) if _gains([stage], dtype) else stage
     if _gains(stage.layers, dtype):
-        return _PackedTogether(stage.layers, dtype)
+        return _Packed(stage.layers, dtype)
     return Apart(*(packed(layer, dtype) for layer in stage.layers))
 
 
@@ -57,7 +57,7 @@ def _gains(layers: Sequence[Any], dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 or (dtype == torch.float32 and entries >= _MIN_ENTRIES)
 
 
-class _PackedTogether:
+class _Packed:
     """Called with (S, H), gives the output of each layer."""
 
     def __init__(self, layers: Sequence[nn.Linear], dtype: torch.dtype) -> None:
@@ -73,16 +73,6 @@ class _PackedTogether:
             return [call(layer, x) for layer in self._layers]
         out = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, "none", [], "")
         return out.split(self._sizes, dim=-1)
-
-
-class _Packed:
-    """Called with (S, H), gives the output of the layer."""
-
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
-        self._packed = _PackedTogether([layer], dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._packed(x)[0]
 
 
 def _rows(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.decoders.linear_layers import Apart, is_plain
+from agents.decoders.linear_layers import Alone, Apart, is_plain
 from agents.kernels import has_split_products, linears
 
 # entries of all layers together; with fewer, they are in a cache
@@ -42,7 +42,7 @@ def streamed(stages: Sequence[Any]) -> list[Any]:
         layers = _layers(stage)
         if all(is_plain(layer) for layer in layers):
             together = _Streamed(layers, following)
-            stage = together if isinstance(stage, Apart) else _StreamedAlone(together)
+            stage = together if isinstance(stage, Apart) else Alone(together)
             following = layers[0].weight
         else:
             following = None
@@ -65,13 +65,3 @@ class _Streamed:
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         outs = linears(x, self._weights, self._following)
         return [out if bias is None else out.add_(bias) for out, bias in zip(outs, self._biases, strict=True)]
-
-
-class _StreamedAlone:
-    """Called with (S, H), gives the output of the layer."""
-
-    def __init__(self, together: _Streamed) -> None:
-        self._together = together
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._together(x)[0]
