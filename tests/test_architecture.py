@@ -30,7 +30,10 @@ ALLOWED = {
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},
     "agents.kernels": {"torch", "agents.kernels"},
     "agents.decoders": {"torch", "agents.decoders", "agents.kernels"},
-    "agents.engines": {"torch", "transformers", "agents.decoders", "agents.engines", "agents.rollout"},
+    "agents.engines": {
+        *("torch", "transformers"),
+        *("agents.decoders", "agents.engines", "agents.kernels", "agents.rollout"),
+    },
     "agents.policies.builtin": None,  # a recipe: a program of its own
     "agents.policies": {"torch", "transformers", "peft", "agents.decoders", "agents.policies", "agents.rollout"},
     "agents.callbacks": {"torch", "agents.rollout"},

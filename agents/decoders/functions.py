@@ -6,11 +6,24 @@ each of the linear layers that read it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+
+class Pieces(Protocol):
+    """This module, or one that computes the same without gradient (`agents.kernels.decoding`)."""
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:
+        """See the function."""
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """See the function."""
+
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        """See the function."""
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:
@@ -34,6 +47,11 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return _SwiGLU.apply(gate, up)
     return torch.nn.functional.silu(gate).mul_(up)
+
+
+def is_silu(activation: nn.Module) -> bool:
+    """Whether it is that of `swiglu`."""
+    return isinstance(activation, nn.SiLU) or type(activation).__name__ == "SiLUActivation"
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -16,16 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from agents.decoders.functions import rms_norm, rotate, swiglu
+from agents.decoders import functions
+from agents.decoders.functions import Pieces, is_silu
 from agents.decoders.linear_layers import Apart, call
 from agents.decoders.packed import can_pack, packed
 from agents.decoders.streamed import can_stream, streamed
+from agents.decoders.whole_step import whole_step
+from agents.kernels import FEW_ROWS, decoding
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 """`model_type` of the models that have a fast path."""
 
 # those that change with the longest sequence of the batch make a prompt's keys depend on its completions
 _FIXED_ROPE = {"default", "linear", "llama3", "yarn"}
+# parameters; of smaller models a rollout takes less time than compiling what would make it faster
+_LARGE = 2**22
 # weights are their distance from 1
 _OFFSET_NORMS = ("gemma", "gemma3_text")
 
@@ -45,8 +50,8 @@ class _Norm:
     eps: float
     offset: float
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.module.weight, self.eps, self.offset)  # type: ignore[arg-type]
+    def __call__(self, pieces: Pieces, x: Tensor) -> Tensor:
+        return pieces.rms_norm(x, self.module.weight, self.eps, self.offset)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,10 @@ class LlamaLikeDecoder:
         self.num_kv_heads: int = config.num_key_value_heads
         self.scale: float = attention.scaling
         self.windows = [layer.window for layer in self._layers]
+        self._pieces: Pieces = functions
+        self._whole_step: decoding.Layers | None = None
+        self._rotation_kinds = sorted({layer.rope for layer in self._layers}, key=str)
+        self._is_large = sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
 
     @property
     def num_layers(self) -> int:
@@ -106,6 +115,11 @@ class LlamaLikeDecoder:
     def head(self) -> tuple[Tensor, Tensor | None]:
         """Weight (V, H) and bias (V,) or None of the map from hidden states to logits."""
         return self._head.weight, self._head.bias
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether there is `decode`."""
+        return self._pieces is decoding
 
     @property
     def dtype(self) -> torch.dtype:
@@ -126,13 +140,16 @@ class LlamaLikeDecoder:
         dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
         names = ("attention_inputs", "output", "mlp_inputs", "down")  # in the order of their use
         stages = [getattr(layer, name) for layer in self._layers for name in names] + [self._head]
+        prepared = copy.copy(self)
+        if device.type == "cpu" and self._can_fuse(dtype):
+            prepared._pieces = decoding
         if device.type == "cpu" and can_stream(stages, dtype):
+            if prepared.is_fused:
+                modules = (self._layers, self._final_norm, self._head)
+                prepared._whole_step = whole_step(*modules, self._rotation_kinds, self.scale)
             stages = streamed(stages)
         elif can_pack(device):
             stages = [packed(stage, dtype) for stage in stages]
-        else:
-            return self
-        prepared = copy.copy(self)
         prepared._head = stages.pop()
         of_layers = zip(*[iter(stages)] * len(names), strict=True)
         prepared._layers = [
@@ -145,7 +162,7 @@ class LlamaLikeDecoder:
         """Cosine and sine (S, 1, D / 2) of the positions (S,), for each kind of rotation that layers have."""
         probe = self._embed.weight[:0]  # says device and dtype
         found = {}
-        for kind in {layer.rope for layer in self._layers}:
+        for kind in self._rotation_kinds:
             arguments = () if kind is None else (kind,)
             cos, sin = self._rotary(probe, positions[None], *arguments)
             half = cos.shape[-1] // 2
@@ -171,21 +188,45 @@ class LlamaLikeDecoder:
                 x = checkpoint(self._run, index, x, cos, sin, attend, use_reentrant=False)
             else:
                 x = self._run(index, x, cos, sin, attend)
-        return self._final_norm(x)
+        return self._final_norm(self._pieces, x)
+
+    def decode(self, ids: Tensor, positions: Tensor, cache: decoding.Cache) -> Tensor:
+        """`hidden` of the newest token of each line, without gradient, its attention by `agents.kernels.decoding`.
+
+        Args:
+            ids: (lines,) tokens.
+            positions: (lines,), each counted from the start of its own sequence.
+            cache: Of all layers; the tokens' keys and values are written to it.
+
+        Returns:
+            (lines, H).
+        """
+        if self._whole_step is not None and len(ids) in FEW_ROWS:
+            rotations = self.rotations(positions)
+            cos, sin = zip(*(rotations[kind] for kind in self._rotation_kinds), strict=True)
+            return decoding.decode(self._embed(ids), cos, sin, self._whole_step, cache)
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return decoding.attend(query, key, value, cache.of_layer(layer), self.windows[layer], self.scale)
+
+        return self.hidden(ids, positions, attend)
+
+    def _can_fuse(self, dtype: torch.dtype) -> bool:
+        return dtype == torch.float32 == self.dtype and self._is_large and decoding.has_fused_decoding()
 
     def _run(self, index: int, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        layer = self._layers[index]
-        h = layer.before_attention(x)
+        layer, pieces = self._layers[index], self._pieces
+        h = layer.before_attention(pieces, x)
         query, key, value = (out.view(len(x), -1, self.head_dim) for out in layer.attention_inputs(h))
         if layer.query_norm is not None and layer.key_norm is not None:
-            query, key = layer.query_norm(query), layer.key_norm(key)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+            query, key = layer.query_norm(pieces, query), layer.key_norm(pieces, key)
+        query, key = pieces.rotate(query, cos, sin), pieces.rotate(key, cos, sin)
         h = call(layer.output, attend(index, query, key, value).reshape(len(x), -1))
-        x = x + (h if layer.after_attention is None else layer.after_attention(h))
-        h = layer.before_mlp(x)
+        x = x + (h if layer.after_attention is None else layer.after_attention(pieces, h))
+        h = layer.before_mlp(pieces, x)
         gate, up = layer.mlp_inputs(h)
-        h = call(layer.down, swiglu(gate, up) if _is_silu(layer.activation) else layer.activation(gate) * up)
-        return x + (h if layer.after_mlp is None else layer.after_mlp(h))
+        h = call(layer.down, pieces.swiglu(gate, up) if is_silu(layer.activation) else layer.activation(gate) * up)
+        return x + (h if layer.after_mlp is None else layer.after_mlp(pieces, h))
 
 
 def decoder_of(model: Any) -> LlamaLikeDecoder:
@@ -301,7 +342,3 @@ def _layer(layer: Any, config: Any, offset: float) -> _Layer:
 def _norm(module: Any, offset: float) -> _Norm:
     eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return _Norm(module, eps, offset)
-
-
-def _is_silu(activation: nn.Module) -> bool:
-    return isinstance(activation, nn.SiLU) or type(activation).__name__ == "SiLUActivation"

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from agents.decoders import LlamaLikeDecoder
+from agents.kernels import decoding
 
 # columns that the cache grows by; few enough that a high token limit that nobody reaches costs no memory
 _GROWTH = 64
@@ -122,7 +123,13 @@ class SharedPromptCache:
                 is. It then looks at all columns, and leaves out those that are not filled.
         """
         assert self._completions is not None
+        assert self._prompts is not None
         decoder, completions = self._decoder, self._completions
+        if decoder.is_fused and column is None:
+            padding = self._padding if self._is_padded else None
+            prompts = self._prompts[:, :, : len(self._padding)]
+            cache = decoding.Cache(prompts, completions, self._filled, self._prompt_index, padding)
+            return decoder.decode(ids, positions, cache)
         columns = self._filled if column is None else completions.shape[4]
         unseen = {window: self._unseen(window, columns, column) for window in set(decoder.windows)}
 
@@ -162,6 +169,7 @@ class SharedPromptCache:
     def _set_lines(self, prompts: list[int]) -> None:
         """Let the lines belong to these prompts."""
         self._prompt_of = prompts
+        self._prompt_index = torch.tensor(prompts, device=self._device)
         seen: Counter[int] = Counter()
         ranks = []
         for prompt in prompts:
@@ -172,7 +180,7 @@ class SharedPromptCache:
         # where in (prompts, width) each line stands; None where that is the order of the lines
         in_order = slots == list(range(len(self._padding) * self._width))
         self._slots = None if in_order else torch.tensor(slots, device=self._device)
-        self._line_padding = self._padding[torch.tensor(prompts, device=self._device)] if self._is_padded else None
+        self._line_padding = self._padding[self._prompt_index] if self._is_padded else None
 
     def _unseen(self, window: int | None, columns: int, column: Tensor | None) -> Tensor | None:
         """(lines or 1, 1, 1, Lp + columns), what the newest token does not see; None where it sees all."""

@@ -11,7 +11,11 @@ import math
 import torch
 from torch import Tensor
 
+from agents.kernels import decoding
 from agents.rollout import SamplingParams
+
+# tokens; models with so many are not small (`agents.decoders.llama`)
+_LARGE = 2**14
 
 
 def draw_uniforms(rows: int, sampling: SamplingParams, generator: torch.Generator) -> Tensor | None:
@@ -41,8 +45,7 @@ def sample(logits: Tensor, sampling: SamplingParams, uniforms: Tensor | None) ->
     if sampling.temperature != 1:
         logits /= sampling.temperature
     restrict(logits, sampling.top_k, sampling.top_p)
-    logits -= logits.amax(dim=1, keepdim=True)
-    return _invert(logits.exp_(), uniforms)
+    return _invert(logits, uniforms)
 
 
 def restrict(logits: Tensor, top_k: int | None, top_p: float) -> None:
@@ -68,22 +71,20 @@ def restrict(logits: Tensor, top_k: int | None, top_p: float) -> None:
         logits.masked_fill_(torch.zeros_like(out).scatter_(1, order, out), -math.inf)
 
 
-def _invert(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens where the cumulative weights pass `uniforms` of the whole, and the logarithms of their shares.
+def _invert(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens where the cumulative probabilities pass `uniforms`, and the logarithms of their probabilities.
 
     Two levels: sums of blocks of about sqrt(V) weights find the block, those inside it the token. So only N * sqrt(V)
     numbers are accumulated in float64; a block is summed in float32, to 1e-7 of its weight.
 
     Args:
-        weights: (N, V), not negative, not all 0.
+        logits: (N, V), not all minus infinity; overwritten.
         uniforms: (N,).
     """
-    n, v = weights.shape
+    v = logits.shape[1]
     size = 1 << max(1, round(math.log2(v) / 2))
-    whole = v // size * size
-    sums = weights[:, :whole].view(n, -1, size).sum(2)
-    if whole < v:
-        sums = torch.cat([sums, weights[:, whole:].sum(1, keepdim=True)], dim=1)
+    sums = _exponentiate(logits, size)
+    weights = logits
     sums = sums.double()
     block, rest, total = _find(sums, (uniforms * sums.sum(1))[:, None])
     places = block * size + torch.arange(size, device=weights.device)
@@ -92,6 +93,18 @@ def _invert(weights: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     ids = block * size + offset
     logprobs = weights.gather(1, ids).double().log() - total.log()
     return ids.squeeze(1), logprobs.squeeze(1).float()
+
+
+def _exponentiate(logits: Tensor, size: int) -> Tensor:
+    """Let logits be weights, in place; (N, V / size rounded up) sums of blocks of them."""
+    n, v = logits.shape
+    if v >= _LARGE and logits.device.type == "cpu" and logits.dtype == torch.float32 and decoding.has_fused_decoding():
+        return decoding.exponentiate(logits, size)
+    logits -= logits.amax(dim=1, keepdim=True)
+    logits.exp_()
+    whole = v // size * size
+    sums = logits[:, :whole].view(n, -1, size).sum(2)
+    return torch.cat([sums, logits[:, whole:].sum(1, keepdim=True)], dim=1) if whole < v else sums
 
 
 def _find(weights: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

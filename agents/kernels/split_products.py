@@ -18,10 +18,7 @@ used; why is said once in the log. `LLM_ENVS_SPLIT_PRODUCTS=0` in the environmen
 from __future__ import annotations
 
 import functools
-import logging
-import os
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +27,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from agents.kernels.build import CannotBuild, built_library
-
-_log = logging.getLogger(__name__)
+from agents.kernels.build import CannotBuild
+from agents.kernels.loading import load_operators
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mamx-tile", "-mamx-bf16"]
@@ -46,26 +42,15 @@ _MIN_ENTRIES = 3 * 2**15
 _MIN_ENTRIES_OF_FEW_ROWS = 2**18
 _MIN_MULTIPLICATIONS = 3 * 2**20
 _MIN_SIDE = 64
-# kFewRows of the source
-_MAX_FEW_ROWS = 128
+
+FEW_ROWS = range(_MIN_ROWS, 129)  # to kFewRows of the source
+"""Numbers of rows for which `linears` reads weights from memory once."""
 
 
 @functools.cache
 def has_split_products() -> bool:
     """Whether this process has them. The first call may compile them, which takes some ten seconds once a machine."""
-    if os.environ.get(_VARIABLE) == "0" or not _has_amx():
-        return False
-    try:
-        begin = time.perf_counter()
-        torch.ops.load_library(built_library(_SOURCE, _FLAGS))
-        if not torch.ops.llm_envs_split_products.enable():
-            raise CannotBuild("the system does not let this process use the matrix units")
-        _check()
-    except (CannotBuild, OSError) as error:
-        _log.warning("float32 products do not use the matrix units of this CPU: %s", error)
-        return False
-    _log.info("float32 products use the matrix units of this CPU (ready in %.1f s)", time.perf_counter() - begin)
-    return True
+    return _has_amx() and load_operators("float32 products on matrix units", _SOURCE, _FLAGS, _VARIABLE, _check)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -103,10 +88,10 @@ def linears(x: Tensor, weights: Sequence[Tensor], next_weight: Tensor | None = N
         RuntimeError: The shapes do not fit.
     """
     entries = sum(weight.numel() for weight in weights)
-    if len(x) > _MAX_FEW_ROWS or entries < _MIN_ENTRIES_OF_FEW_ROWS or not _fits(x, *weights):
+    if len(x) not in FEW_ROWS or entries < _MIN_ENTRIES_OF_FEW_ROWS or not _fits(x, *weights):
         return [linear(x, weight) for weight in weights]
     x = _rows_or_columns(x)
-    return torch.ops.llm_envs_split_products.linears(x, list(weights), _parts(), next_weight)
+    return torch.ops.llm_envs_split_products.linears(x, list(weights), parts(), next_weight)
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -137,7 +122,7 @@ def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
         RuntimeError: The shapes do not fit.
     """
     if _gains(a, b) and out.dtype == torch.float32:
-        torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), _parts(), True, out)
+        torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), parts(), True, out)
     else:
         out.addmm_(a, b)
 
@@ -178,11 +163,12 @@ def _fits(a: Tensor, *others: Tensor) -> bool:
 def _product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     if out is None:
         out = a.new_empty(a.shape[0], b.shape[1])
-    torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), _parts(), False, out)
+    torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), parts(), False, out)
     return out
 
 
-def _parts() -> int:
+def parts() -> int:
+    """How many parts of each number the products take, see the module."""
     return 3 if torch.get_float32_matmul_precision() == "highest" else 2
 
 
@@ -207,8 +193,10 @@ def _check() -> None:
     """Compare with a known product.
 
     Raises:
-        CannotBuild: It is another one.
+        CannotBuild: It is another one, or the system does not let this process use the matrix units.
     """
+    if not torch.ops.llm_envs_split_products.enable():
+        raise CannotBuild("the system does not let this process use the matrix units")
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(70, 100, generator=generator), torch.randn(100, 90, generator=generator)
     expected = a.double() @ b.double()

@@ -76,8 +76,8 @@ def test_a_rollout_is_that_of_pytorchs_products(random_policy, monkeypatch, arch
     policy = random_policy(architecture)
     prompts = [[5, 6, 7, 8], [9, 10]]
     used = []
-    true = split_products._parts
-    monkeypatch.setattr(split_products, "_parts", lambda: used.append(1) or true())
+    true = split_products.parts
+    monkeypatch.setattr(split_products, "parts", lambda: used.append(1) or true())
 
     def generate():
         engine = StaticCacheEngine(policy)

@@ -9,6 +9,7 @@ import torch
 
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.engines.prompt_cache import without_gaps
+from agents.kernels import split_products
 from agents.policies import load_policy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
@@ -20,7 +21,18 @@ def captured_engine(policy, max_rows=1024, capture=lambda step: step):
     return StaticCacheEngine(policy, max_rows, capture)
 
 
-ENGINES = (CachedEngine, StaticCacheEngine, captured_engine)
+def fused_engine(policy, max_rows=1024):
+    """What stands between the products as operators of ours, as for large models."""
+    policy.decoder._is_large = True
+    return StaticCacheEngine(policy, max_rows)
+
+
+def whole_step_engine(policy, max_rows=1024):
+    """Steps that are one operator, as for large models on a CPU with matrix units."""
+    return fused_engine(policy, max_rows)
+
+
+ENGINES = (CachedEngine, StaticCacheEngine, captured_engine, fused_engine, whole_step_engine)
 
 
 def generator(seed=0):
@@ -28,8 +40,16 @@ def generator(seed=0):
 
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.__name__)
-def engine_class(request):
+def engine_class(request, monkeypatch):
+    if request.param is whole_step_engine:
+        prefer_whole_steps(monkeypatch)
     return request.param
+
+
+def prefer_whole_steps(monkeypatch):
+    if not split_products._has_amx():
+        pytest.skip("this CPU has no AMX, or the system is not Linux")
+    monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
 
 
 def likely_end(policy):
@@ -143,8 +163,10 @@ def test_max_rows_must_be_positive(micro_policy, engine_class):
     ],
     ids=str,
 )
-def test_engines_write_the_same(micro_policy, sampling):
+def test_engines_write_the_same(micro_policy, sampling, monkeypatch):
     """The fast engine and its plain twin, with the same random numbers."""
+    if split_products._has_amx():
+        prefer_whole_steps(monkeypatch)
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)
     plain, *others = (engine(micro_policy).generate(ids, 16, sampling, generator(3)) for engine in ENGINES)

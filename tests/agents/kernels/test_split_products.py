@@ -290,7 +290,8 @@ def test_without_a_compiler_pytorchs_products_are_used(
         for _ in range(3):
             assert torch.equal(linear(x, weight), torch.nn.functional.linear(x, weight))
     assert [record.getMessage() for record in caplog.records] == [
-        "float32 products do not use the matrix units of this CPU: there is no C++ compiler 'no-such-compiler'"
+        "float32 products on matrix units: not available, PyTorch's operators are used instead: "
+        "there is no C++ compiler 'no-such-compiler'"
     ]
 
 

@@ -1,0 +1,38 @@
+"""Make C++ operators available to a process, or say once why they are not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from agents.kernels.build import CannotBuild, built_library
+
+_log = logging.getLogger(__name__)
+
+
+def load_operators(name: str, source: Path, flags: list[str], variable: str, check: Callable[[], None]) -> bool:
+    """Compile operators if need be, load and check them; returns whether they can be used.
+
+    Args:
+        name: For the log.
+        source: See `built_library`.
+        flags: See `built_library`.
+        variable: Of the environment; 0 turns the operators off.
+        check: Called when they are loaded, raises `CannotBuild` if they do not work.
+    """
+    if os.environ.get(variable) == "0":
+        return False
+    try:
+        begin = time.perf_counter()
+        torch.ops.load_library(built_library(source, flags))
+        check()
+    except (CannotBuild, OSError) as error:
+        _log.warning("%s: not available, PyTorch's operators are used instead: %s", name, error)
+        return False
+    _log.info("%s: ready in %.1f s", name, time.perf_counter() - begin)
+    return True
