@@ -165,6 +165,14 @@ inline void split_rows(const float* source, int64_t across, int64_t begin, int64
   }
 }
 
+// What split_rows will read, into the second-level cache.
+inline void fetch_rows(const float* source, int64_t across, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; i++) {
+    _mm_prefetch(reinterpret_cast<const char*>(source + i * across), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(source + i * across + 16), _MM_HINT_T1);
+  }
+}
+
 #define LOAD_LEFT(part) \
   _tile_loadd(4, left + 2 * (part) * kTile, 64); \
   _tile_loadd(5, left + 2 * (part) * kTile + kTile, 64);
@@ -273,22 +281,32 @@ void multiply_strips(const char* left, const char* right, int64_t k, Output out,
   write_sums(out, rows, columns, adds);
 }
 
-// The same for 32 whole rows of the left operand, whose tiles are made as they are needed: the next ones while the
-// matrix units are at work.
+// The tiles of 32 x 32 of the left operand that are in use, and the next ones.
 template <int parts>
-void multiply_rows(const float* source, int64_t across, const char* right, int64_t k, Output out, int64_t columns,
-                   bool adds, Ahead& ahead) {
+struct LeftTiles {
+  alignas(64) char tiles[2][2 * parts * kTile];
+  int used = 0;
+};
+
+// The same for 32 whole rows of the left operand, whose tiles are made as they are needed: the next ones while the
+// matrix units are at work. The first ones are made already, and those after the last ones are made of `following`.
+// Meanwhile `fetched` rows of `ahead` are, evenly: the queues to memory are short, and what is needed of the
+// second-level cache stands in them too.
+template <int parts>
+void multiply_rows(const float* source, const float* following, const float* ahead, int64_t fetched, int64_t across,
+                   const char* right, int64_t k, Output out, int64_t columns, bool adds, LeftTiles<parts>& left) {
   constexpr int turns = parts == 3 ? 6 : 3;
-  alignas(64) char tiles[2][2 * parts * kTile];  // those in use, and the next ones
-  split_rows<parts>(source, across, 0, kStrip, tiles[0]);
   clear_sums();
+  int64_t line = 0, lines = 2 * std::min(columns, kStrip);  // of the output, to be written at the end
   for (int64_t j = 0; j < k; j += 32, right += 2 * parts * kTile) {
-    char *left = tiles[j / 32 % 2], *next = tiles[(j / 32 + 1) % 2];
-    const float* from = source + j + 32;
-    bool has_next = j + 32 < k;
-    add_products<parts>(left, right, [&](int turn) {
-      if (has_next) split_rows<parts>(from, across, kStrip * turn / turns, kStrip * (turn + 1) / turns, next);
-      ahead.go_on();
+    const char* used = left.tiles[left.used];
+    char* next = left.tiles[left.used ^= 1];
+    const float* from = j + 32 < k ? source + j + 32 : following;
+    add_products<parts>(used, right, [&](int turn) {
+      if (from != nullptr)
+        split_rows<parts>(from, across, kStrip * turn / turns, kStrip * (turn + 1) / turns, next);
+      fetch_rows(ahead + j, across, fetched * turn / turns, fetched * (turn + 1) / turns);
+      if (line < lines) __builtin_prefetch(out.data + line / 2 * out.column + line % 2 * 16, 1), line++;
     });
   }
   write_sums(out, kStrip, columns, adds);
@@ -386,29 +404,40 @@ void multiply_many(const Operand& left, const Operand& right, Output out, bool a
 template <int parts>
 void multiply_few(const Operand& left, const char* rights, int64_t right_size, Output out, bool adds, Ahead next) {
   int64_t k = left.k, depth = depth_of(k), full = strip_bytes(k, parts), column_strips = strips(right_size);
-  int64_t row_strips = strips(left.size);
+  int64_t row_strips = strips(left.size), whole = k % 32 == 0 ? left.size / kStrip : 0;
   at::parallel_for(0, row_strips, 1, [&](int64_t begin, int64_t end) {
     Tiles tiles;
+    LeftTiles<parts> made;
     char* strip = own_space.of(full);
+    auto source_of = [&](int64_t s) { return left.data + s * kStrip * left.across; };
+    if (begin < whole) split_rows<parts>(source_of(begin), left.across, 0, kStrip, made.tiles[0]);
     for (int64_t s = begin; s < end; s++) {
       int64_t row = s * kStrip, rows = left.size - row;
-      bool is_whole = rows >= kStrip && k % 32 == 0;
-      if (!is_whole) pack_strip<parts, true>(left, row, 0, k, strip);
-      const float* source = left.data + row * left.across;
+      bool is_last = s + 1 == std::min(end, whole);
+      if (s >= whole) pack_strip<parts, true>(left, row, 0, k, strip);
+      const float* source = source_of(s);
       Ahead ahead = s + 1 == row_strips ? next : Ahead{nullptr, 0};
-      if (s + 1 < end) ahead = {source + kStrip * left.across, std::min(kStrip, rows - kStrip) * left.across * 4};
+      if (s + 1 < end) ahead = {source_of(s + 1), std::min(kStrip, rows - kStrip) * left.across * 4};
       ahead.set_turns(column_strips * turns_of<parts>(k));
+      // for whole strips: as many rows, of which each strip of the right operand fetches its share
+      const float* soon = ahead.data != nullptr ? static_cast<const float*>(ahead.data) : source;
+      int64_t soon_rows = ahead.data != nullptr ? kStrip : 0;
       for (int64_t j = 0; j < column_strips; j++) {
+        int64_t fetch_begin = soon_rows * j / column_strips, fetch_end = soon_rows * (j + 1) / column_strips;
         Output here{out.data + row * out.row + j * kStrip * out.column, out.row, out.column};
         int64_t columns = right_size - j * kStrip;
         for (int64_t d = 0; d < k; d += depth) {
           int64_t kd = std::min(depth, k - d), offset = strip_bytes(d, parts);
           const char *of_left = strip + offset, *of_right = rights + j * full + offset;
           bool adds_here = adds || d > 0;
-          if (is_whole)
-            multiply_rows<parts>(source + d, left.across, of_right, kd, here, columns, adds_here, ahead);
-          else
+          if (s >= whole) {
             multiply_strips<parts>(of_left, of_right, kd, here, rows, columns, adds_here, ahead);
+            continue;
+          }
+          const float* following = source + d + kd;
+          if (d + kd == k) following = j + 1 < column_strips ? source : is_last ? nullptr : source_of(s + 1);
+          multiply_rows<parts>(source + d, following, soon + fetch_begin * left.across + d, fetch_end - fetch_begin,
+                               left.across, of_right, kd, here, columns, adds_here, made);
         }
       }
     }
