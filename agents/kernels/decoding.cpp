@@ -39,7 +39,8 @@ void check(const at::Tensor& x, int64_t dims, const char* name) {
 
 // x / sqrt(mean(x^2) + eps) * (weight + offset).
 void normalize(const float* x, const float* weight, int64_t size, double eps, double offset, float* out) {
-  float squares = at::vec::map_reduce_all<float>([](Vec v) { return v * v; }, [](Vec a, Vec b) { return a + b; }, x, size);
+  auto square = [](Vec v) { return v * v; };
+  float squares = at::vec::map_reduce_all<float>(square, [](Vec a, Vec b) { return a + b; }, x, size);
   Vec inverse(static_cast<float>(1 / std::sqrt(squares / static_cast<double>(size) + eps)));
   Vec more(static_cast<float>(offset));
   at::vec::map2<float>([&](Vec v, Vec w) { return v * inverse * (w + more); }, out, x, weight, size);
@@ -51,8 +52,8 @@ at::Tensor rms_norm(at::Tensor x, const at::Tensor& weight, double eps, double o
   check(x, x.dim(), "x");
   check(weight, 1, "weight");
   int64_t size = weight.size(0), rows = size == 0 ? 0 : x.numel() / size;
-  TORCH_CHECK(x.dim() > 0 && x.size(-1) == size && x.is_contiguous() && weight.is_contiguous(), "x must be (..., ", size,
-              "), x and weight contiguous; x is ", x.sizes());
+  TORCH_CHECK(x.dim() > 0 && x.size(-1) == size && x.is_contiguous() && weight.is_contiguous(), "x must be (..., ",
+              size, "), x and weight contiguous; x is ", x.sizes());
   const float* more = nullptr;
   if (added.has_value()) {
     check(*added, x.dim(), "added");
@@ -131,7 +132,8 @@ inline void sums_of(const Vec (&x)[rows], float* out, int64_t out_row) {
   __m512 a = x[0], b = x[rows > 1 ? 1 : 0], c = x[rows > 2 ? 2 : 0], d = x[rows > 3 ? 3 : 0];
   __m512d ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
   __m512d cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
-  __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+  __m512 even = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), odd = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+  __m512 all = _mm512_add_ps(even, odd);
   __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
   alignas(16) float sums[4];
   _mm_store_ps(sums, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
@@ -159,7 +161,7 @@ inline void dot(const float* queries, const float* key, int64_t d, float* out, i
   sums_of(sums, out, out_row);
 }
 
-// Adds to `rows` outputs the sum of `n` values, each times its weight, for `vecs` vectors of their entries, or the first
+// Adds to `rows` outputs the sum of `n` values, each times its weight: `vecs` vectors of their entries, or the first
 // `lanes` of one.
 template <int rows, int vecs, bool is_whole>
 inline void weigh(const float* weights, int64_t weights_row, const float* values, int64_t n, int64_t d, float* out,
@@ -233,7 +235,8 @@ float exponentials(float* x, int64_t n, float most) {
 // Logits (N, V) become exponentials, the largest of a row 1; returns the sums of blocks of a row, (N, V / size).
 at::Tensor exponentiate(at::Tensor logits, int64_t size) {
   check(logits, 2, "logits");
-  TORCH_CHECK(logits.is_contiguous() && logits.numel() > 0 && size > 0, "logits must be contiguous and not empty, size positive");
+  TORCH_CHECK(logits.is_contiguous() && logits.numel() > 0 && size > 0,
+              "logits must be contiguous and not empty, size positive");
   int64_t rows = logits.size(0), entries = logits.size(1), blocks = (entries + size - 1) / size;
   at::Tensor sums = at::empty({rows, blocks}, logits.options());
   float *x = logits.mutable_data_ptr<float>(), *out = sums.mutable_data_ptr<float>();
@@ -241,8 +244,7 @@ at::Tensor exponentiate(at::Tensor logits, int64_t size) {
     for (int64_t row = begin; row < end; row++) {
       float most = largest_of(x + row * entries, entries);
       for (int64_t i = 0; i < blocks; i++)
-        out[row * blocks + i] =
-            exponentials(x + row * entries + i * size, std::min(size, entries - i * size), most);
+        out[row * blocks + i] = exponentials(x + row * entries + i * size, std::min(size, entries - i * size), most);
     }
   });
   return sums;
@@ -264,9 +266,9 @@ struct Attention {
   const int64_t* padding;
   float* out;
   int64_t lines, heads, repeats, d;
-  int64_t longest, prompts_of_values;                     // columns; how far values are behind keys
-  int64_t filled, own_of_values, own_line, own_head;      // columns; strides
-  int64_t window;                                         // 0: all
+  int64_t longest, prompts_of_values;                 // columns; how far values are behind keys
+  int64_t filled, own_of_values, own_line, own_head;  // columns; likewise; strides
+  int64_t window;                                     // 0: all
   float scale;
 
   // How many columns of the prompt and of the line's own tokens it does not see.
@@ -327,8 +329,8 @@ struct Attention {
   std::vector<Task> tasks(const int64_t* prompt_of, int64_t num_prompts) const {
     std::vector<std::vector<int64_t>> lines_of(num_prompts);
     for (int64_t line = 0; line < lines; line++) lines_of[prompt_of[line]].push_back(line);
-    int64_t fewest = (lines * heads + kTasksPerThread * at::get_num_threads() - 1) / (kTasksPerThread * at::get_num_threads());
-    int64_t at_once = std::max<int64_t>(1, std::min(kRowsOfATask / repeats, fewest));
+    int64_t wanted = kTasksPerThread * at::get_num_threads(), share = (lines * heads + wanted - 1) / wanted;
+    int64_t at_once = std::max<int64_t>(1, std::min(kRowsOfATask / repeats, share));
     std::vector<Task> out;
     for (int64_t prompt = 0; prompt < num_prompts; prompt++)
       for (int64_t head = 0; head < heads; head++)
@@ -343,9 +345,9 @@ struct Attention {
 
 // Adds a column of keys and values (lines, Hkv, D) to a line's own, and gives the outputs (lines, Hq, D).
 //
-// prompts: (2, P, Hkv, Lp, D), keys and values, left-padded. own: (2, lines or more, Hkv, columns, D), of which `filled`
-// columns are in use, the new one included. prompt_of: (lines,). padding: (P,), or None where there is none. window: how
-// many tokens back a token sees, its own included; 0: all.
+// prompts: (2, P, Hkv, Lp, D), keys and values, left-padded. own: (2, lines or more, Hkv, columns, D), of which
+// `filled` columns are in use, the new one included. prompt_of: (lines,). padding: (P,), or None where there is none.
+// window: how many tokens back a token sees, its own included; 0: all.
 at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& prompts,
                   at::Tensor own, int64_t filled, const at::Tensor& prompt_of, const std::optional<at::Tensor>& padding,
                   int64_t window, double scale) {
@@ -362,8 +364,8 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tens
                 "key and value must be (", lines, ", ", heads, ", ", d, ") with contiguous rows, one is ", x.sizes());
   TORCH_CHECK(prompts.size(0) == 2 && prompts.size(2) == heads && prompts.size(4) == d && prompts[0].is_contiguous(),
               "prompts must be (2, P, ", heads, ", Lp, ", d, ") and contiguous, is ", prompts.sizes());
-  TORCH_CHECK(own.size(0) == 2 && own.size(1) >= lines && own.size(4) == d && own[0].is_contiguous(), "own must be (2, ",
-              lines, ", ", heads, ", columns, ", d, ") and contiguous, is ", own.sizes());
+  TORCH_CHECK(own.size(0) == 2 && own.size(1) >= lines && own.size(4) == d && own[0].is_contiguous(),
+              "own must be (2, ", lines, ", ", heads, ", columns, ", d, ") and contiguous, is ", own.sizes());
   TORCH_CHECK(filled >= 1 && filled <= own.size(3), "filled must be in 1 .. ", own.size(3), ", is ", filled);
   TORCH_CHECK(prompt_of.scalar_type() == at::kLong && prompt_of.is_contiguous() && prompt_of.numel() == lines,
               "prompt_of must be (", lines, ",) and int64");
@@ -428,9 +430,9 @@ using Products = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, int6
 
 // All layers for the newest token of each line, and the final norm; x and the result are (lines, H).
 //
-// tensors: those of each layer, the weight of the final norm, and what is read after that (or None). windows, rotations:
-// of each layer, the latter as places in cos and sin. The other arguments are those of `attend` for all layers at once
-// and of the products.
+// tensors: those of each layer, the weight of the final norm, and what is read after that (or None). windows and
+// rotations: of each layer, the latter as places in cos and sin. The other arguments are those of `attend`, for all
+// layers at once, and of the products.
 at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
                   const c10::List<std::optional<at::Tensor>>& tensors, at::IntArrayRef windows,
                   at::IntArrayRef rotations, double eps, double offset, const at::Tensor& prompts, at::Tensor own,
@@ -446,8 +448,8 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
   TORCH_CHECK(static_cast<int64_t>(tensors.size()) == layers * kLayerTensors + 2 && own.size(0) == layers &&
                   static_cast<int64_t>(windows.size()) == layers && static_cast<int64_t>(rotations.size()) == layers,
               "tensors, own, windows and rotations must be those of ", layers, " layers");
-  TORCH_CHECK(std::all_of(rotations.begin(), rotations.end(),
-                          [&](int64_t i) { return i >= 0 && i < static_cast<int64_t>(std::min(cos.size(), sin.size())); }),
+  int64_t angles = static_cast<int64_t>(std::min(cos.size(), sin.size()));
+  TORCH_CHECK(std::all_of(rotations.begin(), rotations.end(), [&](int64_t i) { return i >= 0 && i < angles; }),
               "rotations must be places in cos and sin");
   at::Tensor state = at::empty(x.sizes(), x.options());
   state.copy_(x);
