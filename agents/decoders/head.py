@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from agents.kernels import add_product, linear, product
+from agents.kernels.decoding import exponentiate
 
 # logits of one chunk; large enough for a matrix product to run at full speed
 _CHUNK_BYTES = 2**26
+# tokens of the vocabulary whose exponentials are added up at a time
+_BLOCK = 256
 # softmax values kept for the backward pass; chunks beyond it are computed again there
 _KEPT_BYTES = 2**29
 
@@ -108,7 +111,6 @@ def _softmax(
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if temperature != 1:
         logits /= temperature
-    logits -= logits.amax(dim=1, keepdim=True)
-    chosen = logits.gather(1, targets[:, None]).squeeze(1)
-    exponentials = logits.exp_()
-    return chosen, exponentials, exponentials.sum(dim=1)
+    chosen = logits.gather(1, targets[:, None])
+    sums, largest = exponentiate(logits, _BLOCK)
+    return (chosen - largest).squeeze(1), logits, sums.sum(dim=1)

@@ -118,7 +118,7 @@ class LlamaLikeDecoder:
 
     @property
     def is_fused(self) -> bool:
-        """Whether there is `decode`."""
+        """Whether `decode` can be called: prepared for passes without gradient, and the operators are there."""
         return self._pieces is decoding
 
     @property
@@ -130,6 +130,15 @@ class LlamaLikeDecoder:
         """(S, H) final hidden states to (S, V) logits."""
         return call(self._head, hidden)
 
+    def without_gradient(self) -> Self:
+        """This decoder for passes without gradient; called where they will be, under autocast with its precision."""
+        prepared = copy.copy(self)
+        device = self._embed.weight.device
+        is_float32 = self.dtype == torch.float32 and not torch.is_autocast_enabled(device.type)
+        if device.type == "cpu" and is_float32 and self._is_large and decoding.has_fused_decoding():
+            prepared._pieces = decoding
+        return prepared
+
     def for_rollout(self) -> Self:
         """This decoder for many steps of few rows without gradient, with the weights as they are now.
 
@@ -140,9 +149,7 @@ class LlamaLikeDecoder:
         dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
         names = ("attention_inputs", "output", "mlp_inputs", "down")  # in the order of their use
         stages = [getattr(layer, name) for layer in self._layers for name in names] + [self._head]
-        prepared = copy.copy(self)
-        if device.type == "cpu" and self._can_fuse(dtype):
-            prepared._pieces = decoding
+        prepared = self.without_gradient()
         if device.type == "cpu" and can_stream(stages, dtype):
             if prepared.is_fused:
                 modules = (self._layers, self._final_norm, self._head)
@@ -210,9 +217,6 @@ class LlamaLikeDecoder:
             return decoding.attend(query, key, value, cache.of_layer(layer), self.windows[layer], self.scale)
 
         return self.hidden(ids, positions, attend)
-
-    def _can_fuse(self, dtype: torch.dtype) -> bool:
-        return dtype == torch.float32 == self.dtype and self._is_large and decoding.has_fused_decoding()
 
     def _run(self, index: int, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         layer, pieces = self._layers[index], self._pieces

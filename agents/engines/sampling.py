@@ -11,11 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from agents.kernels import decoding
+from agents.kernels.decoding import exponentiate
 from agents.rollout import SamplingParams
-
-# tokens; models with so many are not small (`agents.decoders.llama`)
-_LARGE = 2**14
 
 
 def draw_uniforms(rows: int, sampling: SamplingParams, generator: torch.Generator) -> Tensor | None:
@@ -83,9 +80,8 @@ def _invert(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """
     v = logits.shape[1]
     size = 1 << max(1, round(math.log2(v) / 2))
-    sums = _exponentiate(logits, size)
+    sums = exponentiate(logits, size)[0].double()
     weights = logits
-    sums = sums.double()
     block, rest, total = _find(sums, (uniforms * sums.sum(1))[:, None])
     places = block * size + torch.arange(size, device=weights.device)
     inside = weights.gather(1, places.clamp(max=v - 1)).double().masked_fill_(places >= v, 0.0)
@@ -93,18 +89,6 @@ def _invert(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     ids = block * size + offset
     logprobs = weights.gather(1, ids).double().log() - total.log()
     return ids.squeeze(1), logprobs.squeeze(1).float()
-
-
-def _exponentiate(logits: Tensor, size: int) -> Tensor:
-    """Let logits be weights, in place; (N, V / size rounded up) sums of blocks of them."""
-    n, v = logits.shape
-    if v >= _LARGE and logits.device.type == "cpu" and logits.dtype == torch.float32 and decoding.has_fused_decoding():
-        return decoding.exponentiate(logits, size)
-    logits -= logits.amax(dim=1, keepdim=True)
-    logits.exp_()
-    whole = v // size * size
-    sums = logits[:, :whole].view(n, -1, size).sum(2)
-    return torch.cat([sums, logits[:, whole:].sum(1, keepdim=True)], dim=1) if whole < v else sums
 
 
 def _find(weights: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 namespace {
@@ -232,22 +233,24 @@ float exponentials(float* x, int64_t n, float most) {
   return sum_of(sum);
 }
 
-// Logits (N, V) become exponentials, the largest of a row 1; returns the sums of blocks of a row, (N, V / size).
-at::Tensor exponentiate(at::Tensor logits, int64_t size) {
+// Logits (N, V) become exponentials, the largest of a row 1; returns the sums of blocks of a row, (N, V / size), and the
+// largest logits (N, 1).
+std::tuple<at::Tensor, at::Tensor> exponentiate(at::Tensor logits, int64_t size) {
   check(logits, 2, "logits");
   TORCH_CHECK(logits.is_contiguous() && logits.numel() > 0 && size > 0,
               "logits must be contiguous and not empty, size positive");
   int64_t rows = logits.size(0), entries = logits.size(1), blocks = (entries + size - 1) / size;
-  at::Tensor sums = at::empty({rows, blocks}, logits.options());
+  at::Tensor sums = at::empty({rows, blocks}, logits.options()), largest = at::empty({rows, 1}, logits.options());
   float *x = logits.mutable_data_ptr<float>(), *out = sums.mutable_data_ptr<float>();
+  float* most_of = largest.mutable_data_ptr<float>();
   at::parallel_for(0, rows, grain_of(entries), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
-      float most = largest_of(x + row * entries, entries);
+      float most = most_of[row] = largest_of(x + row * entries, entries);
       for (int64_t i = 0; i < blocks; i++)
         out[row * blocks + i] = exponentials(x + row * entries + i * size, std::min(size, entries - i * size), most);
     }
   });
-  return sums;
+  return {sums, largest};
 }
 
 void fetch(const float* x, int64_t n) {
@@ -494,7 +497,7 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
 TORCH_LIBRARY(llm_envs_decoding, m) {
   m.def("rms_norm(Tensor(a!) x, Tensor weight, float eps, float offset, Tensor? added=None) -> Tensor", rms_norm);
   m.def("swiglu(Tensor(a!) gate, Tensor up) -> ()", swiglu);
-  m.def("exponentiate(Tensor(a!) logits, int size) -> Tensor", exponentiate);
+  m.def("exponentiate(Tensor(a!) logits, int size) -> (Tensor, Tensor)", exponentiate);
   m.def("rotate(Tensor x, Tensor cos, Tensor sin) -> Tensor", rotate);
   m.def(
       "attend(Tensor query, Tensor key, Tensor value, Tensor prompts, Tensor(a!) own, int filled, Tensor prompt_of, "

@@ -30,6 +30,9 @@ _FLAGS = {
 }
 _VARIABLE = "LLM_ENVS_FUSED_DECODING"
 
+# tokens; models with so many are not small, for which nothing is to be compiled
+_LARGE_VOCABULARY = 2**14
+
 
 @functools.cache
 def has_fused_decoding() -> bool:
@@ -80,20 +83,28 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return gate
 
 
-def exponentiate(logits: Tensor, size: int) -> Tensor:
-    """Let logits be their exponentials, the largest of a row 1, in place.
+def exponentiate(logits: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Let logits be their exponentials, the largest of a row 1, in place; by an operator of ours where V is large.
 
     Args:
-        logits: (N, V).
+        logits: (N, V), float32 or float64.
         size: Of the blocks that are added up.
 
     Returns:
-        (N, V / size rounded up), the sums of blocks of a row.
-
-    Raises:
-        RuntimeError: The logits are not float32, or there are none.
+        (N, V / size rounded up), the sums of blocks of a row; (N, 1), the largest logits, which were subtracted.
     """
-    return torch.ops.llm_envs_decoding.exponentiate(logits, size)
+    n, v = logits.shape
+    is_ours = v >= _LARGE_VOCABULARY and logits.device.type == "cpu" and logits.dtype == torch.float32
+    if is_ours and has_fused_decoding():
+        return torch.ops.llm_envs_decoding.exponentiate(logits, size)
+    largest = logits.amax(dim=1, keepdim=True)
+    logits -= largest
+    logits.exp_()
+    whole = v // size * size
+    sums = logits[:, :whole].view(n, -1, size).sum(2)
+    if whole < v:
+        sums = torch.cat([sums, logits[:, whole:].sum(1, keepdim=True)], dim=1)
+    return sums, largest
 
 
 class Cache(NamedTuple):

@@ -185,6 +185,8 @@ class LanguageModelPolicy:
         if decoder is None:
             return self._plain_logprobs(model, batch, temperature)
         with self.autocast():
+            if not torch.is_grad_enabled():
+                decoder = decoder.without_gradient()
             return shared_prefix_logprobs(decoder, batch, temperature)
 
     def _plain_logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:

@@ -97,12 +97,16 @@ def test_rotate(d: int) -> None:
 
 @needs_vectors
 @pytest.mark.usefixtures("operators")
+@pytest.mark.parametrize("smallest", [0, math.inf], ids=["operator", "PyTorch"])
 @pytest.mark.parametrize(("entries", "size"), [(1, 4), (64, 16), (1000, 32), (49152, 256)])
-def test_exponentiate(entries: int, size: int) -> None:
+def test_exponentiate(monkeypatch: pytest.MonkeyPatch, entries: int, size: int, smallest: float) -> None:
+    monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", smallest)
     logits = random(3, entries) * 30 + 1000
     logits[1, 1::2] = -math.inf
     expected = (logits.double() - logits.double().amax(1, keepdim=True)).exp()
-    sums = exponentiate(logits, size)
+    largest = logits.amax(1, keepdim=True)
+    sums, found = exponentiate(logits, size)
+    assert torch.equal(found, largest)
     torch.testing.assert_close(logits.double(), expected, rtol=2e-6, atol=1e-12)
     for block in range(math.ceil(entries / size)):
         torch.testing.assert_close(sums[:, block].double(), expected[:, block * size : (block + 1) * size].sum(1))
@@ -123,7 +127,7 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
     with pytest.raises(RuntimeError, match="D even"):
         rotate(torch.ones(3, 1, 7), torch.ones(3, 1, 3), torch.ones(3, 1, 3))
     with pytest.raises(RuntimeError, match="logits must be"):
-        exponentiate(x.t(), 4)
+        torch.ops.llm_envs_decoding.exponentiate(x.t(), 4)
 
 
 # -- attention --------------------------------------------------------------------------------------------------------
@@ -221,8 +225,8 @@ def test_threads_do_not_change_the_result() -> None:
         for count in (1, 2):
             torch.set_num_threads(count)
             weights = logits.clone()
-            sums = exponentiate(weights, 128)
-            results.append([case.run(None), rms_norm(x, weight, 1e-5), swiglu(x.clone(), x), weights, sums])
+            sums, largest = exponentiate(weights, 128)
+            results.append([case.run(None), rms_norm(x, weight, 1e-5), swiglu(x.clone(), x), weights, sums, largest])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
