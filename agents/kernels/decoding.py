@@ -214,7 +214,7 @@ def _check() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator, dtype=torch.float32)
 
     d, heads = 16, 2
     query, key, value, own, prompts = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from agents.kernels.build import CannotBuild, built_library
+from agents.kernels.build import built_library
 
 _log = logging.getLogger(__name__)
 
@@ -23,15 +23,17 @@ def load_operators(name: str, source: Path, flags: list[str], variable: str, che
         source: See `built_library`.
         flags: See `built_library`.
         variable: Of the environment; 0 turns the operators off.
-        check: Called when they are loaded, raises `CannotBuild` if they do not work.
+        check: Called when they are loaded, raises a `RuntimeError` if they do not work. Whatever the caller computes
+            in, it is called without gradient and autocast.
     """
     if os.environ.get(variable) == "0":
         return False
     try:
         begin = time.perf_counter()
         torch.ops.load_library(built_library(source, flags))
-        check()
-    except (CannotBuild, OSError) as error:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+            check()
+    except (RuntimeError, OSError) as error:
         _log.warning("%s: not available, PyTorch's operators are used instead: %s", name, error)
         return False
     _log.info("%s: ready in %.1f s", name, time.perf_counter() - begin)

@@ -198,7 +198,7 @@ def _check() -> None:
     if not torch.ops.llm_envs_split_products.enable():
         raise CannotBuild("the system does not let this process use the matrix units")
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(70, 100, generator=generator), torch.randn(100, 90, generator=generator)
+    a, b = (torch.randn(*shape, generator=generator, dtype=torch.float32) for shape in ((70, 100), (100, 90)))
     expected = a.double() @ b.double()
     for x, y in ((a, b), (a, b.t().contiguous().t()), (a[:5], b.t().contiguous().t())):
         difference = (_product(x, y).double() - expected[: len(x)]).norm() / expected[: len(x)].norm()

@@ -279,6 +279,16 @@ def test_other_processors_go_without(forget: None, monkeypatch: pytest.MonkeyPat
 
 
 @needs_vectors
+def test_the_first_to_ask_may_compute_in_another_precision(forget: None) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert has_fused_decoding()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@needs_vectors
 def test_without_a_compiler_the_log_says_so_once(
     forget: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -279,6 +279,16 @@ def test_the_environment_turns_them_off(forget: None, monkeypatch: pytest.Monkey
     assert torch.equal(out, torch.ones(64, 512).addmm_(x, weight))
 
 
+@needs_amx
+def test_the_first_to_ask_may_compute_in_another_precision(forget: None) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert has_split_products()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_without_a_compiler_pytorchs_products_are_used(
     forget: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
