@@ -45,13 +45,7 @@ def has_fused_decoding() -> bool:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:
-    """`x / sqrt(mean(x^2) + eps) * (weight + offset)` over the last dimension (arXiv:1910.07467, eq. 4).
-
-    Args:
-        x: (..., H).
-        weight: (H,).
-        eps: Added to the mean square.
-        offset: Gemma keeps weights less 1.
+    """What `agents.decoders.functions.rms_norm` computes, for shapes (..., H) and (H,).
 
     Raises:
         RuntimeError: The shapes do not fit, or a tensor is not float32.
@@ -60,12 +54,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tens
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv:2104.09864, eq. 34), a head's first half paired with its second.
-
-    Args:
-        x: (S, heads, D).
-        cos: (S, 1, D / 2).
-        sin: (S, 1, D / 2).
+    """What `agents.decoders.functions.rotate` computes, for shapes (S, heads, D) and, twice, (S, 1, D / 2).
 
     Raises:
         RuntimeError: The shapes do not fit, or a tensor is not float32.
