@@ -76,21 +76,22 @@ def exponentiate(logits: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Let logits be their exponentials, the largest of a row 1, in place; by an operator of ours where V is large.
 
     Args:
-        logits: (N, V), float32 or float64.
+        logits: (N, V), float32 or float64, of any strides.
         size: Of the blocks that are added up.
 
     Returns:
         (N, V / size rounded up), the sums of blocks of a row; (N, 1), the largest logits, which were subtracted.
     """
     n, v = logits.shape
-    is_ours = v >= _LARGE_VOCABULARY and logits.device.type == "cpu" and logits.dtype == torch.float32
-    if is_ours and has_fused_decoding():
+    is_large = v >= _LARGE_VOCABULARY and n > 0
+    fits = logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.is_contiguous()
+    if is_large and fits and has_fused_decoding():
         return torch.ops.llm_envs_decoding.exponentiate(logits, size)
     largest = logits.amax(dim=1, keepdim=True)
     logits -= largest
     logits.exp_()
     whole = v // size * size
-    sums = logits[:, :whole].view(n, -1, size).sum(2)
+    sums = logits[:, :whole].view(n, v // size, size).sum(2)
     if whole < v:
         sums = torch.cat([sums, logits[:, whole:].sum(1, keepdim=True)], dim=1)
     return sums, largest

@@ -114,6 +114,21 @@ def test_exponentiate(monkeypatch: pytest.MonkeyPatch, entries: int, size: int, 
 
 @needs_vectors
 @pytest.mark.usefixtures("operators")
+def test_exponentiate_of_parts_of_a_tensor_and_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last position of several, as a model gives it that computes them all."""
+    monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", 0)
+    whole = random(4, 3, 100)
+    expected = whole[:, -1].clone()
+    sums, largest = exponentiate(expected, 16)
+    found_sums, found_largest = exponentiate(whole[:, -1], 16)
+    torch.testing.assert_close(whole[:, -1], expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found_sums, sums)
+    assert torch.equal(found_largest, largest)
+    assert exponentiate(torch.zeros(0, 100), 16)[0].shape == (0, 7)
+
+
+@needs_vectors
+@pytest.mark.usefixtures("operators")
 def test_pieces_that_do_not_fit_are_refused() -> None:
     x = torch.ones(3, 8)
     with pytest.raises(RuntimeError, match="weight contiguous"):
