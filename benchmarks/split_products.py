@@ -22,7 +22,8 @@ import torch
 import tyro
 
 from agents.hardware import keep_freed_memory
-from agents.kernels import has_split_products, product
+from agents.kernels import product
+from agents.kernels.split_products import has_split_products
 
 # of (M, K) and (K, N): what it is, M, K, N, whether each operand lies in memory column by column
 SHAPES = {

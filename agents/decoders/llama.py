@@ -154,8 +154,8 @@ class LlamaLikeDecoder:
             if prepared.is_fused:
                 modules = (self._layers, self._final_norm, self._head)
                 prepared._whole_step = whole_step(*modules, self._rotation_kinds, self.scale)
-            stages = streamed(stages)
-        elif can_pack(device):
+            stages = streamed(stages, dtype)
+        elif can_pack(device, dtype):
             stages = [packed(stage, dtype) for stage in stages]
         prepared._head = stages.pop()
         of_layers = zip(*[iter(stages)] * len(names), strict=True)

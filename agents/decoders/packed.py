@@ -4,7 +4,7 @@ A matrix product of a few rows spends much of its time on arranging the weights 
 and keeps the result, which is a copy of the weights, so it lasts for one rollout. Which products take it is a rule and
 not a measurement at start-up: equal seeds must repeat a run, and the two products round differently.
 
-Where a CPU has matrix units, float32 goes without (`agents.decoders.streamed`).
+Of large models float32 goes without where weights can be read as they stand (`agents.decoders.streamed`).
 
 Measured (see docs/performance.md): in float32, 1.1 to 2.5 times as fast for 4 to 64 rows of large matrices, slower for
 small ones; in bfloat16, 1.2 to 1.6 times as fast throughout.
@@ -20,15 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from agents.decoders.linear_layers import Alone, Apart, call, is_plain
+from agents.kernels.rounded import lacks_bfloat16
 
 _MIN_ENTRIES = 2**19
 _ROWS = range(4, 97)
 
 
-def can_pack(device: torch.device) -> bool:
-    """Whether oneDNN is here and was seen to win on such a processor."""
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN is here and was seen to win on such a processor, in this precision."""
     return (
         device.type == "cpu"
+        and not (dtype == torch.bfloat16 and lacks_bfloat16())
         and platform.machine() in ("x86_64", "AMD64")
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

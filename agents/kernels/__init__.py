@@ -1,5 +1,6 @@
-"""Matrix products that PyTorch has no fast way for, in C++, compiled where they are first needed."""
+"""Matrix products that PyTorch has no fast way for, most of them in C++ that is compiled where it is first needed."""
 
-from agents.kernels.split_products import FEW_ROWS, add_product, has_split_products, linear, linears, product
+from agents.kernels.few_rows import FEW_ROWS, has_few_row_products, linears
+from agents.kernels.products import add_product, linear, product
 
-__all__ = ["FEW_ROWS", "add_product", "has_split_products", "linear", "linears", "product"]
+__all__ = ["FEW_ROWS", "add_product", "has_few_row_products", "linear", "linears", "product"]

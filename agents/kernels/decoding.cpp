@@ -429,7 +429,21 @@ enum LayerTensor {
   kLayerTensors
 };
 
-using Products = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, int64_t, const std::optional<at::Tensor>&);
+using SplitProducts =
+    std::vector<at::Tensor>(const at::Tensor&, at::TensorList, int64_t, const std::optional<at::Tensor>&);
+using FmaProducts = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const std::optional<at::Tensor>&);
+
+// Products with several matrices, of which `next` is read after them: on matrix units, or with 0 parts on vector units.
+std::vector<at::Tensor> products(const at::Tensor& x, at::TensorList weights, int64_t parts,
+                                 const std::optional<at::Tensor>& next) {
+  auto& dispatcher = c10::Dispatcher::singleton();
+  if (parts == 0) {
+    static const auto fma = dispatcher.findSchemaOrThrow("llm_envs_fma_products::linears", "").typed<FmaProducts>();
+    return fma.call(x, weights, next);
+  }
+  static const auto split = dispatcher.findSchemaOrThrow("llm_envs_split_products::linears", "").typed<SplitProducts>();
+  return split.call(x, weights, parts, next);
+}
 
 // All layers for the newest token of each line, and the final norm; x and the result are (lines, H).
 //
@@ -441,9 +455,6 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
                   at::IntArrayRef rotations, double eps, double offset, const at::Tensor& prompts, at::Tensor own,
                   int64_t filled, const at::Tensor& prompt_of, const std::optional<at::Tensor>& padding, double scale,
                   int64_t parts) {
-  static const auto products = c10::Dispatcher::singleton()
-                                   .findSchemaOrThrow("llm_envs_split_products::linears", "")
-                                   .typed<Products>();
   check(x, 2, "x");
   check(prompts, 6, "prompts");
   check(own, 6, "own");
@@ -462,7 +473,7 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
     auto linears = [&](const at::Tensor& in, std::initializer_list<int> weights, int biases, int next) {
       std::vector<at::Tensor> of;
       for (int weight : weights) of.push_back(tensor(weight).value());
-      std::vector<at::Tensor> outs = products.call(in, of, parts, tensor(next));
+      std::vector<at::Tensor> outs = products(in, of, parts, tensor(next));
       for (size_t i = 0; i < outs.size(); i++)
         if (auto bias = tensor(biases + static_cast<int>(i))) outs[i].add_(*bias);
       return outs;

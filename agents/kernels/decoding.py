@@ -20,14 +20,10 @@ import torch
 from torch import Tensor
 
 from agents.kernels.build import CannotBuild
-from agents.kernels.loading import load_operators
-from agents.kernels.split_products import parts
+from agents.kernels.few_rows import parts_of_products
+from agents.kernels.loading import load_operators, vector_flags
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = {
-    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
-    "AVX2": ["-mavx2", "-mfma", "-mf16c"],
-}
 _VARIABLE = "LLM_ENVS_FUSED_DECODING"
 
 # tokens; models with so many are not small, for which nothing is to be compiled
@@ -37,11 +33,8 @@ _LARGE_VOCABULARY = 2**14
 @functools.cache
 def has_fused_decoding() -> bool:
     """Whether this process has them. The first call may compile them, which takes some ten seconds once a machine."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in _FLAGS:
-        return False
-    macros = [f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
-    return load_operators("fused decoding", _SOURCE, [*_FLAGS[capability], *macros], _VARIABLE, _check)
+    flags = vector_flags()
+    return flags is not None and load_operators("fused decoding", _SOURCE, flags, _VARIABLE, _check)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:
@@ -172,7 +165,7 @@ class Layers:
 
 
 def decode(x: Tensor, cos: Sequence[Tensor], sin: Sequence[Tensor], layers: Layers, cache: Cache) -> Tensor:
-    """All layers and the final norm for the newest token of each line, with the products of `split_products.linears`.
+    """All layers and the final norm for the newest token of each line, with the products of `few_rows.linears`.
 
     A step's weights push all else out of the processor's caches: Python and PyTorch's dispatch, which take two
     microseconds for an operator where nothing else runs, take some ten in a step of a hundred million parameters.
@@ -192,7 +185,7 @@ def decode(x: Tensor, cos: Sequence[Tensor], sin: Sequence[Tensor], layers: Laye
     """
     own = [window or 0 for window in layers.windows]
     of_layers = (layers.tensors, own, layers.rotations, layers.eps, layers.offset)
-    return torch.ops.llm_envs_decoding.decode(x, cos, sin, *of_layers, *cache, layers.scale, parts())
+    return torch.ops.llm_envs_decoding.decode(x, cos, sin, *of_layers, *cache, layers.scale, parts_of_products())
 
 
 def _check() -> None:

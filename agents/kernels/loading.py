@@ -14,6 +14,19 @@ from agents.kernels.build import built_library
 
 _log = logging.getLogger(__name__)
 
+_VECTOR_FLAGS = {
+    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "AVX2": ["-mavx2", "-mfma", "-mf16c"],
+}
+
+
+def vector_flags() -> list[str] | None:
+    """The flags that compile `at::vec::Vectorized` for this CPU, as PyTorch uses it; None: neither AVX-512 nor AVX2."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in _VECTOR_FLAGS:
+        return None
+    return [*_VECTOR_FLAGS[capability], f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
+
 
 def load_operators(name: str, source: Path, flags: list[str], variable: str, check: Callable[[], None]) -> bool:
     """Compile operators if need be, load and check them; returns whether they can be used.

@@ -9,10 +9,17 @@ from agents.engines import StaticCacheEngine
 from agents.policies import load_policy
 from agents.rollout import SamplingParams
 
-pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="oneDNN's packed weights are for x86 CPUs")
+CPU = torch.device("cpu")
+DTYPES = [
+    pytest.param(
+        dtype,
+        marks=pytest.mark.skipif(not can_pack(CPU, dtype), reason="this CPU has no packed weights of that precision"),
+    )
+    for dtype in (torch.float32, torch.bfloat16)
+]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 4, 5, 32, 96, 97, 300])
 @torch.no_grad()
@@ -39,6 +46,11 @@ def test_what_would_not_gain_is_left_alone(linear, dtype):
     assert packed(linear, dtype) is linear
 
 
+def test_bfloat16_is_not_packed_where_the_cpu_lacks_it(monkeypatch):
+    monkeypatch.setattr("agents.decoders.packed.lacks_bfloat16", lambda: True)
+    assert not can_pack(CPU, torch.bfloat16)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_rollout_sees_the_weights_of_its_time(monkeypatch, precision):
     """What is prepared for one rollout is not used in the next, after an update."""
@@ -58,6 +70,6 @@ def test_a_rollout_sees_the_weights_of_its_time(monkeypatch, precision):
             parameter.mul_(0.8)
     changed = generate()
     assert [completion.ids for completion in changed] != [completion.ids for completion in first]
-    monkeypatch.setattr("agents.decoders.llama.can_pack", lambda device: False)
+    monkeypatch.setattr("agents.decoders.llama.can_pack", lambda device, dtype: False)
     if precision == "float32":
         assert [completion.ids for completion in generate()] == [completion.ids for completion in changed]

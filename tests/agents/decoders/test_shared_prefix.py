@@ -12,7 +12,8 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
-from agents.kernels import has_split_products, split_products
+from agents.kernels import split_products
+from agents.kernels.split_products import has_split_products
 from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch
 

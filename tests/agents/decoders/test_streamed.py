@@ -1,4 +1,4 @@
-"""Rollouts of float32 models on CPUs with matrix units."""
+"""Rollouts that read their weights once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from torch import nn
 from agents.decoders.linear_layers import Apart
 from agents.decoders.streamed import can_stream, streamed
 from agents.engines import StaticCacheEngine
-from agents.kernels import has_split_products, split_products
+from agents.kernels import few_rows
+from agents.kernels.rounded import lacks_bfloat16
 from agents.rollout import SamplingParams
-
-pytestmark = pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
-
-
-@pytest.fixture
-def always(monkeypatch):
-    """Split products, whatever the size."""
-    assert has_split_products()
-    for name in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
-        monkeypatch.setattr(split_products, name, 0)
-    monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
 
 
 @pytest.fixture
@@ -37,21 +27,24 @@ def calls(monkeypatch):
     return calls
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("few_row_products")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_the_outputs_are_those_of_the_layers():
+def test_the_outputs_are_those_of_the_layers(dtype):
     apart = Apart(nn.Linear(64, 32), nn.Linear(64, 48, bias=False))
     last = nn.Linear(64, 100)
     x = torch.randn(20, 64, generator=torch.Generator().manual_seed(0))
-    together, alone = streamed([apart, last])
-    for found, expected in zip(together(x), apart(x), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(alone(x), last(x), rtol=1e-5, atol=1e-5)
+    together, alone = streamed([apart, last], dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        for found, expected in zip([*together(x), alone(x)], [*apart(x), last(x)], strict=True):
+            assert found.dtype == dtype
+            torch.testing.assert_close(found, expected.to(dtype), rtol=tolerance, atol=tolerance)
 
 
 def test_each_call_names_what_comes_next(calls):
     first, second, other, last = nn.Linear(8, 4), nn.Linear(8, 2), nn.Sequential(), nn.Linear(8, 16)
-    stages = streamed([Apart(first, second), last, other, last])
+    stages = streamed([Apart(first, second), last, other, last], torch.float32)
     assert stages[2] is other
     for stage in stages:
         stage(torch.ones(3, 8))
@@ -61,23 +54,25 @@ def test_each_call_names_what_comes_next(calls):
     assert calls[2][1] is None
 
 
-def test_small_models_and_other_precisions_are_left_alone():
+@pytest.mark.parametrize("is_there", [True, False])
+def test_small_models_and_other_precisions_are_left_alone(monkeypatch, is_there):
+    monkeypatch.setattr("agents.decoders.streamed.has_few_row_products", lambda: is_there)
     large, small = [nn.Linear(2048, 1024)], [nn.Linear(64, 64)] * 8
-    assert can_stream(large, torch.float32)
-    assert not can_stream(large, torch.bfloat16)
+    assert can_stream(large, torch.float32) == is_there
+    assert can_stream(large, torch.bfloat16) == (is_there and lacks_bfloat16())
     assert not can_stream(large, torch.float64)
     assert not can_stream(small, torch.float32)
     assert not can_stream([nn.Sequential(nn.Linear(2048, 1024))], torch.float32)
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("few_row_products")
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_a_rollout_is_that_of_pytorchs_products(random_policy, monkeypatch, architecture):
     policy = random_policy(architecture)
     prompts = [[5, 6, 7, 8], [9, 10]]
     used = []
-    true = split_products.parts
-    monkeypatch.setattr(split_products, "parts", lambda: used.append(1) or true())
+    true = few_rows.linears
+    monkeypatch.setattr("agents.decoders.streamed.linears", lambda *args: used.append(1) or true(*args))
 
     def generate():
         engine = StaticCacheEngine(policy)
@@ -90,8 +85,8 @@ def test_a_rollout_is_that_of_pytorchs_products(random_policy, monkeypatch, arch
             parameter.mul_(0.9)
     changed = generate()
     used.clear()
-    monkeypatch.setattr(split_products, "has_split_products", lambda: False)
-    monkeypatch.setattr("agents.decoders.streamed.has_split_products", lambda: False)
+    monkeypatch.setattr("agents.kernels.split_products.has_split_products", lambda: False)
+    monkeypatch.setattr("agents.decoders.streamed.has_few_row_products", lambda: False)
     expected_changed = generate()
     with torch.no_grad():
         for _, parameter in policy.trainable_parameters():

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from agents.engines import StaticCacheEngine
-from agents.kernels import decoding, split_products
+from agents.kernels import decoding
+from agents.kernels.loading import vector_flags
 from agents.policies import LanguageModelPolicy
 from agents.rollout import SamplingParams
 
-pytestmark = pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
+pytestmark = pytest.mark.skipif(vector_flags() is None, reason="this CPU has neither AVX-512 nor AVX2")
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], [9, 10], [3, 4, 5]]
 ARCHITECTURES = {
@@ -30,13 +31,9 @@ ARCHITECTURES = {
 
 
 @pytest.fixture(autouse=True)
-def for_small_models(monkeypatch):
+def for_small_models(monkeypatch, few_row_products):
     """All that large models take."""
     assert decoding.has_fused_decoding()
-    assert split_products.has_split_products()
-    for name in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
-        monkeypatch.setattr(split_products, name, 0)
-    monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
     monkeypatch.setattr("agents.decoders.llama._LARGE", 0)
 
 
@@ -84,8 +81,8 @@ def test_a_rollout_is_that_of_pytorchs_operators(random_policy, whole_steps, mon
     found = generate(policy)
     assert whole_steps
     monkeypatch.setattr(decoding, "has_fused_decoding", lambda: False)
-    monkeypatch.setattr(split_products, "has_split_products", lambda: False)
-    monkeypatch.setattr("agents.decoders.streamed.has_split_products", lambda: False)
+    monkeypatch.setattr("agents.kernels.split_products.has_split_products", lambda: False)
+    monkeypatch.setattr("agents.decoders.streamed.has_few_row_products", lambda: False)
     for group, expected_group in zip(found, generate(policy), strict=True):
         for one, other in zip(group, expected_group, strict=True):
             assert one.ids == other.ids

@@ -9,7 +9,7 @@ import torch
 
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.engines.prompt_cache import without_gaps
-from agents.kernels import split_products
+from agents.kernels.loading import vector_flags
 from agents.policies import load_policy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
@@ -28,7 +28,7 @@ def fused_engine(policy, max_rows=1024):
 
 
 def whole_step_engine(policy, max_rows=1024):
-    """Steps that are one operator, as for large models on a CPU with matrix units."""
+    """Steps that are one operator, as for large models on x86 CPUs."""
     return fused_engine(policy, max_rows)
 
 
@@ -47,8 +47,8 @@ def engine_class(request, monkeypatch):
 
 
 def prefer_whole_steps(monkeypatch):
-    if not split_products._has_amx():
-        pytest.skip("this CPU has no AMX, or the system is not Linux")
+    if vector_flags() is None:
+        pytest.skip("this CPU has neither AVX-512 nor AVX2")
     monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
 
 
@@ -165,7 +165,7 @@ def test_max_rows_must_be_positive(micro_policy, engine_class):
 )
 def test_engines_write_the_same(micro_policy, sampling, monkeypatch):
     """The fast engine and its plain twin, with the same random numbers."""
-    if split_products._has_amx():
+    if vector_flags() is not None:
         prefer_whole_steps(monkeypatch)
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)

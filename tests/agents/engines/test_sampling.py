@@ -9,6 +9,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from agents.engines.sampling import _invert, draw_uniforms, restrict, sample
 from agents.kernels import decoding
+from agents.kernels.loading import vector_flags
 from agents.rollout import SamplingParams
 
 
@@ -16,7 +17,7 @@ from agents.rollout import SamplingParams
 def exponentials(request, monkeypatch):
     """What makes weights of logits: PyTorch for small vocabularies, an operator of ours for large ones."""
     is_ours = request.param == "operators of ours"
-    if is_ours and torch.backends.cpu.get_cpu_capability() not in decoding._FLAGS:
+    if is_ours and vector_flags() is None:
         pytest.skip("this CPU has neither AVX-512 nor AVX2")
     assert not is_ours or decoding.has_fused_decoding()
     monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", 0 if is_ours else math.inf)

@@ -17,9 +17,9 @@ from torch import Tensor
 from agents.decoders import functions
 from agents.kernels import decoding
 from agents.kernels.decoding import Cache, attend, exponentiate, has_fused_decoding, rms_norm, rotate, swiglu
+from agents.kernels.loading import vector_flags
 
-_CAPABILITY = torch.backends.cpu.get_cpu_capability()
-needs_vectors = pytest.mark.skipif(_CAPABILITY not in decoding._FLAGS, reason="this CPU has neither AVX-512 nor AVX2")
+needs_vectors = pytest.mark.skipif(vector_flags() is None, reason="this CPU has neither AVX-512 nor AVX2")
 
 
 @pytest.fixture
@@ -330,7 +330,9 @@ def test_what_computes_something_else_is_not_used(
     assert "computes something else" in caplog.text
 
 
-@pytest.mark.skipif(_CAPABILITY != "AVX512", reason="needs a CPU with AVX-512, which has AVX2 as well")
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="needs a CPU with AVX-512, which has AVX2 as well"
+)
 def test_all_this_with_avx2() -> None:
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__, "-rs"]

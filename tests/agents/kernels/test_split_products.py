@@ -12,20 +12,13 @@ import torch
 from torch import Tensor
 
 from agents.engines import StaticCacheEngine
-from agents.kernels import add_product, has_split_products, linear, linears, product, split_products
+from agents.kernels import add_product, linear, linears, product, split_products
 from agents.kernels.build import CannotBuild, built_library
+from agents.kernels.split_products import has_split_products
 from agents.policies import load_policy
 from agents.rollout import SamplingParams
 
 needs_amx = pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
-
-
-@pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Split products for matrices of every size."""
-    assert has_split_products()
-    for name in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
-        monkeypatch.setattr(split_products, name, 0)
 
 
 @pytest.fixture
@@ -73,8 +66,7 @@ SHAPES = [
 ]
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("by_column", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_three_parts_are_as_precise_as_float32(shape: tuple[int, int, int], by_column: tuple[bool, bool]) -> None:
@@ -92,8 +84,7 @@ def test_three_parts_are_as_precise_as_float32(shape: tuple[int, int, int], by_c
     assert relative_error(out, start.double() + expected) < 4e-7
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("rows", [48, 300])
 def test_errors_are_no_larger_than_pytorchs(rows: int) -> None:
     a, b = matrix(rows, 4096), matrix(1024, 4096, seed=1).t()
@@ -101,24 +92,21 @@ def test_errors_are_no_larger_than_pytorchs(rows: int) -> None:
     assert relative_error(product(a, b), expected) < 1.2 * relative_error(a @ b, expected)
 
 
-@needs_amx
-@pytest.mark.usefixtures("always", "high")
+@pytest.mark.usefixtures("always_split", "high")
 @pytest.mark.parametrize("rows", [48, 300])
 def test_high_precision_is_two_parts(rows: int) -> None:
     a, b = matrix(rows, 512), matrix(256, 512, seed=1).t()
     assert 1e-6 < relative_error(product(a, b), a.double() @ b.double()) < 1e-5
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e30])
 def test_numbers_of_any_size(scale: float) -> None:
     a, b = matrix(40, 64) * scale, matrix(64, 40, seed=1)
     assert relative_error(product(a, b), a.double() @ b.double()) < 4e-7
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("rows", [40, 200])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_shows_where_it_counts_and_nowhere_else(rows: int, bad: float) -> None:
@@ -131,8 +119,7 @@ def test_what_is_not_finite_shows_where_it_counts_and_nowhere_else(rows: int, ba
     assert torch.equal(found[others], expected[others])
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_a_row_does_not_depend_on_what_stands_beside_it() -> None:
     weight = matrix(96, 200)
     few, many = matrix(100, 200, seed=1), matrix(400, 200, seed=2)
@@ -142,8 +129,7 @@ def test_a_row_does_not_depend_on_what_stands_beside_it() -> None:
             assert torch.equal(product(x[-count:], weight.t()), whole[-count:])
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_threads_do_not_change_the_result() -> None:
     threads = torch.get_num_threads()
     pairs = [(matrix(40, 300), matrix(700, 300, seed=1).t()), (matrix(500, 700), matrix(700, 300, seed=1))]
@@ -156,8 +142,7 @@ def test_threads_do_not_change_the_result() -> None:
         torch.set_num_threads(threads)
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_gradients_of_linear(has_bias: bool) -> None:
     x, weight, bias = matrix(150, 96).requires_grad_(), matrix(64, 96, seed=1).requires_grad_(), torch.randn(64)
@@ -173,8 +158,7 @@ def test_gradients_of_linear(has_bias: bool) -> None:
     assert relative_error(out, expected) < 4e-7
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_only_the_gradients_that_are_asked_for() -> None:
     x, weight = matrix(40, 64), matrix(64, 64, seed=1).requires_grad_()
     linear(x, weight).sum().backward()
@@ -185,8 +169,7 @@ def test_only_the_gradients_that_are_asked_for() -> None:
         assert not linear(x, weight).requires_grad
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 @pytest.mark.parametrize("rows", [1, 20, 70, 128, 129])
 @pytest.mark.parametrize("features", [64, 50, 1300])
 def test_several_linears_of_the_same_rows(rows: int, features: int) -> None:
@@ -199,15 +182,13 @@ def test_several_linears_of_the_same_rows(rows: int, features: int) -> None:
             assert relative_error(out, x.double() @ weight.double().t()) < 4e-7
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_linears_that_do_not_fit_are_refused() -> None:
     with pytest.raises(RuntimeError, match=r"a weight must be \(\.\.\., 64\) and contiguous"):
         linears(torch.ones(8, 64), [torch.ones(32, 64), torch.ones(32, 63)])
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_strides_of_every_kind() -> None:
     wide = matrix(80, 200)
     weight = matrix(48, 64, seed=1)
@@ -221,15 +202,13 @@ def test_strides_of_every_kind() -> None:
     assert not out[100:].any()
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_empty_operands() -> None:
     assert product(torch.zeros(0, 5), torch.zeros(5, 4)).shape == (0, 4)
     assert torch.equal(product(torch.zeros(3, 0), torch.zeros(0, 4)), torch.zeros(3, 4))
 
 
-@needs_amx
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_split")
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         product(torch.ones(3, 4), torch.ones(5, 6))
@@ -259,7 +238,7 @@ def test_the_default_policy_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("asked for split products")
 
     monkeypatch.setattr(split_products, "has_split_products", never)
-    monkeypatch.setattr("agents.decoders.streamed.has_split_products", never)
+    monkeypatch.setattr("agents.decoders.streamed.has_few_row_products", never)
     policy = load_policy("builtin/tiny", device="cpu")
     engine = StaticCacheEngine(policy)
     engine.generate([[5, 6, 7]] * 32, 8, SamplingParams(20), torch.Generator().manual_seed(0))
