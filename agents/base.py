@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -88,12 +89,11 @@ class Agent(ABC):
     def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:
         """Complete a prompt, or each of several; `deterministic` decodes greedily instead of sampling.
 
-        Sampling uses the training temperature and never disturbs training's randomness.
+        Sampling is that of training and never disturbs training's randomness.
         """
         prompts = [observation] if isinstance(observation, str) else list(observation)
-        limit = self.sampling.max_completion_tokens
-        sampling = SamplingParams(limit, 0.0) if deterministic else self.sampling
-        ids = self.policy.encode_prompts(prompts, limit)
+        sampling = replace(self.sampling, temperature=0.0) if deterministic else self.sampling
+        ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
         groups = self.engine.generate(ids, 1, sampling, self._predict_generator) if ids else []
         texts = [self.policy.decode(group[0].ids) for group in groups]
         return texts[0] if isinstance(observation, str) else texts

@@ -156,7 +156,9 @@ def read_state(path: Path, objective: Objective | None = None) -> AgentState:
         if name not in objectives.CLASSES:
             raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
         objective = objectives.CLASSES[name](**saved)
-    return AgentState(**record | {"objective": objective, "config": GRPOConfig(**record["config"])})
+    config = record["config"]
+    config = GRPOConfig(**config | {"stop": tuple(config.get("stop", ()))})  # JSON has lists alone
+    return AgentState(**record | {"objective": objective, "config": config})
 
 
 def read_policy(path: Path, state: CommonState, device: torch.device) -> LanguageModelPolicy:

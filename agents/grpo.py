@@ -110,7 +110,8 @@ class GRPOAgent(Agent):
     @property
     def sampling(self) -> SamplingParams:
         """See `Agent.sampling`."""
-        return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
+        config = self.config
+        return SamplingParams(config.max_completion_tokens, config.temperature, config.top_k, config.top_p, config.stop)
 
     @property
     def summary(self) -> str:
@@ -209,9 +210,11 @@ class GRPOAgent(Agent):
     def _rescores(self) -> bool:
         """Whether the old log-probabilities are computed by the policy, not taken from the rollout.
 
-        In float32 those are the policy's own up to rounding; in bfloat16 they are not.
+        In float32 those are the policy's own up to rounding; in bfloat16 they are not, nor where top-k or top-p made
+        them those of a part of the distribution.
         """
-        return self.policy.precision != "float32"
+        is_restricted = self.config.top_k is not None or self.config.top_p < 1
+        return self.policy.precision != "float32" or is_restricted
 
     @property
     def _takes_one_step(self) -> bool:

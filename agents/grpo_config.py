@@ -34,6 +34,13 @@ class GRPOConfig:
     """Gradients are scaled down to this Euclidean norm."""
     temperature: float = 1.0
     """Sampling temperature of training; log-probabilities are taken at the same one."""
+    top_k: int | None = None
+    """Sample only from the k most probable tokens. As in other trainers, the update sees log-probabilities of the whole
+    distribution, whatever was left out; the old ones are then the policy's own and not the sampler's."""
+    top_p: float = 1.0
+    """Sample only from the most probable tokens that have this probability together (nucleus sampling); likewise."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; they are part of it."""
     max_completion_tokens: int = 64
     """A completion is cut at this length and counts as truncated."""
     micro_batch_size: int = 256
@@ -72,6 +79,12 @@ class GRPOConfig:
         for name in ("warmup_updates", "weight_decay", "max_refills", "overlong_buffer"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, or None, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not isinstance(self.stop, tuple) or not all(self.stop):
+            raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
         if self.kl_target is not None and not self.kl_target > 0:
             raise ValueError(f"kl_target must be positive, or None, got {self.kl_target}")
         if not 0 < self.kl_gain <= 1:

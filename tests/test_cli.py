@@ -175,6 +175,19 @@ def test_a_task_of_the_users_own_from_the_command_line(tmp_path):
         assert "demo/Doubling-v0" in done.stdout
 
 
+def test_a_run_is_evaluated_with_its_own_stop_strings_and_restrictions(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    sampling = ["--stop", "boxed{", "+", "--top-k", "40", "--top-p", "0.9"]
+    assert run(["train", *SMALL, *sampling, "--total-episodes", "16", "--run-dir", str(run_dir)]) == 0
+    after = EvaluationReport.load(run_dir / "evaluation_after.json")
+    assert (after.stop, after.top_k, after.top_p) == (("boxed{", "+"), 40, 0.9)
+    few = ["--problems", "5", "--samples", "2", "--device", "cpu"]
+    for given, expected in (([], "stopped by 'boxed{', '+'"), (["--stop", "="], "stopped by '='")):
+        capsys.readouterr()
+        assert run(["evaluate", str(run_dir), *few, *given]) == 0
+        assert expected in capsys.readouterr().out
+
+
 def test_evaluate_a_policy_on_another_setting(tmp_path, capsys):
     report = tmp_path / "report.json"
     arguments = ["--env", "llm_envs/Arithmetic-v0", "--env-args", "operands=2", "--problems", "5", "--samples", "2"]

@@ -18,6 +18,7 @@ from agents.hardware import resolve_device
 from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 from agents.report import EvaluationProgress
+from agents.rollout import SamplingParams
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Evaluate:
     """Sample only from the k most probable tokens."""
     top_p: float = 1.0
     """Sample only from the most probable tokens that have this probability together."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a completion."""
+    stop: tuple[str, ...] | None = None
+    """Texts that end a completion; by default the run's, or none."""
     max_completion_tokens: int | None = None
     """A completion is cut at this length; by default the run's, or 64."""
     seed: int = 0
@@ -66,7 +67,7 @@ class Evaluate:
         """Evaluate and print the report."""
         quiet_loading()
         console = Console()
-        policy, env, tokens = self._load()
+        policy, env, sampling = self._load()
         spec = spec_with(env, self.env_args) if isinstance(env, str) else env
         use_threads(self.threads, policy)
         with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
@@ -78,8 +79,8 @@ class Evaluate:
                 temperature=self.temperature,
                 top_k=self.top_k,
                 top_p=self.top_p,
-                stop=self.stop,
-                max_completion_tokens=self.max_completion_tokens or tokens,
+                stop=sampling.stop if self.stop is None else self.stop,
+                max_completion_tokens=self.max_completion_tokens or sampling.max_completion_tokens,
                 split=self.split,
                 seed=self.seed,
                 on_progress=progress,
@@ -88,8 +89,8 @@ class Evaluate:
         if self.output is not None:
             report.save(self.output)
 
-    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, int]:
-        """The policy, the environment (an id where the command line names one, else a spec), and the token limit."""
+    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, SamplingParams]:
+        """The policy, the environment (an id where the command line names one, else a spec), and how a run sampled."""
         checkpoint = run_checkpoint(Path(self.run_or_policy))
         if checkpoint is not None:
             if self.chat != ChatFormat():
@@ -98,13 +99,14 @@ class Evaluate:
                 )
             agent = load_agent(checkpoint, device=self.device)
             of_the_run = importable_id(agent.env_spec) if self.env_args else agent.env_spec
-            return agent.policy, self.env or of_the_run, agent.sampling.max_completion_tokens
+            return agent.policy, self.env or of_the_run, agent.sampling
         if self.env is None:
             raise UsageError(
                 f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"
             )
         env_spec(self.env)  # a wrong id is found before a model is loaded
-        return load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat), self.env, 64
+        policy = load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat)
+        return policy, self.env, SamplingParams()
 
 
 def run_checkpoint(folder: Path) -> Path | None:

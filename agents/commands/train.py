@@ -233,8 +233,7 @@ class Train:
                 agent,
                 problems=self.eval_problems,
                 samples=self.eval_samples,
-                temperature=agent.sampling.temperature,
-                max_completion_tokens=agent.sampling.max_completion_tokens,
+                **asdict(agent.sampling),
                 on_progress=progress,
             )
 

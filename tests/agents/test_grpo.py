@@ -491,6 +491,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_reason(tmp_path, damage):
         {"final_lr_fraction": 2}, {"lr_schedule": "step"}, {"max_completion_tokens": 0}, {"micro_batch_size": 0},
         {"max_refills": -1}, {"overlong_buffer": -1}, {"overlong_buffer": 65},
         {"kl_target": 0.0}, {"kl_gain": 0.0}, {"kl_gain": 2.0},
+        {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": "text"}, {"stop": ("",)}, {"stop": ["text"]},
     ],
 )  # fmt: skip
 def test_bad_config_is_refused(field):
@@ -519,6 +520,48 @@ def test_wrong_environment_and_prompt_too_long_are_errors():
 def test_learning_rate_schedules(schedule, expected):
     config = GRPOConfig(learning_rate=1.0, warmup_updates=2, lr_schedule=schedule)
     assert [scheduled_learning_rate(i, 6, config) for i in range(6)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("restriction", [{"top_k": 3}, {"top_p": 0.5}], ids=str)
+def test_what_top_k_and_top_p_leave_out_is_part_of_the_updates_distribution(monkeypatch, restriction):
+    agent = small_agent(config=replace(SMALL, **restriction))
+    batches = []
+    loss = agent.objective.loss
+    monkeypatch.setattr(
+        GRPO, "loss", lambda self, batch, found: batches.append((batch, found.detach())) or loss(batch, found)
+    )
+    agent.learn(16)
+    batch, found = batches[0]
+    mask = batch.completion_mask.bool()
+    # the policy has not changed yet: its ratio to the old one is 1, that to the sampler is the share that was left
+    assert torch.allclose(batch.old_logprobs[mask], found[mask], atol=1e-5)
+    left = (batch.old_logprobs - batch.sampler_logprobs)[mask].exp()
+    assert left.max() < 1 + 1e-4
+    assert left.min() < 0.98
+    if "top_p" in restriction:
+        assert left.min() > 0.5 - 1e-4
+
+
+def test_a_single_step_of_restricted_sampling_needs_no_pass_of_its_own(monkeypatch):
+    agent = small_agent(config=replace(SMALL, epochs=1, minibatches=1, micro_batch_size=1024, top_k=5))
+    passes = []
+    logprobs = agent.policy.logprobs
+    monkeypatch.setattr(agent.policy, "logprobs", lambda *args: passes.append(1) or logprobs(*args))
+    agent.learn(16)
+    assert len(passes) == 1
+
+
+def test_completions_end_at_stop_strings_and_a_resumed_run_knows_them(tmp_path):
+    config = replace(SMALL, max_completion_tokens=40, stop=("boxed{", "+"), top_k=50, top_p=0.95)
+    agent = small_agent(config=config)
+    recorder = Recorder()
+    agent.learn(16, recorder)
+    stopped = [rollout for rollout in recorder.records[0].rollouts if rollout.text.endswith(("boxed{", "+"))]
+    assert len(stopped) >= 8
+    assert not any(rollout.completion.truncated for rollout in stopped)
+    assert agent.predict("What is 2 + 3 + 4? End with \\boxed{answer}.", deterministic=True).endswith(("boxed{", "+"))
+    agent.save(tmp_path / "agent")
+    assert GRPOAgent.load(tmp_path / "agent", device="cpu").config == config
 
 
 def test_precision_bfloat16_keeps_float32_weights_and_rescores():
