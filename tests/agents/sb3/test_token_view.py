@@ -62,7 +62,9 @@ def test_prefixes_of_an_episode_are_computed_together_and_agree(random_policy, a
     gradient = policy.model.get_input_embeddings().weight.grad.clone()
     policy.model.zero_grad()
     last_hidden(policy, policy.model, shuffled).square().sum().backward()
-    assert torch.allclose(gradient, policy.model.get_input_embeddings().weight.grad, atol=1e-4)
+    expected = policy.model.get_input_embeddings().weight.grad
+    # norms of small random hidden states enlarge float32's rounding, more on some CPUs than on others
+    assert (gradient - expected).norm() < 1e-4 * expected.norm()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
