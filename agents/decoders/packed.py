@@ -54,7 +54,14 @@ def _gains(layers: Sequence[Any], dtype: torch.dtype) -> bool:
     if not all(is_plain(layer) for layer in layers) or len({layer.bias is None for layer in layers}) != 1:
         return False
     entries = sum(layer.weight.numel() for layer in layers)
-    return dtype == torch.bfloat16 or (dtype == torch.float32 and entries >= _MIN_ENTRIES)
+    if dtype == torch.bfloat16:
+        return _has_bfloat16()
+    return dtype == torch.float32 and entries >= _MIN_ENTRIES
+
+
+def _has_bfloat16() -> bool:
+    """Whether oneDNN multiplies bfloat16 on this CPU: without AVX-512 it refuses to."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Packed:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.decoders.packed import can_pack, packed
+from agents.decoders.packed import _has_bfloat16, can_pack, packed
 from agents.engines import StaticCacheEngine
 from agents.policies import load_policy
 from agents.rollout import SamplingParams
@@ -23,6 +23,9 @@ def test_packed_layers_compute_the_same(dtype, has_bias, rows):
         parameter.copy_(torch.randn(parameter.shape, generator=generator))
     x = torch.randn(rows, 700, generator=generator)
     layer = packed(linear, dtype)
+    if dtype == torch.bfloat16 and not _has_bfloat16():
+        assert layer is linear
+        return
     assert layer is not linear
     expected = linear.to(dtype)(x.to(dtype)).float()
     found = layer(x)
@@ -37,6 +40,13 @@ def test_packed_layers_compute_the_same(dtype, has_bias, rows):
 )
 def test_what_would_not_gain_is_left_alone(linear, dtype):
     assert packed(linear, dtype) is linear
+
+
+def test_bfloat16_is_packed_where_onednn_has_it(monkeypatch):
+    """Without AVX-512, arranging the weights raises an error."""
+    linear = nn.Linear(64, 64)
+    monkeypatch.setattr("agents.decoders.packed._has_bfloat16", lambda: False)
+    assert packed(linear, torch.bfloat16) is linear
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
