@@ -225,6 +225,8 @@ class LanguageModelPolicy:
             self._set_reference(copy.deepcopy(self.model))
 
     def _set_reference(self, model: Any) -> None:
+        if hasattr(model, "_require_grads_hook"):  # of gradient checkpointing, which a copy has no use for
+            model.disable_input_require_grads()
         self._reference = model.requires_grad_(False)
         # the fast form of the policy says that this one has it too
         self._reference_decoder = None if self.decoder is None else decoder_of(model)
