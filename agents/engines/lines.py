@@ -139,6 +139,10 @@ class Lines:
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     """Capture a step whose kernels have run before; calling the result runs them again on the same memory."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    stream = torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    finally:
+        torch.cuda.set_stream(stream)  # where capturing failed, torch.cuda.graph does not leave its own
     return graph.replay
