@@ -268,7 +268,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     """What `"auto"` means on a device."""
     if precision != "auto":
         return precision
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    # older GPUs emulate it, slower than float32
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def _fast_form(model: Any, name: str) -> LlamaLikeDecoder | None:
