@@ -9,6 +9,7 @@ from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.commands import run
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.evaluation import paired_difference
+from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
@@ -65,16 +66,24 @@ def test_engines_agree_on_cuda():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=20, top_p=0.9)], ids=str)
-def test_cuda_graphs_do_the_same(caplog, precision, sampling):
-    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache."""
-    policy = load_policy("builtin/tiny", device="cuda", precision=precision)
+@pytest.mark.parametrize("vocabulary", [None, 50_000])
+@pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=200, top_p=0.9)], ids=str)
+def test_cuda_graphs_do_the_same(caplog, random_policy, precision, vocabulary, sampling):
+    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache.
+
+    Large vocabularies are sorted by other kernels.
+    """
+    on_cpu = random_policy("llama", **({} if vocabulary is None else {"vocab_size": vocabulary}))
+    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision=precision)
+    policy.model.generation_config.eos_token_id = list(range(0, policy.model.config.vocab_size, 40))
     captured, plain = (
         generate(policy, sampling, 64, lambda policy, capture=capture: StaticCacheEngine(policy, capture=capture))
         for capture in ("auto", None)
     )
     assert not caplog.records  # it was captured
-    assert captured.completion_mask.sum(1).unique().numel() > 10
+    lengths = captured.completion_mask.sum(1)
+    assert lengths.unique().numel() > 10
+    assert lengths.max() > 66  # the cache has grown
     equal = sum(
         torch.equal(a[m.bool()], b[n.bool()])
         for a, m, b, n in zip(

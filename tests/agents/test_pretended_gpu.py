@@ -1,0 +1,133 @@
+"""What runs on GPUs, on one that is not there: mixed devices, what a CUDA graph cannot hold, and what it repeats."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
+from agents.decoders import shared_prefix
+from agents.engines import StaticCacheEngine, lines
+from agents.policies import LanguageModelPolicy
+from agents.rollout import SamplingParams
+from tests.gpu import test_cuda
+from tests.pretend_cuda import CAN_PRETEND, pretend_cuda
+
+pytestmark = pytest.mark.skipif(not CAN_PRETEND, reason="needs Linux, and PyTorch built without CUDA")
+
+
+@pytest.fixture
+def device():
+    with pretend_cuda() as device:
+        yield device
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_cuda.test_auto_means_cuda_and_bfloat16,
+        test_cuda.test_greedy_decoding_is_the_same_on_both_devices,
+        test_cuda.test_engines_agree_on_cuda,
+        test_cuda.test_logprobs_loss_and_gradients_agree_with_the_cpu,
+        test_cuda.test_bfloat16_scores_near_float32,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_what_is_tested_on_gpus(device, test):
+    test()
+    assert device.seen["aten.mm.default"] > 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "sampling"),
+    [("float32", SamplingParams(100, 0.7, top_k=200, top_p=0.9)), ("bfloat16", SamplingParams(100))],
+    ids=str,
+)
+def test_cuda_graphs_do_the_same(device, caplog, random_policy, precision, sampling):
+    test_cuda.test_cuda_graphs_do_the_same(caplog, random_policy, precision, None, sampling)
+    assert len(device.graphs) > 3  # of fewer and fewer lines, and of more columns
+    assert sum(graph.replays for graph in device.graphs) > 66
+
+
+def test_a_checkpoint_goes_on_on_the_other_device(device, tmp_path):
+    test_cuda.test_a_checkpoint_goes_on_on_either_device(tmp_path, ("cuda", "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extra"),
+    [
+        ("llama", {}),
+        ("mistral", {"sliding_window": 24}),
+        ("gemma3_text", {"head_dim": 8, "sliding_window": 20, "query_pre_attn_scalar": 8}),
+    ],
+)
+def test_families(device, caplog, random_policy, architecture, extra):
+    on_cpu = random_policy(architecture, **extra)
+    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision="float32")
+    batch = test_cuda.generate(policy, SamplingParams(40))
+    mask = batch.completion_mask.bool()
+    assert torch.allclose(policy.logprobs(batch)[mask], batch.sampler_logprobs[mask], atol=1e-4)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("precision", "rank"), [("float32", None), ("bfloat16", 4)])
+def test_an_agent_learns_and_is_evaluated(device, tmp_path, precision, rank):
+    if rank is not None:
+        pytest.importorskip("peft")
+    policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=rank)
+    config = GRPOConfig(prompts_per_update=2, group_size=4, epochs=1, micro_batch_size=4, max_completion_tokens=20)
+    objective = GRPO(kl_coef=0.1)
+    agent = GRPOAgent(policy, test_cuda.ARITHMETIC, objective=objective, config=config).learn(8)
+    before = [parameter.detach().clone() for _, parameter in policy.trainable_parameters()]
+    agent.save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cuda").learn(16)
+    after = [parameter for _, parameter in resumed.policy.trainable_parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert evaluate(resumed, problems=2, samples=2).problems == 2
+
+
+def test_a_step_waits_twice(device):
+    """Tokens and log-probabilities come to the host; nothing else does."""
+    policy = load_policy("builtin/tiny", device="cuda")
+    engine = StaticCacheEngine(SimpleNamespace(**vars(policy), end_token_ids=frozenset(), autocast=policy.autocast))
+    engine._policy.decode = policy.decode
+
+    def waits(tokens):
+        before = device.waits
+        engine.generate([[1, 2, 3]], 4, SamplingParams(tokens), torch.Generator(device="cuda").manual_seed(0))
+        return device.waits - before
+
+    assert waits(50) - waits(30) == 2 * 20
+
+
+def test_a_step_that_cannot_be_captured_runs_as_it_is(device, caplog, monkeypatch):
+    policy = load_policy("builtin/tiny", device="cuda", precision="float32")
+    sampling = SamplingParams(20)
+    expected = test_cuda.generate(policy, sampling, make_engine=lambda policy: StaticCacheEngine(policy, capture=None))
+    draw = lines.Lines._draw
+    monkeypatch.setattr(lines.Lines, "_draw", lambda self, logits: logits.sum().item() and draw(self, logits))
+    stream = torch.cuda.current_stream()
+    found = test_cuda.generate(policy, sampling)
+    assert torch.equal(found.completion_ids, expected.completion_ids)
+    [record] = caplog.records
+    assert "could not be captured" in record.getMessage()
+    assert torch.cuda.current_stream() == stream
+
+
+def test_attention_of_changing_shapes_is_not_cudnns(device, monkeypatch):
+    allowed = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "agents.decoders.attention.scaled_dot_product_attention",
+        lambda *arguments, **options: (
+            allowed.append(torch.backends.cuda.cudnn_sdp_enabled()) or attention(*arguments, **options)
+        ),
+    )
+    policy = load_policy("builtin/tiny", device="cuda", precision="bfloat16")
+    policy.logprobs(test_cuda.generate(policy, SamplingParams(8))).sum().backward()
+    assert allowed
+    assert not any(allowed)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    assert shared_prefix.attention.__module__ == "agents.decoders.attention"
