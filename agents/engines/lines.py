@@ -118,7 +118,8 @@ class Lines:
         try:
             replay = capture(step)
         except RuntimeError as error:
-            reason = f"it could not be captured ({error})"
+            # where a step fails, ending its capture fails after it and says no more than that
+            reason = f"it could not be captured ({error.__context__ or error})"
         else:
             restore()
             replay()
