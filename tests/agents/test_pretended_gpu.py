@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
+from agents import load_policy
 from agents.decoders import shared_prefix
 from agents.engines import StaticCacheEngine, lines
-from agents.policies import LanguageModelPolicy
 from agents.rollout import SamplingParams
 from tests.gpu import test_cuda
 from tests.pretend_cuda import CAN_PRETEND, pretend_cuda
@@ -55,37 +54,14 @@ def test_a_checkpoint_goes_on_on_the_other_device(device, tmp_path):
     test_cuda.test_a_checkpoint_goes_on_on_either_device(tmp_path, ("cuda", "cpu"))
 
 
-@pytest.mark.parametrize(
-    ("architecture", "extra"),
-    [
-        ("llama", {}),
-        ("mistral", {"sliding_window": 24}),
-        ("gemma3_text", {"head_dim": 8, "sliding_window": 20, "query_pre_attn_scalar": 8}),
-    ],
-)
+@pytest.mark.parametrize(("architecture", "extra"), test_cuda.FAMILIES)
 def test_families(device, caplog, random_policy, architecture, extra):
-    on_cpu = random_policy(architecture, **extra)
-    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision="float32")
-    batch = test_cuda.generate(policy, SamplingParams(40))
-    mask = batch.completion_mask.bool()
-    assert torch.allclose(policy.logprobs(batch)[mask], batch.sampler_logprobs[mask], atol=1e-4)
-    assert not caplog.records
+    test_cuda.test_families_sample_what_they_score(caplog, random_policy, architecture, extra)
 
 
 @pytest.mark.parametrize(("precision", "rank"), [("float32", None), ("bfloat16", 4)])
 def test_an_agent_learns_and_is_evaluated(device, tmp_path, precision, rank):
-    if rank is not None:
-        pytest.importorskip("peft")
-    policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=rank)
-    config = GRPOConfig(prompts_per_update=2, group_size=4, epochs=1, micro_batch_size=4, max_completion_tokens=20)
-    objective = GRPO(kl_coef=0.1)
-    agent = GRPOAgent(policy, test_cuda.ARITHMETIC, objective=objective, config=config).learn(8)
-    before = [parameter.detach().clone() for _, parameter in policy.trainable_parameters()]
-    agent.save(tmp_path / "agent")
-    resumed = GRPOAgent.load(tmp_path / "agent", device="cuda").learn(16)
-    after = [parameter for _, parameter in resumed.policy.trainable_parameters()]
-    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert evaluate(resumed, problems=2, samples=2).problems == 2
+    test_cuda.test_an_agent_learns_and_is_evaluated(tmp_path, precision, rank)
 
 
 def test_a_step_waits_twice(device):

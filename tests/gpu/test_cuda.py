@@ -13,6 +13,11 @@ from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
+FAMILIES = [
+    ("llama", {}),
+    ("mistral", {"sliding_window": 24}),
+    ("gemma3_text", {"head_dim": 8, "sliding_window": 20, "query_pre_attn_scalar": 8}),
+]
 PROMPTS = ["What is 1 + 1? End with \\boxed{answer}.", "What is 2 + 2 * (6 - 8)? End with \\boxed{answer}."]
 
 
@@ -132,6 +137,33 @@ def test_a_checkpoint_goes_on_on_either_device(tmp_path, devices):
     resumed = GRPOAgent.load(tmp_path / "agent", device=second).learn(48)
     assert resumed.num_updates == 3
     assert resumed.policy.device.type == second
+
+
+@pytest.mark.parametrize(("architecture", "extra"), FAMILIES)
+def test_families_sample_what_they_score(caplog, random_policy, architecture, extra):
+    on_cpu = random_policy(architecture, **extra)
+    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision="float32")
+    batch = generate(policy, SamplingParams(40))
+    mask = batch.completion_mask.bool()
+    assert torch.allclose(policy.logprobs(batch)[mask], batch.sampler_logprobs[mask], atol=1e-4)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_agent_learns_and_is_evaluated(tmp_path, precision, rank):
+    """With a reference and in micro-batches, over a checkpoint."""
+    if rank is not None:
+        pytest.importorskip("peft")
+    policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=rank)
+    config = GRPOConfig(prompts_per_update=2, group_size=4, epochs=1, micro_batch_size=4, max_completion_tokens=20)
+    agent = GRPOAgent(policy, ARITHMETIC, objective=GRPO(kl_coef=0.1), config=config).learn(8)
+    before = [parameter.detach().clone() for _, parameter in policy.trainable_parameters()]
+    agent.save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cuda").learn(16)
+    after = [parameter for _, parameter in resumed.policy.trainable_parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert evaluate(resumed, problems=2, samples=2).problems == 2
 
 
 @pytest.mark.learning
