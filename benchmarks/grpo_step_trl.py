@@ -104,10 +104,11 @@ def main(work: argparse.Namespace) -> None:
         trainer.train()
     for row in clock.rows:
         row["tokens"] = work.prompts * work.group_size * work.completion_tokens
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     if work.device != "cpu":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-    print(json.dumps({"steps": clock.rows, "peak_gib": peak, "torch": torch.__version__, "trl": trl.__version__}))
+        peak = {"peak_gib": torch.cuda.max_memory_allocated() / 2**30}
+        peak |= {"reserved_gib": torch.cuda.max_memory_reserved() / 2**30}
+    print(json.dumps({"steps": clock.rows, **peak, "torch": torch.__version__, "trl": trl.__version__}))
 
 
 def load(name: str):
