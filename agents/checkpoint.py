@@ -170,7 +170,8 @@ def read_policy(path: Path, state: CommonState, device: torch.device) -> Languag
         base, tokenizer = load_model(
             state.policy_name, torch.bfloat16 if state.precision == "bfloat16" else torch.float32
         )
-        model = PeftModel.from_pretrained(base, folder, is_trainable=True)
+        # peft would read them to a GPU, whatever the device of the policy
+        model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
     else:
         model, tokenizer = load_model(folder, torch.float32)
     return LanguageModelPolicy(

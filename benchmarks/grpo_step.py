@@ -80,7 +80,7 @@ class Arguments:
     device: str = "cpu"
     """cpu or cuda; on CUDA all kinds use bfloat16 only where they say so."""
     core: int | None = 0
-    """Core to pin to; None: no pinning."""
+    """Core to pin to, on CPUs; None: no pinning."""
     out: Path | None = None
     """Where to write everything as JSON."""
 
@@ -91,13 +91,15 @@ def main(arguments: Arguments) -> None:
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ",
         end="",
     )
+    print("" if arguments.device == "cpu" else f"{torch.cuda.get_device_name()}, ", end="")
     print(f"load {os.getloadavg()[0]:.1f} at the start", flush=True)
     record: dict[str, Any] = {"torch": torch.__version__, "device": arguments.device, "comparisons": {}}
     for title in arguments.comparisons:
         kinds = {
             kind: job
             for kind, job in COMPARISONS[title].items()
-            if job[0] == "ours" or arguments.trl_python is not None
+            if (job[0] == "ours" or arguments.trl_python is not None)
+            and (arguments.device == "cpu" or "--no-split-products" not in job[1])  # those are a matter of CPUs
         }
         results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         record["comparisons"][title] = results
@@ -113,7 +115,9 @@ def main(arguments: Arguments) -> None:
 def run(whose: str, options: list[str], arguments: Arguments) -> dict[str, Any]:
     """One process; what it printed."""
     python = sys.executable if whose == "ours" else str(arguments.trl_python)
-    pinned = [] if arguments.core is None else ["taskset", "-c", str(arguments.core)]
+    # on a GPU a second thread runs the backward pass, and the driver has its own
+    is_pinned = arguments.core is not None and arguments.device == "cpu"
+    pinned = ["taskset", "-c", str(arguments.core)] if is_pinned else []
     command = [*pinned, python, str(HERE / f"grpo_step_{whose}.py"), *options]
     command += ["--steps", str(arguments.steps), "--device", arguments.device]
     command += [] if arguments.model is None else ["--model", arguments.model]

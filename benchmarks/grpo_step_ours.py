@@ -30,11 +30,12 @@ def main(work: Work) -> None:
     )
     step = Step(work, policy)
     rows = [step.run() for _ in range(work.steps)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     if work.device != "cpu":
-        peak = torch.cuda.max_memory_allocated() / 2**30
+        peak = {"peak_gib": torch.cuda.max_memory_allocated() / 2**30}
+        peak |= {"reserved_gib": torch.cuda.max_memory_reserved() / 2**30}  # with that of CUDA graphs
     rates = machine_rates(work.device, work.precision)
-    result = {"steps": rows, "peak_gib": peak, "torch": torch.__version__, "machine": rates}
+    result = {"steps": rows, **peak, "torch": torch.__version__, "machine": rates}
     print(json.dumps(result | {"limits": limits(work, policy.model, rates)}))
 
 

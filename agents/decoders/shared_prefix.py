@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
+from agents.decoders.attention import attention
 from agents.decoders.head import token_logprobs_of_hidden
 from agents.decoders.llama import LlamaLikeDecoder
 
@@ -204,9 +204,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
         # there, kernels for grouped queries take no mask
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
         repeats = 1
-    return scaled_dot_product_attention(
-        query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=repeats > 1
-    )
+    return attention(query, key, value, mask, scale, enable_gqa=repeats > 1)
 
 
 def _blocks(batch: Groups, packed: _Packed, windows: set[int | None]) -> list[_Block]:

@@ -118,7 +118,8 @@ class Lines:
         try:
             replay = capture(step)
         except RuntimeError as error:
-            reason = f"it could not be captured ({error})"
+            # where a step fails, ending its capture fails after it and says no more than that
+            reason = f"it could not be captured ({error.__context__ or error})"
         else:
             restore()
             replay()
@@ -139,6 +140,10 @@ class Lines:
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     """Capture a step whose kernels have run before; calling the result runs them again on the same memory."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    stream = torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    finally:
+        torch.cuda.set_stream(stream)  # where capturing failed, torch.cuda.graph does not leave its own
     return graph.replay

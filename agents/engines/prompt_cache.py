@@ -13,9 +13,9 @@ from collections import Counter
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from agents.decoders import LlamaLikeDecoder
+from agents.decoders.attention import attention
 from agents.kernels import decoding
 
 # columns that the cache grows by; few enough that a high token limit that nobody reaches costs no memory
@@ -91,7 +91,7 @@ class SharedPromptCache:
                 self._prompts = torch.empty(shape, dtype=self._dtype(k.dtype), device=device)
             self._prompts[layer, 0], self._prompts[layer, 1] = k, v
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-            out = scaled_dot_product_attention(q, k, v, mask, scale=decoder.scale)
+            out = attention(q, k, v, mask, decoder.scale)
             return out.transpose(1, 2).flatten(0, 1)[slots]
 
         hidden = decoder.hidden(packed, positions, attend)

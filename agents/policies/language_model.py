@@ -225,6 +225,8 @@ class LanguageModelPolicy:
             self._set_reference(copy.deepcopy(self.model))
 
     def _set_reference(self, model: Any) -> None:
+        if hasattr(model, "_require_grads_hook"):  # of gradient checkpointing, which a copy has no use for
+            model.disable_input_require_grads()
         self._reference = model.requires_grad_(False)
         # the fast form of the policy says that this one has it too
         self._reference_decoder = None if self.decoder is None else decoder_of(model)
@@ -266,7 +268,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     """What `"auto"` means on a device."""
     if precision != "auto":
         return precision
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    # older GPUs emulate it, slower than float32
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def _fast_form(model: Any, name: str) -> LlamaLikeDecoder | None:

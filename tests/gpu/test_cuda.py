@@ -9,9 +9,15 @@ from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.commands import run
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.evaluation import paired_difference
+from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
+FAMILIES = [
+    ("llama", {}),
+    ("mistral", {"sliding_window": 24}),
+    ("gemma3_text", {"head_dim": 8, "sliding_window": 20, "query_pre_attn_scalar": 8}),
+]
 PROMPTS = ["What is 1 + 1? End with \\boxed{answer}.", "What is 2 + 2 * (6 - 8)? End with \\boxed{answer}."]
 
 
@@ -65,16 +71,24 @@ def test_engines_agree_on_cuda():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=20, top_p=0.9)], ids=str)
-def test_cuda_graphs_do_the_same(caplog, precision, sampling):
-    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache."""
-    policy = load_policy("builtin/tiny", device="cuda", precision=precision)
+@pytest.mark.parametrize("vocabulary", [None, 50_000])
+@pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=200, top_p=0.9)], ids=str)
+def test_cuda_graphs_do_the_same(caplog, random_policy, precision, vocabulary, sampling):
+    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache.
+
+    Large vocabularies are sorted by other kernels.
+    """
+    on_cpu = random_policy("llama", **({} if vocabulary is None else {"vocab_size": vocabulary}))
+    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision=precision)
+    policy.model.generation_config.eos_token_id = list(range(0, policy.model.config.vocab_size, 40))
     captured, plain = (
         generate(policy, sampling, 64, lambda policy, capture=capture: StaticCacheEngine(policy, capture=capture))
         for capture in ("auto", None)
     )
     assert not caplog.records  # it was captured
-    assert captured.completion_mask.sum(1).unique().numel() > 10
+    lengths = captured.completion_mask.sum(1)
+    assert lengths.unique().numel() > 10
+    assert lengths.max() > 66  # the cache has grown
     equal = sum(
         torch.equal(a[m.bool()], b[n.bool()])
         for a, m, b, n in zip(
@@ -123,6 +137,33 @@ def test_a_checkpoint_goes_on_on_either_device(tmp_path, devices):
     resumed = GRPOAgent.load(tmp_path / "agent", device=second).learn(48)
     assert resumed.num_updates == 3
     assert resumed.policy.device.type == second
+
+
+@pytest.mark.parametrize(("architecture", "extra"), FAMILIES)
+def test_families_sample_what_they_score(caplog, random_policy, architecture, extra):
+    on_cpu = random_policy(architecture, **extra)
+    policy = LanguageModelPolicy(on_cpu.model, on_cpu.tokenizer, device="cuda", precision="float32")
+    batch = generate(policy, SamplingParams(40))
+    mask = batch.completion_mask.bool()
+    assert torch.allclose(policy.logprobs(batch)[mask], batch.sampler_logprobs[mask], atol=1e-4)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_agent_learns_and_is_evaluated(tmp_path, precision, rank):
+    """With a reference and in micro-batches, over a checkpoint."""
+    if rank is not None:
+        pytest.importorskip("peft")
+    policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=rank)
+    config = GRPOConfig(prompts_per_update=2, group_size=4, epochs=1, micro_batch_size=4, max_completion_tokens=20)
+    agent = GRPOAgent(policy, ARITHMETIC, objective=GRPO(kl_coef=0.1), config=config).learn(8)
+    before = [parameter.detach().clone() for _, parameter in policy.trainable_parameters()]
+    agent.save(tmp_path / "agent")
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cuda").learn(16)
+    after = [parameter for _, parameter in resumed.policy.trainable_parameters()]
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert evaluate(resumed, problems=2, samples=2).problems == 2
 
 
 @pytest.mark.learning

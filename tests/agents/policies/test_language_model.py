@@ -129,6 +129,14 @@ def test_the_reference_stays_where_it_was(micro_policy, batch):
     assert len(list(micro_policy.trainable_parameters())) == len(list(micro_policy.model.parameters()))
 
 
+def test_a_reference_of_a_policy_with_gradient_checkpointing(micro_policy, batch):
+    """Its hook, a function of the policy's embedding, is none of the copy's."""
+    micro_policy.model.gradient_checkpointing_enable()
+    micro_policy.freeze_reference()
+    assert torch.equal(micro_policy.reference_logprobs(batch), micro_policy.logprobs(batch).detach())
+    assert micro_policy.logprobs(batch).requires_grad
+
+
 def test_prompts_become_user_turns(micro_policy):
     [ids] = micro_policy.encode_prompts(["What is 1 + 1?"])
     text = micro_policy.tokenizer.decode(ids)
