@@ -31,7 +31,7 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
     "step, float32": {
         "ours": ("ours", []),
         "TRL": ("trl", []),
-        "ours, PyTorch's products": ("ours", ["--no-split-products"]),
+        "ours, PyTorch's products": ("ours", ["--no-own-products"]),
         "ours, matmul_precision high": ("ours", ["--matmul-precision", "high"]),
         "ours, plain path, generate": ("ours", ["--path", "generate"]),
     },
@@ -99,7 +99,7 @@ def main(arguments: Arguments) -> None:
             kind: job
             for kind, job in COMPARISONS[title].items()
             if (job[0] == "ours" or arguments.trl_python is not None)
-            and (arguments.device == "cpu" or "--no-split-products" not in job[1])  # those are a matter of CPUs
+            and (arguments.device == "cpu" or "--no-own-products" not in job[1])  # those are a matter of CPUs
         }
         results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         record["comparisons"][title] = results

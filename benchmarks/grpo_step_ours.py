@@ -20,8 +20,8 @@ from agents.hardware import keep_freed_memory
 def main(work: Work) -> None:
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(work.matmul_precision)
-    if not work.split_products:
-        os.environ["LLM_ENVS_SPLIT_PRODUCTS"] = "0"  # read when the first product asks
+    if not work.own_products:  # read when the first product asks
+        os.environ |= {"LLM_ENVS_SPLIT_PRODUCTS": "0", "LLM_ENVS_FMA_PRODUCTS": "0"}
     if work.device == "cpu" and work.path == "fast":
         keep_freed_memory()  # as the command line does
     loaded = load_policy(work.model, device=work.device, precision=work.precision)

@@ -42,8 +42,8 @@ class Work:
     precision: Literal["float32", "bfloat16"] = "float32"
     matmul_precision: Literal["highest", "high"] = "highest"
     """Of float32 products, see torch.set_float32_matmul_precision."""
-    split_products: bool = True
-    """Whether those may use the matrix units of the CPU (agents.kernels)."""
+    own_products: bool = True
+    """Whether to use the products of agents.kernels; without, PyTorch's alone."""
     path: Path = "fast"
     """fast: the default; plain: transformers' forward passes; generate: those, and its generate as rollout."""
     steps: int = 5

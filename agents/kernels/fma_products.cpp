@@ -36,6 +36,22 @@ int64_t divided(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // How much of k is added up before that is added to the output: blocks of equal size, at most kDepth.
 int64_t depth_of(int64_t k) { return divided(divided(k, divided(k, kDepth)), kLine) * kLine; }
 
+// A matrix of the given shape, its rows and columns exchanged.
+void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  int64_t whole_rows = rows / kLanes * kLanes, whole_columns = columns / kLanes * kLanes;
+  for (int64_t i = 0; i < whole_rows; i += kLanes)
+    for (int64_t j = 0; j < whole_columns; j += kLanes) {
+#ifdef CPU_CAPABILITY_AVX512
+      at::vec::transpose_mxn<float>(from + i * from_row + j, from_row, to + j * to_row + i, to_row, 16, 16);
+#else
+      at::vec::transpose_mxn<float, 8, 8>(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+#endif
+    }
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+      to[j * to_row + i] = from[i * from_row + j];
+}
+
 // A matrix of weights (output by input features), and what is read after it.
 struct Weight {
   const float* data;
@@ -94,15 +110,13 @@ void panel(const Weight& weight, int64_t begin, int64_t end, const float* x, int
       multiply<vecs>(x + from * width, of, ahead, here, sums + (column - begin) * width, from > 0);
     }
   }
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t column = begin; column < end; column++)
-      weight.out[(row + i) * weight.size + column] = sums[(column - begin) * width + i];
+  transpose(sums, width, end - begin, rows, weight.out + row * weight.size + begin, weight.size);
 }
 
 // (rows, k) to (k, width), zeros beside it.
-void arrange(const float* x, int64_t row_stride, int64_t rows, int64_t k, int64_t width, float* out) {
-  for (int64_t j = 0; j < k; j++)
-    for (int64_t i = 0; i < width; i++) out[j * width + i] = i < rows ? x[i * row_stride + j] : 0.0f;
+void arrange(const float* x, int64_t rows, int64_t k, int64_t width, float* out) {
+  transpose(x, k, rows, k, out, width);
+  for (int64_t j = 0; j < k; j++) std::fill(out + j * width + rows, out + (j + 1) * width, 0.0f);
 }
 
 template <typename F>
@@ -148,7 +162,7 @@ std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights, con
   space.resize(groups * width * k + kLine);
   float* arranged = space.data() + (kLine - reinterpret_cast<uintptr_t>(space.data()) / 4 % kLine) % kLine;
   for (int64_t group = 0; group < groups; group++)
-    arrange(x.const_data_ptr<float>() + group * width * k, k, std::min(width, rows - group * width), k, width,
+    arrange(x.const_data_ptr<float>() + group * width * k, std::min(width, rows - group * width), k, width,
             arranged + group * width * k);
   at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
