@@ -104,8 +104,8 @@ void panel(const Weight& weight, int64_t begin, int64_t end, const float* x, int
         // beyond the end, the last one again: its sums are not used
         of[c] = weight.data + std::min(column + c, weight.size - 1) * weight.k + from;
         int64_t following = column + columns + c;
-        ahead[c] = following < weight.size ? weight.data + following * weight.k + from : weight.next + c * weight.k;
-        if (ahead[c] == nullptr) ahead[c] = of[c];
+        const float* next = weight.next == nullptr ? of[c] : weight.next + c * weight.k;
+        ahead[c] = following < weight.size ? weight.data + following * weight.k + from : next;
       }
       multiply<vecs>(x + from * width, of, ahead, here, sums + (column - begin) * width, from > 0);
     }

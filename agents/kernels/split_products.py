@@ -54,19 +54,7 @@ def has_split_products() -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`, by split products where they are faster.
-
-    Args:
-        x: (S, H).
-        weight: (V, H).
-        bias: (V,), or None.
-
-    Returns:
-        (S, V).
-
-    Raises:
-        RuntimeError: The shapes do not fit.
-    """
+    """`agents.kernels.products.linear`, by split products where they are faster."""
     if not _gains(x, weight):
         return torch.nn.functional.linear(x, weight, bias)
     out = _Linear.apply(x, weight) if torch.is_grad_enabled() else _product(x, weight.t())
@@ -74,19 +62,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linears(x: Tensor, weights: Sequence[Tensor], next_weight: Tensor | None = None) -> list[Tensor]:
-    """`linear` with each of the weights, for few rows and without gradient: the weights are read from memory once.
-
-    Args:
-        x: (S, H).
-        weights: Each (V, H), contiguous.
-        next_weight: What will be read after them; its beginning is fetched while the last of them is multiplied.
-
-    Returns:
-        (S, V) for each.
-
-    Raises:
-        RuntimeError: The shapes do not fit.
-    """
+    """`agents.kernels.few_rows.linears`, by split products where they are faster."""
     entries = sum(weight.numel() for weight in weights)
     if len(x) not in FEW_ROWS or entries < _MIN_ENTRIES_OF_FEW_ROWS or not _fits(x, *weights):
         return [linear(x, weight) for weight in weights]
@@ -95,32 +71,14 @@ def linears(x: Tensor, weights: Sequence[Tensor], next_weight: Tensor | None = N
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """`torch.mm`, by split products where they are faster. It has no gradient.
-
-    Args:
-        a: (M, K).
-        b: (K, N).
-        out: (M, N), contiguous, what is written to; made if None.
-
-    Raises:
-        RuntimeError: The shapes do not fit.
-    """
+    """`agents.kernels.products.product`, by split products where they are faster."""
     if not _gains(a, b):
         return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
     return _product(a, b, out)
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """`out.addmm_(a, b)`, by split products where they are faster. It has no gradient.
-
-    Args:
-        out: (M, N), contiguous.
-        a: (M, K).
-        b: (K, N).
-
-    Raises:
-        RuntimeError: The shapes do not fit.
-    """
+    """`agents.kernels.products.add_product`, by split products where they are faster."""
     if _gains(a, b) and out.dtype == torch.float32:
         torch.ops.llm_envs_split_products.matmul_out(_rows_or_columns(a), _rows_or_columns(b), parts(), True, out)
     else:
