@@ -4,8 +4,8 @@ A decode step multiplies each weight with a few rows. PyTorch's products arrange
 long as the product, or keep an arranged copy of them; these read each weight once, where it stands
 (`fma_products.cpp`). They have no gradient.
 
-Measured on one core of an AMD EPYC with AVX2 (see docs/performance.md): 1.9 to 2.3 times as fast as PyTorch's products
-for 8 to 32 rows, 1.4 to 1.7 times as fast as oneDNN's with arranged weights.
+Measured on one core of an AMD EPYC with AVX2 (see docs/performance.md): 1.4 to 1.8 times as fast as PyTorch's products
+for 4 to 32 rows, up to 1.5 times as fast as oneDNN's with arranged weights.
 
 They are compiled for AVX-512 or AVX2 where they are first needed, and used if what was compiled computes what it
 should. `LLM_ENVS_FMA_PRODUCTS=0` in the environment turns them off.
