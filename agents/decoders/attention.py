@@ -1,4 +1,4 @@
-"""PyTorch's attention by those of its kernels that take a new shape at no cost."""
+"""PyTorch's attention by those of its kernels that need no plan for a new shape."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-# cuDNN's, PyTorch's first choice on Hopper GPUs, are planned anew for every shape, which takes tens of milliseconds;
-# the shapes here change with the lengths of every batch
+# cuDNN's, which PyTorch prefers on Hopper GPUs, are planned anew for every shape, by its sources, and the shapes here
+# change with the lengths of every batch; what that costs was not measured
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
