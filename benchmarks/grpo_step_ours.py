@@ -24,7 +24,7 @@ def main(work: Work) -> None:
         os.environ |= {"LLM_ENVS_SPLIT_PRODUCTS": "0", "LLM_ENVS_FMA_PRODUCTS": "0"}
     if work.device == "cpu" and work.path == "fast":
         keep_freed_memory()  # as the command line does
-    loaded = load_policy(work.model, device=work.device, precision=work.precision)
+    loaded = load_policy(work.model, device=work.device, precision=work.precision, lora_rank=work.lora_rank)
     policy = Forced(
         loaded.model, loaded.tokenizer, device=work.device, precision=work.precision, plain=work.path != "fast"
     )

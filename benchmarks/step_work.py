@@ -39,6 +39,8 @@ class Work:
     variable: bool = False
     """Completions end at lengths spread evenly from 1 to completion_tokens, instead of all there."""
     kl_coef: float = 0.0
+    lora_rank: int | None = None
+    """Of adapters on all linear layers, which are then all that is trained."""
     precision: Literal["float32", "bfloat16"] = "float32"
     matmul_precision: Literal["highest", "high"] = "highest"
     """Of float32 products, see torch.set_float32_matmul_precision."""
@@ -193,14 +195,19 @@ def _seconds(call: Callable[[], Any], device: str) -> float:
 def limits(work: Work, model: Any, rates: dict[str, float]) -> dict[str, float]:
     """Seconds that rollout and update take at least: their matrix products at the rate of products, or their reading.
 
-    An update multiplies each real token with each weight three times (forward, and twice backward); prompts count once.
-    A decode step reads all weights once for all rows that have not ended.
+    An update multiplies each real token with each weight three times (forward, and twice backward, or once where only
+    adapters are trained, whose own products count as nothing); prompts count once. A decode step reads all weights once for all rows that have not ended.
     """
+    model = model if work.lora_rank is None else model.get_base_model()
     head = model.lm_head.weight.numel()
-    layers = sum(p.numel() for name, p in model.model.named_parameters() if p.ndim == 2 and "embed" not in name)
+    layers = sum(
+        p.numel()
+        for name, p in model.model.named_parameters()
+        if p.ndim == 2 and "embed" not in name and "lora_" not in name
+    )
     n = work.prompts * work.group_size
     prompt_tokens = work.prompts * work.prompt_tokens
-    passes = 3 + (work.kl_coef > 0)
+    passes = (3 if work.lora_rank is None else 2) + (work.kl_coef > 0)
     learned = 2 * passes * (layers * (prompt_tokens + sum(work.lengths) - n) + head * sum(work.lengths))
     flops, bytes_ = rates["gflops"] * 1e9, rates["gbytes"] * 1e9
     size = 4 if work.precision == "float32" else 2

@@ -6,7 +6,8 @@ each of the linear layers that read it.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import functools
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ class Pieces(Protocol):
         """See the function."""
 
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        """See the function."""
+
+    def geglu(self, gate: Tensor, up: Tensor) -> Tensor:
         """See the function."""
 
 
@@ -49,9 +53,22 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return torch.nn.functional.silu(gate).mul_(up)
 
 
-def is_silu(activation: nn.Module) -> bool:
-    """Whether it is that of `swiglu`."""
-    return isinstance(activation, nn.SiLU) or type(activation).__name__ == "SiLUActivation"
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """`gelu(gate) * up` (arXiv:2002.05202, eq. 6), by the tanh form of GELU (arXiv:1606.08415, section 2)."""
+    if torch.is_grad_enabled():
+        return _GEGLU.apply(gate, up)
+    return _gelu(gate).mul_(up)
+
+
+def gating(activation: nn.Module) -> Literal["swiglu", "geglu"] | None:
+    """Which of the functions computes `activation(gate) * up`; None: neither."""
+    name = type(activation).__name__
+    if isinstance(activation, nn.SiLU) or name == "SiLUActivation":
+        return "swiglu"
+    act = getattr(activation, "act", None)  # transformers' calls it; its own code for it is another function
+    if name == "GELUTanh" and isinstance(act, functools.partial) and act.func is torch.nn.functional.gelu:
+        return "geglu"
+    return "geglu" if isinstance(activation, nn.GELU) and activation.approximate == "tanh" else None
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -120,6 +137,25 @@ class _SwiGLU(torch.autograd.Function):
         gate, up = ctx.saved_tensors
         of_up = torch.nn.functional.silu(gate).mul_(gradient)
         of_gate = torch.ops.aten.silu_backward(gradient * up, gate)
+        return of_gate, of_up
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return torch.nn.functional.gelu(x, approximate="tanh")
+
+
+class _GEGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return _gelu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_up = _gelu(gate).mul_(gradient)
+        of_gate = torch.ops.aten.gelu_backward(gradient * up, gate, approximate="tanh")
         return of_gate, of_up
 
 

@@ -17,19 +17,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from agents.decoders import functions
-from agents.decoders.attention import attention
-from agents.decoders.functions import Pieces, is_silu
-from agents.decoders.linear_layers import Apart, call
+from agents.decoders.functions import Pieces, gating
+from agents.decoders.linear_layers import Apart, call, with_adapters, without_adapters
 from agents.decoders.packed import can_pack, packed
 from agents.decoders.streamed import can_stream, streamed
 from agents.decoders.whole_step import whole_step
 from agents.kernels import FEW_ROWS, decoding
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
-"""`model_type` of the models that have a fast path."""
-
-# those that change with the longest sequence of the batch make a prompt's keys depend on its completions
-_FIXED_ROPE = {"default", "linear", "llama3", "yarn"}
 # parameters; of smaller models a rollout takes less time than compiling what would make it faster
 _LARGE = 2**22
 # weights are their distance from 1
@@ -37,10 +31,6 @@ _OFFSET_NORMS = ("gemma", "gemma3_text")
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer, queries (S, Hq, D), keys and values (S, Hkv, D), to outputs (S, Hq, D)."""
-
-
-class UnsupportedModel(ValueError):
-    """A model has no fast path; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ class _Layer:
 
 
 class LlamaLikeDecoder:
-    """See the module. Made by `decoder_of`.
+    """See the module. Made by `agents.decoders.support.decoder_of`.
 
     Attributes:
         head_dim: D.
@@ -150,6 +140,8 @@ class LlamaLikeDecoder:
         dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.dtype
         names = ("attention_inputs", "output", "mlp_inputs", "down")  # in the order of their use
         stages = [getattr(layer, name) for layer in self._layers for name in names] + [self._head]
+        split = [without_adapters(stage) for stage in stages]
+        stages = [stage for stage, _ in split]
         prepared = self.without_gradient()
         if device.type == "cpu" and can_stream(stages, dtype):
             if prepared.is_fused:
@@ -158,6 +150,7 @@ class LlamaLikeDecoder:
             stages = streamed(stages, dtype)
         elif can_pack(device, dtype):
             stages = [packed(stage, dtype) for stage in stages]
+        stages = [with_adapters(stage, adapters, dtype) for stage, (_, adapters) in zip(stages, split, strict=True)]
         prepared._head = stages.pop()
         of_layers = zip(*[iter(stages)] * len(names), strict=True)
         prepared._layers = [
@@ -230,87 +223,9 @@ class LlamaLikeDecoder:
         x = x + (h if layer.after_attention is None else layer.after_attention(pieces, h))
         h = layer.before_mlp(pieces, x)
         gate, up = layer.mlp_inputs(h)
-        h = call(layer.down, pieces.swiglu(gate, up) if is_silu(layer.activation) else layer.activation(gate) * up)
+        kind = gating(layer.activation)
+        h = call(layer.down, getattr(pieces, kind)(gate, up) if kind else layer.activation(gate) * up)
         return x + (h if layer.after_mlp is None else layer.after_mlp(pieces, h))
-
-
-def decoder_of(model: Any) -> LlamaLikeDecoder:
-    """The fast form of a causal language model, which may have adapters on its linear layers.
-
-    Raises:
-        UnsupportedModel: The model is of another family, was changed, or is not what the fast form computes.
-    """
-    if hasattr(model, "peft_config"):
-        kinds = {str(getattr(config.peft_type, "value", config.peft_type)) for config in model.peft_config.values()}
-        if kinds != {"LORA"}:
-            raise UnsupportedModel(f"its adapters are of the kind {', '.join(sorted(kinds))}, not LORA")
-        model = model.get_base_model()
-    _check(model)
-    decoder = LlamaLikeDecoder(model)
-    _compare(decoder, model)
-    return decoder
-
-
-def _check(model: Any) -> None:
-    """Refuse whatever `LlamaLikeDecoder` would compute differently.
-
-    Raises:
-        UnsupportedModel: Says what.
-    """
-    config = model.config
-    family = getattr(config, "model_type", None)
-    home = f"transformers.models.{str(family).removesuffix('_text')}.modeling_{str(family).removesuffix('_text')}"
-    if family not in FAMILIES or type(model).__module__ != home or not type(model).__name__.endswith("ForCausalLM"):
-        raise UnsupportedModel(f"{type(model).__name__} is none of the families {', '.join(FAMILIES)}")
-    for name in ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention"):
-        if getattr(config, name, None):
-            raise UnsupportedModel(f"its config sets {name}")
-    kinds = getattr(model.model.rotary_emb, "rope_type", "default")
-    kinds = set(kinds.values()) if isinstance(kinds, dict) else {kinds}
-    if not kinds <= _FIXED_ROPE:
-        raise UnsupportedModel(f"its rotary embedding is of the kind {', '.join(sorted(kinds - _FIXED_ROPE))}")
-    if type(model.lm_head) is not nn.Linear:
-        raise UnsupportedModel(f"its head is a {type(model.lm_head).__name__}, not a linear layer")
-    for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnsupportedModel(f"the module {name or 'itself'} has hooks")
-        ours = type(module).__module__ in (home, "transformers.activations")
-        if type(module).__name__.endswith("Norm") and not ours:
-            raise UnsupportedModel(f"the norm {name} is not the family's")
-
-
-def _compare(decoder: LlamaLikeDecoder, model: Any) -> None:
-    """Run a few tokens both ways: versions of transformers, and patches, may differ in what `_check` cannot see.
-
-    Raises:
-        UnsupportedModel: The hidden states differ.
-    """
-    length = 6
-    ids = torch.arange(length, device=model.device) % model.config.vocab_size
-    with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-        expected = model.model(input_ids=ids[None], use_cache=False).last_hidden_state[0].float()
-        found = decoder.hidden(ids, torch.arange(length, device=model.device), _causal(decoder)).float()
-    tolerance = 1e-3 if decoder.dtype in (torch.float32, torch.float64) else 5e-2
-    difference = ((found - expected).norm() / expected.norm()).item()
-    if not difference < tolerance:
-        raise UnsupportedModel(f"its hidden states are not those of its family (relative difference {difference:.1e})")
-
-
-def _causal(decoder: LlamaLikeDecoder) -> Attend:
-    """Attention within one sequence of few tokens."""
-
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        order = torch.arange(len(query), device=query.device)
-        distance = order[:, None] - order
-        window = decoder.windows[layer]
-        mask = distance.ge(0) if window is None else distance.ge(0) & distance.lt(window)
-        repeats = decoder.num_heads // decoder.num_kv_heads
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-        q, k, v = (t.transpose(0, 1)[None] for t in (query, key.to(query.dtype), value.to(query.dtype)))
-        out = attention(q, k, v, mask, decoder.scale)
-        return out[0].transpose(0, 1)
-
-    return attend
 
 
 def _layer(layer: Any, config: Any, offset: float) -> _Layer:

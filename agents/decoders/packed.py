@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.decoders.linear_layers import Alone, Apart, call, is_plain
+from agents.decoders.linear_kinds import is_plain
+from agents.decoders.linear_layers import Alone, Apart, call
 from agents.kernels.rounded import lacks_bfloat16
 
 _MIN_ENTRIES = 2**19
@@ -41,7 +42,7 @@ def packed(stage: Any, dtype: torch.dtype) -> Any:
     """The layer or layers with packed weights, to be called in their place; themselves where that would not be faster.
 
     Args:
-        stage: A layer, or an `Apart` of some, which become one product. Only plain `nn.Linear`s are packed; adapters
+        stage: A layer, or an `Apart` of some, which become one product. Only plain `nn.Linear`s are packed; others
             are left as they are.
         dtype: Of the computation.
     """

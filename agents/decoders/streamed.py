@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.decoders.linear_layers import Alone, Apart, is_plain
+from agents.decoders.linear_kinds import is_plain
+from agents.decoders.linear_layers import Alone, Apart
 from agents.kernels import has_few_row_products, linears
 from agents.kernels.rounded import lacks_bfloat16, rounded
 

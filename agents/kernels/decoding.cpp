@@ -77,8 +77,9 @@ at::Tensor rms_norm(at::Tensor x, const at::Tensor& weight, double eps, double o
   return out;
 }
 
-// silu(gate) * up, in the place of gate.
-void swiglu(at::Tensor gate, const at::Tensor& up) {
+// activation(gate) * up, in the place of gate.
+template <typename F>
+void gated(at::Tensor gate, const at::Tensor& up, F activation) {
   check(gate, 2, "gate");
   check(up, 2, "up");
   int64_t rows = gate.size(0), size = gate.size(1);
@@ -89,9 +90,19 @@ void swiglu(at::Tensor gate, const at::Tensor& up) {
   int64_t g_row = gate.stride(0), u_row = up.stride(0);
   at::parallel_for(0, rows, grain_of(size), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++)
-      at::vec::map2<float>([](Vec a, Vec b) { return a / (Vec(1) + a.neg().exp()) * b; }, g + row * g_row,
-                           g + row * g_row, u + row * u_row, size);
+      at::vec::map2<float>([&](Vec a, Vec b) { return activation(a) * b; }, g + row * g_row, g + row * g_row,
+                           u + row * u_row, size);
   });
+}
+
+void swiglu(at::Tensor gate, const at::Tensor& up) {
+  gated(gate, up, [](Vec x) { return x / (Vec(1) + x.neg().exp()); });
+}
+
+// x (1 + tanh(y)) / 2 for y = sqrt(2 / pi) (x + 0.044715 x^3), as the equal x / (1 + exp(-2 y)), in which nothing cancels.
+void geglu(at::Tensor gate, const at::Tensor& up) {
+  const Vec factor(-1.5957691216057308f), cubic(0.044715f);
+  gated(gate, up, [=](Vec x) { return x / (Vec(1) + (factor * (x + cubic * x * x * x)).exp()); });
 }
 
 // Each head's first half x and second half y become x cos - y sin and y cos + x sin.
@@ -426,8 +437,13 @@ enum LayerTensor {
   kDown,
   kDownBias,
   kAfterMlp,
-  kLayerTensors
+  kQueryA,  // of each linear layer's adapter, in the order of `kLinears`
+  kQueryB,
+  kLayerTensors = kQueryA + 14
 };
+
+// The linear layers in the order in which their adapters are listed.
+constexpr int kLinears[] = {kQuery, kKey, kValue, kOutput, kGate, kUp, kDown};
 
 using SplitProducts =
     std::vector<at::Tensor>(const at::Tensor&, at::TensorList, int64_t, const std::optional<at::Tensor>&);
@@ -452,9 +468,9 @@ std::vector<at::Tensor> products(const at::Tensor& x, at::TensorList weights, in
 // layers at once, and of the products.
 at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
                   const c10::List<std::optional<at::Tensor>>& tensors, at::IntArrayRef windows,
-                  at::IntArrayRef rotations, double eps, double offset, const at::Tensor& prompts, at::Tensor own,
-                  int64_t filled, const at::Tensor& prompt_of, const std::optional<at::Tensor>& padding, double scale,
-                  int64_t parts) {
+                  at::IntArrayRef rotations, bool is_gelu, double eps, double offset, const at::Tensor& prompts,
+                  at::Tensor own, int64_t filled, const at::Tensor& prompt_of,
+                  const std::optional<at::Tensor>& padding, double scale, int64_t parts) {
   check(x, 2, "x");
   check(prompts, 6, "prompts");
   check(own, 6, "own");
@@ -474,8 +490,13 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
       std::vector<at::Tensor> of;
       for (int weight : weights) of.push_back(tensor(weight).value());
       std::vector<at::Tensor> outs = products(in, of, parts, tensor(next));
-      for (size_t i = 0; i < outs.size(); i++)
+      size_t i = 0;
+      for (int weight : weights) {
         if (auto bias = tensor(biases + static_cast<int>(i))) outs[i].add_(*bias);
+        auto place = std::find(std::begin(kLinears), std::end(kLinears), weight) - std::begin(kLinears);
+        if (auto a = tensor(kQueryA + 2 * place)) outs[i].addmm_(in.mm(a->t()), tensor(kQueryB + 2 * place)->t());
+        i++;
+      }
       return outs;
     };
     auto norm = [&](at::Tensor in, int weight, const std::optional<at::Tensor>& added = std::nullopt) {
@@ -495,7 +516,10 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
     if (tensor(kAfterAttention).has_value()) h = norm(h, kAfterAttention);
     std::vector<at::Tensor> mlp = linears(norm(state, kBeforeMlp, h), {kGate, kUp}, kGateBias, kDown);
     int next = layer + 1 < layers ? kLayerTensors + kQuery : kLayerTensors + 1;
-    swiglu(mlp[0], mlp[1]);
+    if (is_gelu)
+      geglu(mlp[0], mlp[1]);
+    else
+      swiglu(mlp[0], mlp[1]);
     h = linears(mlp[0], {kDown}, kDownBias, next)[0];
     if (tensor(kAfterMlp).has_value()) h = norm(h, kAfterMlp);
     pending = h;
@@ -508,6 +532,7 @@ at::Tensor decode(const at::Tensor& x, at::TensorList cos, at::TensorList sin,
 TORCH_LIBRARY(llm_envs_decoding, m) {
   m.def("rms_norm(Tensor(a!) x, Tensor weight, float eps, float offset, Tensor? added=None) -> Tensor", rms_norm);
   m.def("swiglu(Tensor(a!) gate, Tensor up) -> ()", swiglu);
+  m.def("geglu(Tensor(a!) gate, Tensor up) -> ()", geglu);
   m.def("exponentiate(Tensor(a!) logits, int size) -> (Tensor, Tensor)", exponentiate);
   m.def("rotate(Tensor x, Tensor cos, Tensor sin) -> Tensor", rotate);
   m.def(
@@ -515,8 +540,8 @@ TORCH_LIBRARY(llm_envs_decoding, m) {
       "Tensor? padding, int window, float scale) -> Tensor",
       attend);
   m.def(
-      "decode(Tensor x, Tensor[] cos, Tensor[] sin, Tensor?[] tensors, int[] windows, int[] rotations, float eps, "
-      "float offset, Tensor prompts, Tensor(a!) own, int filled, Tensor prompt_of, Tensor? padding, float scale, "
+      "decode(Tensor x, Tensor[] cos, Tensor[] sin, Tensor?[] tensors, int[] windows, int[] rotations, bool is_gelu, "
+      "float eps, float offset, Tensor prompts, Tensor(a!) own, int filled, Tensor prompt_of, Tensor? padding, float scale, "
       "int parts) -> Tensor",
       decode);
 }

@@ -65,6 +65,16 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return gate
 
 
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """What `agents.decoders.functions.geglu` computes, both (S, H); it overwrites `gate`.
+
+    Raises:
+        RuntimeError: The shapes do not fit, or a tensor is not float32.
+    """
+    torch.ops.llm_envs_decoding.geglu(gate, up)
+    return gate
+
+
 def exponentiate(logits: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Let logits be their exponentials, the largest of a row 1, in place; by an operator of ours where V is large.
 
@@ -138,13 +148,14 @@ LAYER_TENSORS = (
     *("before_attention", "query", "key", "value", "query_bias", "key_bias", "value_bias", "query_norm", "key_norm"),
     *("output", "output_bias", "after_attention"),
     *("before_mlp", "gate", "up", "gate_bias", "up_bias", "down", "down_bias", "after_mlp"),
+    *(f"{name}_{part}" for name in ("query", "key", "value", "output", "gate", "up", "down") for part in "ab"),
 )
-"""What `Layers` has of each layer: weights and biases."""
+"""What `Layers` has of each layer: weights, biases, and the two matrices of adapters (`linear_layers.scaled`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The layers of a decoder with SwiGLU.
+    """The layers of a decoder.
 
     Attributes:
         tensors: Those of `LAYER_TENSORS` for each layer, None where it has no such thing; then the weight of the final
@@ -154,6 +165,7 @@ class Layers:
         eps: Of all norms.
         offset: Of all norms.
         scale: As in `attend`.
+        is_gelu: Whether gates take `geglu`; otherwise `swiglu`.
     """
 
     tensors: list[Tensor | None]
@@ -162,6 +174,7 @@ class Layers:
     eps: float
     offset: float
     scale: float
+    is_gelu: bool = False
 
 
 def decode(x: Tensor, cos: Sequence[Tensor], sin: Sequence[Tensor], layers: Layers, cache: Cache) -> Tensor:
@@ -184,7 +197,7 @@ def decode(x: Tensor, cos: Sequence[Tensor], sin: Sequence[Tensor], layers: Laye
         RuntimeError: The shapes do not fit, or a tensor has another type.
     """
     own = [window or 0 for window in layers.windows]
-    of_layers = (layers.tensors, own, layers.rotations, layers.eps, layers.offset)
+    of_layers = (layers.tensors, own, layers.rotations, layers.is_gelu, layers.eps, layers.offset)
     return torch.ops.llm_envs_decoding.decode(x, cos, sin, *of_layers, *cache, layers.scale, parts_of_products())
 
 
@@ -215,6 +228,7 @@ def _check() -> None:
         (out, expected),
         (rms_norm(x, weight, 1e-5), torch.nn.functional.rms_norm(x, [37], weight, 1e-5)),
         (swiglu(x.clone(), x), torch.nn.functional.silu(x) * x),
+        (geglu(x.clone(), x), torch.nn.functional.gelu(x, approximate="tanh") * x),
         (rotate(query, weight.new_zeros(3, 1, d // 2), weight.new_ones(3, 1, d // 2)), query.roll(d // 2, -1)),
     ]
     for found, true in pairs:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
+from transformers.activations import ACT2FN, GELUTanh
 
 from agents.decoders import head
-from agents.decoders.functions import rms_norm, rotate, swiglu
+from agents.decoders.functions import gating, geglu, rms_norm, rotate, swiglu
 from agents.decoders.head import token_logprobs_of_hidden
 
 
@@ -33,6 +37,20 @@ def test_swiglu():
     assert gradcheck(swiglu, (gate, up))
 
 
+def test_geglu():
+    gate, up = random(4, 5), random(4, 5, seed=1)
+    expected = gate / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))) * up
+    assert torch.allclose(geglu(gate, up), expected, atol=1e-12)
+    assert gradcheck(geglu, (gate, up))
+
+
+def test_activations_have_their_gating():
+    assert [gating(ACT2FN[name]) for name in ("silu", "gelu_pytorch_tanh")] == ["swiglu", "geglu"]
+    assert [gating(module) for module in (nn.SiLU(), nn.GELU(approximate="tanh"))] == ["swiglu", "geglu"]
+    others = [ACT2FN["gelu"], ACT2FN["gelu_new"], GELUTanh(use_gelu_tanh_python=True), nn.GELU(), nn.ReLU()]
+    assert [gating(module) for module in others] == [None] * 5
+
+
 def test_rotate_turns_pairs_of_halves():
     x = random(3, 2, 8)
     cos, sin = angles(3, 4)
@@ -45,9 +63,10 @@ def test_rotate_turns_pairs_of_halves():
 
 def test_without_gradient_the_values_are_the_same():
     x, weight, (cos, sin) = random(3, 2, 8), random(8, seed=1), angles(3, 4)
-    with_gradient = rms_norm(x, weight, 1e-5, 1.0), rotate(x, cos, sin), swiglu(x, weight.expand_as(x))
+    more = weight.expand_as(x)
+    with_gradient = rms_norm(x, weight, 1e-5, 1.0), rotate(x, cos, sin), swiglu(x, more), geglu(x, more)
     with torch.no_grad():
-        without = rms_norm(x, weight, 1e-5, 1.0), rotate(x, cos, sin), swiglu(x, weight.expand_as(x))
+        without = rms_norm(x, weight, 1e-5, 1.0), rotate(x, cos, sin), swiglu(x, more), geglu(x, more)
     assert all(torch.equal(a, b) for a, b in zip(with_gradient, without, strict=True))
 
 

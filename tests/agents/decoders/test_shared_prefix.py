@@ -334,3 +334,34 @@ def test_a_changed_model_is_not_taken_for_its_family(micro_policy, change, messa
     change(micro_policy.model)
     with pytest.raises(UnsupportedModel, match=message):
         decoder_of(micro_policy.model)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma", "gemma3_text"])
+def test_models_of_low_precision_are_compared_without_its_rounding(random_policy, name):
+    """Of real models it makes differences of several percent, as large as those of a changed model."""
+    model = random_policy(name).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(15)
+    model.to(torch.bfloat16)
+    ids = torch.arange(6)
+    with torch.no_grad():
+        rounded = model.model(input_ids=ids[None], use_cache=False).last_hidden_state[0].double()
+        exact = copy.deepcopy(model).float().model(input_ids=ids[None], use_cache=False).last_hidden_state[0].double()
+    assert (rounded - exact).norm() / exact.norm() > 5e-3
+    assert decoder_of(model).dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    forward = model.model.norm.forward
+    model.model.norm.forward = lambda x: 1.002 * forward(x)
+    with pytest.raises(UnsupportedModel, match=r"relative difference 2\.0e-03"):
+        decoder_of(model)
+
+
+def test_the_comparison_leaves_the_precision_of_products_as_it_was(micro_policy):
+    try:
+        torch.set_float32_matmul_precision("high")
+        decoder_of(micro_policy.model)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

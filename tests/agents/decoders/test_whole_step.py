@@ -20,14 +20,10 @@ ARCHITECTURES = {
     "mistral": {"sliding_window": 8},
     "qwen2": {},
     "qwen3": {"head_dim": 24},
-    "gemma": {"head_dim": 16, "hidden_activation": "silu", "hidden_act": "silu"},
-    "gemma3_text": {
-        "head_dim": 8,
-        "sliding_window": 8,
-        "hidden_activation": "silu",
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
+    "gemma": {"head_dim": 16},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
 }
+CASES = [*ARCHITECTURES, "llama, adapters", "qwen2, adapters of some layers", "gemma3_text, adapters"]
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +42,21 @@ def whole_steps(monkeypatch):
     return counts
 
 
-def randomize(policy):
-    """Norms and biases that are seen, and so many end tokens that lines end at different lengths."""
+def make(random_policy, case):
+    """With norms and biases that are seen, and so many end tokens that lines end at different lengths."""
+    name, _, adapters = case.partition(", ")
+    policy = random_policy(name, **ARCHITECTURES[name])
+    if adapters:
+        peft = pytest.importorskip("peft")
+        targets = ["q_proj", "up_proj", "down_proj"] if "some" in adapters else "all-linear"
+        config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=targets, task_type="CAUSAL_LM")
+        policy = LanguageModelPolicy(peft.get_peft_model(policy.model, config), policy.tokenizer)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in policy.model.named_parameters():
-            if "norm" in name or name.endswith("bias"):
+            if "lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+            elif "norm" in name or name.endswith("bias"):
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
     policy.model.generation_config.eos_token_id = list(range(0, len(policy.tokenizer), 15))
     return policy
@@ -61,12 +66,12 @@ def generate(policy, tokens=60):
     return StaticCacheEngine(policy).generate(PROMPTS, 7, SamplingParams(tokens), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_whole_step_is_its_parts(random_policy, whole_steps, monkeypatch, name):
+@pytest.mark.parametrize("case", CASES)
+def test_a_whole_step_is_its_parts(random_policy, whole_steps, monkeypatch, case):
     """Bit by bit, until too few lines are left for the operator."""
-    policy = randomize(random_policy(name, **ARCHITECTURES[name]))
+    policy = make(random_policy, case)
     found = generate(policy)
-    assert max(whole_steps) > 18
+    assert max(whole_steps) > 16
     assert min(whole_steps) < 8
     assert min(whole_steps) >= 4
     whole_steps.clear()
@@ -75,9 +80,9 @@ def test_a_whole_step_is_its_parts(random_policy, whole_steps, monkeypatch, name
     assert not whole_steps
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_rollout_is_that_of_pytorchs_operators(random_policy, whole_steps, monkeypatch, name):
-    policy = randomize(random_policy(name, **ARCHITECTURES[name]))
+@pytest.mark.parametrize("case", CASES)
+def test_a_rollout_is_that_of_pytorchs_operators(random_policy, whole_steps, monkeypatch, case):
+    policy = make(random_policy, case)
     found = generate(policy)
     assert whole_steps
     monkeypatch.setattr(decoding, "has_fused_decoding", lambda: False)
@@ -144,12 +149,12 @@ def test_the_weights_are_those_of_now(random_policy, whole_steps):
 
 
 def test_layers_that_do_not_fit_are_refused():
-    layers = decoding.Layers([None] * 21, [None], [0], 1e-5, 0.0, 1.0)
+    layers = decoding.Layers([None] * (len(decoding.LAYER_TENSORS) + 1), [None], [0], 1e-5, 0.0, 1.0)
     own, prompts, lines = torch.zeros(1, 2, 4, 2, 3, 8), torch.zeros(1, 2, 1, 2, 5, 8), torch.zeros(4, dtype=torch.long)
     angles = [torch.zeros(4, 1, 4)]
     cache = decoding.Cache(prompts, own, 1, lines, None)
     with pytest.raises(RuntimeError, match="must be those of 1 layers"):
         decoding.decode(torch.zeros(4, 32), angles, angles, layers, cache)
-    layers = decoding.Layers([None] * 22, [None], [1], 1e-5, 0.0, 1.0)
+    layers = decoding.Layers([None] * (len(decoding.LAYER_TENSORS) + 2), [None], [1], 1e-5, 0.0, 1.0)
     with pytest.raises(RuntimeError, match="places in cos and sin"):
         decoding.decode(torch.zeros(4, 32), angles, angles, layers, cache)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.decoders import functions
 from agents.kernels import decoding
-from agents.kernels.decoding import Cache, attend, exponentiate, has_fused_decoding, rms_norm, rotate, swiglu
+from agents.kernels.decoding import Cache, attend, exponentiate, geglu, has_fused_decoding, rms_norm, rotate, swiglu
 from agents.kernels.loading import vector_flags
 
 needs_vectors = pytest.mark.skipif(vector_flags() is None, reason="this CPU has neither AVX-512 nor AVX2")
@@ -78,10 +78,11 @@ def test_rms_norm_of_very_small_and_large_numbers(scale: float) -> None:
 @needs_vectors
 @pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("size", [1, 16, 37, 1536])
-def test_swiglu_of_parts_of_a_tensor(size: int) -> None:
+@pytest.mark.parametrize("name", ["swiglu", "geglu"])
+def test_gates_of_parts_of_a_tensor(size: int, name: str) -> None:
     gate, up = (random(40, 2 * size) * 20).split(size, dim=1)
-    expected = functions.swiglu(gate.double(), up.double()).float()
-    assert swiglu(gate, up) is gate
+    expected = getattr(functions, name)(gate.double(), up.double()).float()
+    assert getattr(decoding, name)(gate, up) is gate
     torch.testing.assert_close(gate, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -135,8 +136,9 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
         rms_norm(x, torch.ones(7), 1e-5)
     with pytest.raises(RuntimeError, match="x must be float32"):
         rms_norm(x.double(), torch.ones(8), 1e-5)
-    with pytest.raises(RuntimeError, match="of one shape"):
-        swiglu(x, torch.ones(3, 7))
+    for gate in (swiglu, geglu):
+        with pytest.raises(RuntimeError, match="of one shape"):
+            gate(x, torch.ones(3, 7))
     with pytest.raises(RuntimeError, match="cos and sin must be"):
         rotate(x.view(3, 1, 8), torch.ones(3, 1, 4), torch.ones(3, 1, 3))
     with pytest.raises(RuntimeError, match="D even"):
@@ -241,7 +243,8 @@ def test_threads_do_not_change_the_result() -> None:
             torch.set_num_threads(count)
             weights = logits.clone()
             sums, largest = exponentiate(weights, 128)
-            results.append([case.run(None), rms_norm(x, weight, 1e-5), swiglu(x.clone(), x), weights, sums, largest])
+            gates = [swiglu(x.clone(), x), geglu(x.clone(), x)]
+            results.append([case.run(None), rms_norm(x, weight, 1e-5), *gates, weights, sums, largest])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -317,7 +320,7 @@ def test_without_a_compiler_the_log_says_so_once(
 
 
 @needs_vectors
-@pytest.mark.parametrize("name", ["attend", "rms_norm", "rotate", "swiglu"])
+@pytest.mark.parametrize("name", ["attend", "rms_norm", "rotate", "swiglu", "geglu"])
 def test_what_computes_something_else_is_not_used(
     forget: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
