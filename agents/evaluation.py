@@ -18,7 +18,7 @@ from agents.base import Agent
 from agents.callbacks import rollout_as_json, rollout_from_json
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, make_envs, num_problems
+from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
@@ -172,8 +172,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Ask a policy held-out problems, once greedily and `samples` times by sampling.
 
-    The problems are distinct (by prompt) and depend on `seed` alone: two policies evaluated with the same arguments get
-    the same ones. The policy and an agent's own randomness are left as they were.
+    The problems are distinct (by what they ask, see `Problem.key`) and depend on `seed` alone: two policies evaluated
+    with the same arguments get the same ones. The policy and an agent's own randomness are left as they were.
 
     Args:
         agent: An agent, a policy, or the name of one for `load_policy`.
@@ -274,7 +274,7 @@ def summarize(
 
 
 def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs: Any) -> list[int]:
-    """Seeds of problems with different prompts, at most `problems` of them.
+    """Seeds of different problems, at most `problems` of them: none asks in other words what another one asks.
 
     Of a finite set (see `register_dataset`), each problem is taken once. Another task with a small problem space runs
     out: after 20 draws per problem asked for, what was found is returned.
@@ -294,9 +294,9 @@ def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs:
     for _ in range(_ATTEMPTS_PER_PROBLEM):
         candidates = rng.integers(2**63, size=problems).tolist()
         prompts, _ = envs.reset(seed=candidates)
-        for prompt, candidate in zip(prompts, candidates, strict=True):
+        for content, candidate in zip(what_is_asked(envs, prompts), candidates, strict=True):
             if len(found) < problems:
-                found.setdefault(prompt, candidate)
+                found.setdefault(content, candidate)
         if len(found) == problems:
             break
     envs.close()

@@ -18,6 +18,7 @@ from agents.evaluation import (
     pass_at_k,
     proportion_estimate,
 )
+from llm_envs.wrappers import SystemPrompt
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -99,6 +100,19 @@ def test_problems_are_distinct_held_out_and_fixed_by_the_seed():
     assert not {train.reset(seed=seed)[0] for seed in range(1000)} & set(prompts)
     assert distinct_problem_seeds(ARITHMETIC, 100, 0, split="test") == seeds
     assert distinct_problem_seeds(ARITHMETIC, 100, 1, split="test") != seeds
+
+
+@pytest.mark.parametrize("task", ["WordProblems", "Countdown", "CodeRepair"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_held_out_problem_asks_in_other_words_what_another_asks(task, wrapped):
+    """An answer to one would be half an answer to the other, and an interval over problems takes them for two."""
+    env = gymnasium.make(f"llm_envs/{task}-v0", split="test")
+    seeds = distinct_problem_seeds(SystemPrompt(env, "Be brief.") if wrapped else env, 100)
+    asked = set()
+    for seed in seeds:
+        env.reset(seed=seed)
+        asked.add(env.unwrapped.problem.key)
+    assert len(seeds) == len(asked) == 100
 
 
 def test_a_small_task_gives_fewer_problems_and_says_so():
