@@ -26,6 +26,7 @@ from agents.rollout import Rollout, SamplingParams
 CONFIDENCE = 0.95
 _MAX_ROWS = 1024
 _ATTEMPTS_PER_PROBLEM = 20
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,16 +349,25 @@ def mean_estimate(by_problem: np.ndarray) -> Estimate:
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Mean of `after - before` on the same problems, with Student's t interval over problems.
+    """Mean of `after - before` on the same problems, with Student's t interval over problems, cut to [-1, 1].
 
-    Pairing removes the differences between problems, which are usually the larger part of the noise.
+    Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
+    by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
+    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
+
+    Args:
+        before: (n,) shares of right completions, in [0, 1].
+        after: (n,) likewise.
 
     Raises:
         ValueError: The two do not have the same problems.
     """
     if before.shape != after.shape:
         raise ValueError(f"expected the same problems before and after, got {before.shape} and {after.shape}")
-    return mean_estimate(after - before)
+    difference = after - before
+    mean = float(np.mean(difference))
+    interval = mean_estimate(np.append(difference, (1, -1)) if np.ptp(difference) < _ROUNDING else difference)
+    return Estimate(mean, max(-1.0, min(interval.low, mean)), min(1.0, max(interval.high, mean)))
 
 
 def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:

@@ -84,11 +84,43 @@ def test_mean_and_paired_difference():
     assert (estimate.low, estimate.high) == pytest.approx(expected)
     assert mean_estimate(np.array([0.3])).low == -math.inf
     before = np.array([0.1, 0.9, 0.4])
-    difference = paired_difference(before, before + 0.2)
-    assert difference.low == pytest.approx(0.2)
-    assert difference.high == pytest.approx(0.2)
+    after = np.array([0.3, 0.8, 0.7])
+    expected = mean_estimate(after - before)
+    assert paired_difference(before, after).value == expected.value
+    assert paired_difference(before, after).low == expected.low
     with pytest.raises(ValueError, match="same problems"):
         paired_difference(before, before[:2])
+
+
+@pytest.mark.parametrize("problems", [50, 200, 500])
+def test_no_change_is_not_certainty(problems):
+    same = np.full(problems, 0.375)
+    difference = paired_difference(same, same)
+    assert (difference.value, difference.low) == (0.0, -difference.high)
+    # had 3 / n of all problems changed, none of n would have in one case of twenty
+    assert difference.high == pytest.approx(3 / problems, rel=0.1)
+    solved = paired_difference(np.zeros(problems), np.ones(problems))
+    assert solved.value == solved.high == 1.0
+    assert 1 - 7 / problems < solved.low < 1 - 3 / problems
+    # without rounding there would be no variance here either
+    rounded = paired_difference(np.full(problems, 0.1), np.resize([0.1 + 0.2, 0.3], problems))
+    assert rounded.low < 0.2 - 1 / problems
+
+
+def test_the_difference_of_one_problem_may_be_anything():
+    difference = paired_difference(np.array([0.5]), np.array([0.75]))
+    assert (difference.value, difference.low, difference.high) == (0.25, -1.0, 1.0)
+
+
+def test_the_interval_of_a_difference_covers_it_where_few_problems_change():
+    """One problem in fifty becomes right: in a third of the evaluations none of fifty does."""
+
+    class Difference:
+        def __init__(self, changed):
+            estimate = paired_difference(np.zeros(50), changed)
+            self.low, self.high = estimate.low, estimate.high
+
+    assert coverage(Difference, lambda rng: (rng.random(50) < 0.02).astype(float), 0.02) > 0.95
 
 
 def test_problems_are_distinct_held_out_and_fixed_by_the_seed():
