@@ -323,7 +323,8 @@ def proportion_estimate(by_problem: np.ndarray) -> Estimate:
     The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
     effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
     and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
-    does not shrink to a point at 0 or 1 (Korn and Graubard 1998; Franco et al. 2019, section 3).
+    does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
+    compare intervals that use it, and recommend Wilson's).
 
     Args:
         by_problem: (n,) values in [0, 1].
