@@ -261,7 +261,9 @@ def summarize(
         samples=samples,
         temperature=temperature,
         greedy=proportion_estimate(_correct(greedy)),
-        pass_at_k={k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts])) for k in ks},
+        pass_at_k={
+            k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts]), samples // k) for k in ks
+        },
         mean_reward=mean_estimate(rewards),
         outcomes=dict(outcomes.most_common()),
         split=split,
@@ -317,7 +319,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def proportion_estimate(by_problem: np.ndarray) -> Estimate:
+def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
     """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
 
     The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
@@ -328,11 +330,15 @@ def proportion_estimate(by_problem: np.ndarray) -> Estimate:
 
     Args:
         by_problem: (n,) values in [0, 1].
+        tries: How many independent tries of its problem a value can stand for: `m // k` where it is pass@k of m
+            samples. There are at most `n * tries` trials; the variance alone would give more where nearly all values
+            are 1 and those that differ, differ by little. None: no such bound.
     """
     n = len(by_problem)
     p = float(np.mean(by_problem))
     variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
     trials = max(n, p * (1 - p) / variance) if variance > 0 else n
+    trials = trials if tries is None else min(trials, n * tries)
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))

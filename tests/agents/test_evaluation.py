@@ -77,6 +77,27 @@ def test_interval_covers_the_truth_when_problems_differ(a, b):
         assert coverage(naive, draw, a / (a + b)) < 0.8
 
 
+def test_the_interval_of_pass_at_k_covers_the_truth_where_nearly_all_is_solved():
+    """50 problems, accuracy 0.9: pass@4 of 8 samples is 1 but for a few hard problems, and those may not be drawn."""
+    a, b = 2.1, 0.7 / 3
+    truth = 1 - math.prod((b + i) / (a + b + i) for i in range(4))  # 1 minus the mean of (1 - p)^4
+
+    def draw(rng):
+        return np.array([pass_at_k(8, c, 4) for c in rng.binomial(8, rng.beta(a, b, size=50))])
+
+    assert coverage(lambda values: proportion_estimate(values, 8 // 4), draw, truth) > 0.93
+    assert coverage(proportion_estimate, draw, truth) < 0.8
+
+
+def test_there_are_no_more_trials_than_tries():
+    values = np.array([1.0] * 49 + [69 / 70])
+    expected = stats.binomtest(100, 100).proportion_ci(method="wilson").low
+    assert proportion_estimate(values, 2).low == pytest.approx(expected, abs=1e-3)
+    assert proportion_estimate(values).low > 1 - (1 - expected) / 10
+    ones = np.array([1.0] * 30 + [0.0] * 20)
+    assert proportion_estimate(ones, 1) == proportion_estimate(ones)
+
+
 def test_mean_and_paired_difference():
     values = np.array([0.0, 1.0, 0.5, 0.25])
     estimate = mean_estimate(values)
