@@ -354,7 +354,7 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
                 sampled_over_seeds=_within_one(mean_estimate(by_seed)),
                 greedy=proportion_estimate(np.array([run.greedy for run in own]).mean(axis=0)),
                 difference=None if is_first else paired_difference(first.mean(axis=0), by_problem),
-                difference_over_seeds=None if is_first else paired_difference(first.mean(axis=1), by_seed),
+                difference_over_seeds=None if is_first else mean_estimate(by_seed - first.mean(axis=1)),
                 counts={key: float(np.mean([run.counts[key] for run in own])) for key in own[0].counts},
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from llm_envs import Unicode  # importing the package registers its tasks
+from llm_envs import CompletionEnv, CompletionVectorEnv, Unicode  # importing the package registers its tasks
 from llm_envs.registration import Task
 
 _EPOCHS = 0x65706F
@@ -64,6 +64,23 @@ def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
         inner = inner.envs[0].unwrapped
     found = getattr(inner, "num_problems", None)
     return found if isinstance(found, int) else None
+
+
+def what_is_asked(envs: VectorEnv[Any, Any, Any], prompts: Sequence[str]) -> list[str]:
+    """What makes each environment's problem this one: its key, or else its prompt (see `Problem`).
+
+    Args:
+        envs: They have been reset.
+        prompts: What `reset` returned: all that is known of environments that are not this package's.
+    """
+    inner = envs.unwrapped
+    if isinstance(inner, CompletionVectorEnv):
+        problems = inner.problems
+    elif isinstance(inner, SyncVectorEnv) and all(isinstance(env.unwrapped, CompletionEnv) for env in inner.envs):
+        problems = [env.unwrapped.problem for env in inner.envs]  # type: ignore[attr-defined]
+    else:
+        return list(prompts)
+    return [problem.prompt if problem.key is None else problem.key for problem in problems]
 
 
 def env_state(envs: VectorEnv[Any, Any, Any]) -> dict[str, Any]:

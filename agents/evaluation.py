@@ -18,7 +18,7 @@ from agents.base import Agent
 from agents.callbacks import rollout_as_json, rollout_from_json
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, make_envs, num_problems
+from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
@@ -26,6 +26,7 @@ from agents.rollout import Rollout, SamplingParams
 CONFIDENCE = 0.95
 _MAX_ROWS = 1024
 _ATTEMPTS_PER_PROBLEM = 20
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Ask a policy held-out problems, once greedily and `samples` times by sampling.
 
-    The problems are distinct (by prompt) and depend on `seed` alone: two policies evaluated with the same arguments get
-    the same ones. The policy and an agent's own randomness are left as they were.
+    The problems are distinct (by what they ask, see `Problem.key`) and depend on `seed` alone: two policies evaluated
+    with the same arguments get the same ones. The policy and an agent's own randomness are left as they were.
 
     Args:
         agent: An agent, a policy, or the name of one for `load_policy`.
@@ -260,7 +261,9 @@ def summarize(
         samples=samples,
         temperature=temperature,
         greedy=proportion_estimate(_correct(greedy)),
-        pass_at_k={k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts])) for k in ks},
+        pass_at_k={
+            k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts]), samples // k) for k in ks
+        },
         mean_reward=mean_estimate(rewards),
         outcomes=dict(outcomes.most_common()),
         split=split,
@@ -274,7 +277,7 @@ def summarize(
 
 
 def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs: Any) -> list[int]:
-    """Seeds of problems with different prompts, at most `problems` of them.
+    """Seeds of different problems, at most `problems` of them: none asks in other words what another one asks.
 
     Of a finite set (see `register_dataset`), each problem is taken once. Another task with a small problem space runs
     out: after 20 draws per problem asked for, what was found is returned.
@@ -294,9 +297,9 @@ def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs:
     for _ in range(_ATTEMPTS_PER_PROBLEM):
         candidates = rng.integers(2**63, size=problems).tolist()
         prompts, _ = envs.reset(seed=candidates)
-        for prompt, candidate in zip(prompts, candidates, strict=True):
+        for content, candidate in zip(what_is_asked(envs, prompts), candidates, strict=True):
             if len(found) < problems:
-                found.setdefault(prompt, candidate)
+                found.setdefault(content, candidate)
         if len(found) == problems:
             break
     envs.close()
@@ -316,21 +319,26 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def proportion_estimate(by_problem: np.ndarray) -> Estimate:
+def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
     """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
 
     The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
     effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
     and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
-    does not shrink to a point at 0 or 1 (Korn and Graubard 1998; Franco et al. 2019, section 3).
+    does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
+    compare intervals that use it, and recommend Wilson's).
 
     Args:
         by_problem: (n,) values in [0, 1].
+        tries: How many independent tries of its problem a value can stand for: `m // k` where it is pass@k of m
+            samples. There are at most `n * tries` trials; the variance alone would give more where nearly all values
+            are 1 and those that differ, differ by little. None: no such bound.
     """
     n = len(by_problem)
     p = float(np.mean(by_problem))
     variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
     trials = max(n, p * (1 - p) / variance) if variance > 0 else n
+    trials = trials if tries is None else min(trials, n * tries)
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
@@ -348,16 +356,25 @@ def mean_estimate(by_problem: np.ndarray) -> Estimate:
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Mean of `after - before` on the same problems, with Student's t interval over problems.
+    """Mean of `after - before` on the same problems, with Student's t interval over problems, cut to [-1, 1].
 
-    Pairing removes the differences between problems, which are usually the larger part of the noise.
+    Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
+    by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
+    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
+
+    Args:
+        before: (n,) shares of right completions, in [0, 1].
+        after: (n,) likewise.
 
     Raises:
         ValueError: The two do not have the same problems.
     """
     if before.shape != after.shape:
         raise ValueError(f"expected the same problems before and after, got {before.shape} and {after.shape}")
-    return mean_estimate(after - before)
+    difference = after - before
+    mean = float(np.mean(difference))
+    interval = mean_estimate(np.append(difference, (1, -1)) if np.ptp(difference) < _ROUNDING else difference)
+    return Estimate(mean, max(-1.0, min(interval.low, mean)), min(1.0, max(interval.high, mean)))
 
 
 def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:

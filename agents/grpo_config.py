@@ -53,7 +53,7 @@ class GRPOConfig:
     """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
     overlong_buffer: int = 0
     """Soft overlong penalty (DAPO, eq. 13): over this many tokens below the limit the reward that is learned from falls
-    by up to 1; 0 is no penalty."""
+    by up to 1; 0 is no penalty. The paper's own rewards are 1 and -1: on rewards of 1 and 0 it weighs twice as much."""
     kl_target: float | None = None
     """Adaptive KL penalty (arXiv:1909.08593, section 2.2): after each update the objective's kl_coef rises or falls a
     little, so that the estimated KL divergence to the reference comes to this, in nats per token. None: it stays."""

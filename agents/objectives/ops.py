@@ -56,7 +56,7 @@ def centred_advantages(rewards: Tensor) -> Tensor:
 
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
-    """Reward minus the mean of the *other* rewards of the prompt (RLOO, arXiv:2402.14740).
+    """Reward minus the mean of the *other* rewards of the prompt (RLOO, arXiv:2402.14740, section 2.3).
 
     Equals `G / (G - 1) * (r - mean)`.
 
@@ -84,7 +84,7 @@ def batch_advantages(
 ) -> Tensor:
     """Advantages standardized over the whole batch (REINFORCE++, arXiv:2501.03262).
 
-    With the group baseline this is the paper's "REINFORCE++-Baseline": each prompt's mean is subtracted, then
+    With the group baseline this is the paper's "REINFORCE++ w/ baseline": each prompt's mean is subtracted, then
     `(A - mean(A)) / (std(A) + eps)` over all N. Without it, it is plain REINFORCE++: only the second step.
 
     Args:
@@ -162,7 +162,8 @@ def sampler_weights(
     """Importance weights `pi_old / pi_sampler` for a sampler whose probabilities differ from the trainer's.
 
     Truncated: `min(weight, cap)` (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
-    training"). Masked: 0 where the weight exceeds the cap ("IcePop", Ling team 2025, of which this is the upper side).
+    training"). Masked: 0 where the weight exceeds the cap (IcePop, Ling team 2025, arXiv:2510.18855, which masks below
+    a lower bound as well).
 
     Args:
         old_logprobs: (N, T) of the policy that the update starts from, finite.
@@ -195,7 +196,7 @@ def clipped_surrogate(
     """PPO's pessimistic bound `min(ratio A, clip(ratio, 1 - low, 1 + high) A)` (arXiv:1707.06347, eq. 7), elementwise.
 
     The minimum makes clipping one-sided: a gain beyond the range stops counting, a loss beyond it counts in full. Dual
-    clipping bounds that loss, where A < 0, by `dual_clip * A` (arXiv:1912.09729).
+    clipping bounds that loss, where A < 0, by `dual_clip * A` (Ye et al. 2020, arXiv:1912.09729).
 
     Args:
         ratio: pi / pi_old.
@@ -249,7 +250,7 @@ def soft_gate_surrogate(ratio: Tensor, advantages: Tensor, tau_pos: float, tau_n
 def gamma_weight(
     log_ratio: Tensor, advantages: Tensor, k_pos: float, lambda_pos: float, k_neg: float, lambda_neg: float
 ) -> Tensor:
-    """VESPO's weight of a completion, `exp(lambda) w^k exp(-lambda w)` (arXiv:2602.10693), 1 at ratio 1.
+    """VESPO's weight of a completion, `exp(lambda) w^k exp(-lambda w)` (arXiv:2602.10693, section 3.3), 1 at ratio 1.
 
     It is largest at `w = k / lambda` and falls to 0 on both sides, faster than any power of `w` above.
 
@@ -357,7 +358,7 @@ def constant_length_mean(values: Tensor, mask: Tensor, total_sequences: int, len
 
 
 def mean_of_sequence_sums(values: Tensor, mask: Tensor, total_sequences: int) -> Tensor:
-    """Sum over the tokens of each sequence, averaged over sequences (LUSPO, arXiv:2602.05261); (N, T) to a scalar."""
+    """Sum over each sequence's tokens, mean over sequences (LUSPO, arXiv:2602.05261, eq. 7); (N, T) to a scalar."""
     return masked_sum(values, mask) / total_sequences
 
 

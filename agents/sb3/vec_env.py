@@ -331,7 +331,7 @@ class TokenVecEnv(TextVecEnv):
 
 
 class KLShaping(VecEnvWrapper):
-    """Takes `kl_coef * log(pi / pi_ref)` of each token off its reward (Ziegler et al. 2019, arXiv:1909.08593, eq. 2).
+    """Takes `kl_coef * log(pi / pi_ref)` of each token off its reward (Ziegler et al. 2019, arXiv:1909.08593).
 
     With gamma 1 the sum over a completion is what counts, so a completion as one action loses the sum of its tokens.
 

@@ -18,6 +18,7 @@ from agents.evaluation import (
     pass_at_k,
     proportion_estimate,
 )
+from llm_envs.wrappers import SystemPrompt
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -76,6 +77,27 @@ def test_interval_covers_the_truth_when_problems_differ(a, b):
         assert coverage(naive, draw, a / (a + b)) < 0.8
 
 
+def test_the_interval_of_pass_at_k_covers_the_truth_where_nearly_all_is_solved():
+    """50 problems, accuracy 0.9: pass@4 of 8 samples is 1 but for a few hard problems, and those may not be drawn."""
+    a, b = 2.1, 0.7 / 3
+    truth = 1 - math.prod((b + i) / (a + b + i) for i in range(4))  # 1 minus the mean of (1 - p)^4
+
+    def draw(rng):
+        return np.array([pass_at_k(8, c, 4) for c in rng.binomial(8, rng.beta(a, b, size=50))])
+
+    assert coverage(lambda values: proportion_estimate(values, 8 // 4), draw, truth) > 0.93
+    assert coverage(proportion_estimate, draw, truth) < 0.8
+
+
+def test_there_are_no_more_trials_than_tries():
+    values = np.array([1.0] * 49 + [69 / 70])
+    expected = stats.binomtest(100, 100).proportion_ci(method="wilson").low
+    assert proportion_estimate(values, 2).low == pytest.approx(expected, abs=1e-3)
+    assert proportion_estimate(values).low > 1 - (1 - expected) / 10
+    ones = np.array([1.0] * 30 + [0.0] * 20)
+    assert proportion_estimate(ones, 1) == proportion_estimate(ones)
+
+
 def test_mean_and_paired_difference():
     values = np.array([0.0, 1.0, 0.5, 0.25])
     estimate = mean_estimate(values)
@@ -83,11 +105,43 @@ def test_mean_and_paired_difference():
     assert (estimate.low, estimate.high) == pytest.approx(expected)
     assert mean_estimate(np.array([0.3])).low == -math.inf
     before = np.array([0.1, 0.9, 0.4])
-    difference = paired_difference(before, before + 0.2)
-    assert difference.low == pytest.approx(0.2)
-    assert difference.high == pytest.approx(0.2)
+    after = np.array([0.3, 0.8, 0.7])
+    expected = mean_estimate(after - before)
+    assert paired_difference(before, after).value == expected.value
+    assert paired_difference(before, after).low == expected.low
     with pytest.raises(ValueError, match="same problems"):
         paired_difference(before, before[:2])
+
+
+@pytest.mark.parametrize("problems", [50, 200, 500])
+def test_no_change_is_not_certainty(problems):
+    same = np.full(problems, 0.375)
+    difference = paired_difference(same, same)
+    assert (difference.value, difference.low) == (0.0, -difference.high)
+    # had 3 / n of all problems changed, none of n would have in one case of twenty
+    assert difference.high == pytest.approx(3 / problems, rel=0.1)
+    solved = paired_difference(np.zeros(problems), np.ones(problems))
+    assert solved.value == solved.high == 1.0
+    assert 1 - 7 / problems < solved.low < 1 - 3 / problems
+    # without rounding there would be no variance here either
+    rounded = paired_difference(np.full(problems, 0.1), np.resize([0.1 + 0.2, 0.3], problems))
+    assert rounded.low < 0.2 - 1 / problems
+
+
+def test_the_difference_of_one_problem_may_be_anything():
+    difference = paired_difference(np.array([0.5]), np.array([0.75]))
+    assert (difference.value, difference.low, difference.high) == (0.25, -1.0, 1.0)
+
+
+def test_the_interval_of_a_difference_covers_it_where_few_problems_change():
+    """One problem in fifty becomes right: in a third of the evaluations none of fifty does."""
+
+    class Difference:
+        def __init__(self, changed):
+            estimate = paired_difference(np.zeros(50), changed)
+            self.low, self.high = estimate.low, estimate.high
+
+    assert coverage(Difference, lambda rng: (rng.random(50) < 0.02).astype(float), 0.02) > 0.95
 
 
 def test_problems_are_distinct_held_out_and_fixed_by_the_seed():
@@ -99,6 +153,19 @@ def test_problems_are_distinct_held_out_and_fixed_by_the_seed():
     assert not {train.reset(seed=seed)[0] for seed in range(1000)} & set(prompts)
     assert distinct_problem_seeds(ARITHMETIC, 100, 0, split="test") == seeds
     assert distinct_problem_seeds(ARITHMETIC, 100, 1, split="test") != seeds
+
+
+@pytest.mark.parametrize("task", ["WordProblems", "Countdown", "CodeRepair"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_held_out_problem_asks_in_other_words_what_another_asks(task, wrapped):
+    """An answer to one would be half an answer to the other, and an interval over problems takes them for two."""
+    env = gymnasium.make(f"llm_envs/{task}-v0", split="test")
+    seeds = distinct_problem_seeds(SystemPrompt(env, "Be brief.") if wrapped else env, 100)
+    asked = set()
+    for seed in seeds:
+        env.reset(seed=seed)
+        asked.add(env.unwrapped.problem.key)
+    assert len(seeds) == len(asked) == 100
 
 
 def test_a_small_task_gives_fewer_problems_and_says_so():
