@@ -41,16 +41,16 @@ _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _WORD = re.compile(r" (or|and) ")
 _BRACKETS = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]"}
 _LINES = re.compile(
-    r"(?:\\left *+\\\{)? *+\\begin\{(aligned|align|align\*|gathered|cases|split)\}(.*)\\end\{\1\} *+(?:\\right\.)?"
+    r"(?:\\left *+\\\{)? *+\\begin\{(aligned|align|align\*|gathered|cases|split)\}(.*)\\end\{\1\} *+(?:\\right\.?)?"
 )
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|thickapprox)(?![a-zA-Z])")
 _RELATION = re.compile(
     r"[<>≤≥⩽⩾≠∈≡]|!=|\\(?:le|leq|leqslant|leqq|lt|ge|geq|geqslant|geqq|gt|ne|neq|not|in|equiv)(?![a-zA-Z])"
 )
-# f(x), f(g(x)), (f \circ g)(x), P_1(A), f^{-1}(x), f', and the derivative dy/dx
+# f(x), f(g(x)), (f \circ g)(x), P_1(A), f^{-1}(x), f', \|v\|, and the derivative dy/dx
 _CALL = re.compile(
     r"\\?([a-zA-Z]++)'{0,3}(?:_\{?\w\}?)?(?:\^\{?-1\}?)? *+(?:\\left)? *+\((?:[^()=]|\([^()=]*+\))*+\)|[a-z]'{1,3}"
-    r"|\( *+[a-zA-Z] *+(?:\\circ|\u2218) *+[a-zA-Z] *+\) *+\([^()=]*+\)"
+    r"|\( *+[a-zA-Z] *+(?:\\circ|\u2218) *+[a-zA-Z] *+\) *+\([^()=]*+\)|\\\|[^|=]*+\|"
 )
 _DERIVATIVE = re.compile(
     r"\\[dt]?frac *+\{ *+(?:d|\\mathrm *+\{d\}|\\partial) *+\^?\{?\d?\}? *+\w? *+\}"
@@ -170,9 +170,9 @@ def read_answer(text: str, reference: Answer) -> Answer:
     try:
         return read_formula(text)
     except Unreadable:
-        plain = texts.without_markup(text).strip()
-        if plain != text and len(plain) == 2 and plain.isascii() and plain.isalpha():
-            return read_formula(plain)  # \text{IV}, where the reference is IV
+        plain = texts.wrapped(text)
+        if plain.isascii() and (any(map(str.isdigit, plain)) or (len(plain) == 2 and plain.isalpha())):
+            return read_formula(plain)  # \text{3 and 4}, and \text{IV} where the reference is IV
         words = texts.words(text)
         if words is None or isinstance(texts.meaning(words), Words):
             raise
@@ -294,10 +294,11 @@ def _split_equations(text: str) -> tuple[list[str], list[str]]:
     text = _APPROXIMATELY.sub("≈", text).replace(":=", "=").replace("==", "=")
     if "\\begin" not in text:
         text = text.replace("&", " ")
-    if _RELATION.search(text):
-        return [text], []
+    relations = {match.start() for match in _RELATION.finditer(text)}
     sides, signs, start, depth = [], [], 0, 0
     for i, character in enumerate(text):
+        if depth == 0 and i in relations:  # not that of P(X > 2) = 0.5
+            return [text], []
         depth += (character in "([{") - (character in ")]}")
         if depth == 0 and character in "=≈":
             sides.append(text[start:i].strip())

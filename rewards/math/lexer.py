@@ -242,9 +242,9 @@ def _text(content: str) -> list[Token]:
     content = content.strip()
     if not content:
         return []
-    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS):
+    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS or content == "mod"):
         return letters(content)
-    if content[0].isdigit() or content[0] in "(-":
+    if content[0].isdigit() or content[0] in "(-" or content.startswith("mod "):
         try:
             return tokenize(content)
         except Unreadable:

@@ -40,6 +40,7 @@ _PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
 _PREFIXES = {"x": 16, "b": 2, "o": 8}
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # not a difference of three numbers
+_TYPOGRAPHIC = str.maketrans("\u2019\u2010\u2011\u2013", "'---")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=\w)")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _PUNCTUATION = frozenset(" -'.,:;!?()/&%\"+°")
@@ -58,6 +59,12 @@ def without_markup(text: str) -> str:
             break
         text = _MARKUP.sub(r"\1", text)
     return text
+
+
+def wrapped(text: str) -> str:
+    r"""What a single `\text{}` around the whole text has in it; empty where there is none."""
+    match = _MARKUP.fullmatch(text.strip())
+    return match[1].strip() if match else ""
 
 
 def choice_of_reference(text: str) -> Choice | None:
@@ -93,7 +100,7 @@ def words(text: str) -> Words | None:
     A date in digits is a text.
     """
     text = without_markup(text).replace("\\ ", " ").replace("\\,", " ").replace("~", " ").replace("$", "")
-    text = text.replace("\u2019", "'")
+    text = text.translate(_TYPOGRAPHIC)
     text = _ARTICLE.sub("", " ".join(text.split()).strip(" .,;:!\"'*_`").casefold(), count=1)
     if not text or len(text) > MAX_TEXT:
         return None
