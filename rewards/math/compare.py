@@ -84,7 +84,7 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if reference.relation and answer.relation and _need_relations(reference, answer):
         return _same_relation(reference.relation, answer.relation, rules)
     if isinstance(left, Node) and isinstance(right, Relation):
-        right = _quantity(right)
+        right = right.sides[-1] if _is_identity(left, right, rules) else _quantity(right)
     if _have_other_names(reference, answer) and not reference.relation:
         return False
     return same_value(left, right, rules)
@@ -102,6 +102,13 @@ def _have_other_names(reference: Answer, answer: Answer) -> bool:
 def _need_relations(reference: Answer, answer: Answer) -> bool:
     """Whether two equations must be compared as such: they are not both solved for the same variable."""
     return not (reference.name and reference.name == answer.name)
+
+
+def _is_identity(reference: Node, relation: Relation, rules: Rules) -> bool:
+    """Whether both sides of an equation are the expression that is asked for: `(x + 1)^2 = x^2 + 2x + 1`."""
+    if relation.ops != ("=",) or not symbols_of(reference):
+        return False
+    return all(isinstance(side, Node) and same_node(reference, side, rules) for side in relation.sides)
 
 
 def _quantity(relation: Relation) -> Value:
