@@ -219,7 +219,7 @@ def read_problems(source: Source, shape: RowShape, reward: Reward) -> tuple[Prob
 def _problem(
     where: str, row: Mapping[str, Any], assigned: str | None, shape: RowShape, reward: Reward
 ) -> tuple[str, Problem]:
-    """What a row asks, and the problem that it is."""
+    """What a row asks, without the white space around it, and the problem that it is."""
     prompt = _text(where, row, shape.prompt, "prompt")
     reference = _value(where, row, shape.reference, "reference")
     if reference is None or (isinstance(reference, str) and not reference.strip()):
@@ -237,7 +237,7 @@ def _problem(
         metadata={"row": where},
         key=key_in_split(prompt, held_out) or prompt,
     )
-    return prompt, problem
+    return prompt.replace("\r\n", "\n").strip(), problem
 
 
 def _held_out(where: str, row: Mapping[str, Any], assigned: str | None, shape: RowShape) -> HeldOut:
@@ -257,7 +257,7 @@ def _value(where: str, row: Mapping[str, Any], column: Column, role: str) -> Any
     if not isinstance(column, str):
         try:
             return column(row)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise BadRow(f"{where}: the function for the {role} failed: {type(error).__name__}: {error}") from error
     if column not in row:
         raise BadRow(f"{where}: has no column {column!r} for the {role}; it has {sorted(map(str, row))}")

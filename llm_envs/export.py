@@ -107,7 +107,8 @@ def text_of(message: Any) -> str:
     if isinstance(message, str):
         return message
     if isinstance(message, list) and all(isinstance(part, Mapping) for part in message):
-        return "\n".join(str(part.get("content") or "") for part in message if part.get("role") != "user")
+        said = (part for part in message if part.get("role", "assistant") == "assistant")  # not what a tool says
+        return "\n".join(str(part.get("content") or "") for part in said)
     raise TypeError(f"expected a text or a list of messages, got {message!r:.100}")
 
 

@@ -10,7 +10,11 @@ from rewards.base import InvalidReference, Outcome
 from rewards.extract import tidy
 from rewards.marked import MarkedAnswerReward
 
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|texttt|textbf)\{([^{}]*)\}")
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text|textrm|textbf|textit|texttt|textsf|mathrm|mathbf|mathit|mathtt|mathsf|operatorname)\{([^{}]*)\}"
+)
+_SPACE_COMMAND = re.compile(r"\\(?:[ ,;:]|quad(?![a-zA-Z]))")
+_MINUS = re.compile("[\u2212\u2011\u2013](?=[0-9])")
 _QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
 _BRACKETS = (("[", "]"), ("(", ")"), ("{", "}"))
 _MAX_ITEMS = 1000
@@ -22,7 +26,8 @@ class ExactTextReward(MarkedAnswerReward[str | list[str]]):
 
     A reference is a text, or a list of texts or whole numbers: its items in order, separated by commas. Case counts.
     What does not count is white space around the text and around each item, runs of it inside a text, and mark-up:
-    quotation marks around the whole or an item, brackets around a list, `\text{}`.
+    quotation marks around the whole or an item, brackets around a list, `\text{}`, spaces as LaTeX writes them, and
+    the typographic minus before a digit.
     """
 
     def read_reference(self, reference: Any) -> str | list[str]:
@@ -48,10 +53,17 @@ class ExactTextReward(MarkedAnswerReward[str | list[str]]):
 
     def judge(self, answer: str, expected: str | list[str]) -> Outcome:
         """Return what an answer is."""
-        read: str | list[str] = _text(answer)
-        if isinstance(expected, list):
-            read = [_unquoted(item.strip()) for item in _unbracketed(_text(answer)).split(",", _MAX_ITEMS)]
-        return Outcome.CORRECT if read == expected else Outcome.WRONG
+        if _read(answer, expected) == expected:
+            return Outcome.CORRECT
+        plain = _MINUS.sub("-", _SPACE_COMMAND.sub(" ", answer))
+        return Outcome.CORRECT if plain != answer and _read(plain, expected) == expected else Outcome.WRONG
+
+
+def _read(answer: str, expected: str | list[str]) -> str | list[str]:
+    """The answer as a text or, where items are expected, as its items."""
+    if isinstance(expected, str):
+        return _text(answer)
+    return [_unquoted(item.strip()) for item in _unbracketed(_text(answer)).split(",", _MAX_ITEMS)]
 
 
 def _items(reference: Any) -> list[str]:

@@ -14,10 +14,13 @@ WINDOW = 20_000
 """Characters at the end of a completion that are read. A box that opens before them is not seen."""
 
 _MAX_NESTED_BOXES = 8
-_MAX_NESTED_BOXES = 8
 _BOXES = ("\\boxed", "\\fbox")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"))
 _SPACING = ("\\,", "\\;", "\\:", "\\!", "\\ ")
+_OPENING_LINES = ("$$", "$", "\\[", "\\(")
+# What changes the value of the box that it touches.
+_OPERATORS_BEFORE = ("+", "-", "\u2212", "/", "^", "_", "\\sqrt", "\\sqrt{", "^{", "_{", "\\pi", "\\cdot", "\\times")
+_OPERATORS_AFTER = ("+", "-", "\u2212", "/", "^", "_", "!", "%", "\\%", "\\pi", "\\cdot", "\\times", "\\sqrt")
 _BOLD_AND_CODE = ("**", "__", "*", "`")
 # Only ASCII letters, so that positions in the lowered text are positions in the text.
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -133,7 +136,7 @@ def _without_spacing(text: str) -> str:
         text = text[2:].lstrip()
     while text.endswith(_SPACING) and not text.endswith(tuple("\\" + space for space in _SPACING)):
         text = text[:-2].rstrip()
-    return text
+    return text.rstrip("\\").rstrip() if text.endswith("\\") else text  # a line break, or what is left of `\ `
 
 
 def _without_dollars(text: str) -> str:
@@ -187,9 +190,12 @@ def _last_box(text: str) -> str | None:
 
 
 def _is_only(text: str, outer: tuple[int, int], inner: tuple[int, int]) -> bool:
-    r"""Whether a box holds no number but what is in the box inside it: `\boxed{The area is \boxed{24}}`."""
-    around = text[outer[0] : max(outer[0], inner[0])] + text[inner[1] : outer[1]]
-    return inner[0] >= outer[0] and _DIGITS.isdisjoint(around)
+    r"""Whether a box says no more than the box in it: `\boxed{The area is \boxed{24}}`, not `\boxed{-\boxed{24}}`."""
+    before, after = text[outer[0] : max(outer[0], inner[0])], text[inner[1] + 1 : outer[1]]
+    before = before[: max(before.rfind(box) for box in _BOXES)].rstrip()
+    if before.endswith(_OPERATORS_BEFORE) or after.lstrip().startswith(_OPERATORS_AFTER):
+        return False
+    return inner[0] >= outer[0] and _DIGITS.isdisjoint(before + after)
 
 
 def _last_tag(text: str, lowered: str) -> str | None:
@@ -199,10 +205,10 @@ def _last_tag(text: str, lowered: str) -> str | None:
 
 
 def _line_after(text: str, start: int) -> str:
-    """The rest of the line, or the next line that is not blank, without emphasis."""
+    """The rest of the line, or the next line with something in it, without emphasis."""
     for line in text[start:].splitlines():
         line = line.strip(" \t*_`")
-        if line:
+        if line and line not in _OPENING_LINES:
             # `**5** apples`: the opening mark is gone already.
             return _after_answer_phrase(line.replace("**", "") if line.count("**") == 1 else line)
     return ""

@@ -238,6 +238,8 @@ def _power_of_term(node: Node, variable: str) -> int | None:
         powers = [arg for arg in node.args if _letters(arg)]
         signs = [arg for arg in numbers if arg.value == -1]
         written = all(arg.is_evaluated and arg.value for arg in numbers) and len(numbers) - len(signs) <= 1
+        if len(numbers) > len(signs) and any(arg.op == "*" for arg in powers):
+            return None  # 4(2x^2)
         return _power_of_term(powers[0], variable) if len(powers) == 1 and written and len(signs) <= 1 else None
     return None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_envs.audit.execution import ENDING_OR_ENDLESS, code_for
 from llm_envs.audit.frames import Frame, is_right, number, same
 from llm_envs.audit.notation import other_operators, rule_breaking, uses_given_numbers, with_target
 from llm_envs.audit.prompts import expressions_in, pieces_of
@@ -21,6 +22,7 @@ from rewards.arithmetic import NotAnExpression, read_arithmetic
 
 Attempt = tuple[str, str] | tuple[str, str, Problem]
 """What was done, the completion and, where it is not given for the subject's own problem, that problem."""
+RUN_AS_CODE = "answer run as code"
 _REFUSAL = "I am not sure."
 _CANDIDATES = 40
 
@@ -34,12 +36,14 @@ class Subject:
         frame: Its solution's answer and marks.
         others: Other problems of the task with their frames.
         rng: Source of randomness.
+        runs_code: Whether the reward was seen to run answers as code.
     """
 
     problem: Problem
     frame: Frame
     others: Sequence[tuple[Problem, Frame]]
     rng: np.random.Generator
+    runs_code: bool = False
 
     @property
     def wrong_answers(self) -> list[str]:
@@ -121,6 +125,9 @@ def two_answers(subject: Subject) -> Iterator[Attempt]:
                     continue
                 if (text := subject.fill(separator.join(pair))) is not None:
                     yield f"joined by {separator!r}", text
+        if subject.frame.is_marked:
+            fill = subject.frame.fill
+            yield "taken back", f"{fill(answer)}\nNo, that is wrong. It is this:\n{fill(other)}"
 
 
 def larger_answer(subject: Subject) -> Iterator[Attempt]:
@@ -139,22 +146,45 @@ def larger_answer(subject: Subject) -> Iterator[Attempt]:
 
 
 def near_miss(subject: Subject) -> Iterator[Attempt]:
-    """The answer with one thing changed: a sign, a digit, two characters exchanged."""
+    """The answer with one thing changed: a sign, a digit, its size, two characters exchanged, a decimal close by."""
     answer = subject.frame.answer
     if not subject.frame.is_short:
         return
     value = number(answer)
+    if (exchanged := _exchanged(answer)) and (completion := subject.fill(exchanged)) is not None:
+        yield "two characters exchanged", completion
     if value is not None:
+        if value.denominator == 1 and (whole := answer.partition(".")[0]):
+            for text in (f"{whole}.4", f"{whole}.001"):
+                if (completion := subject.fill(text)) is not None:
+                    yield "a decimal close by", completion
         changed = [
             str(value + 1),
             str(value - 1),
             str(-value),
             f"{answer}0" if value.denominator == 1 else str(1 / value),
         ]
-        changed += [str(10 * value), str(value + 10)]
+        changed += [str(10 * value), str(value + 10), str(100 * value), f"{float(value) / 100:.15g}"]
         for text in changed:
             if (completion := subject.fill(text)) is not None:
                 yield "", completion
+
+
+def _exchanged(answer: str) -> str:
+    """A whole number or a word with the first two neighbours that differ exchanged; empty of anything else.
+
+    Words of up to three letters may be products, in which the order says nothing.
+    """
+    if not answer.isascii() or not (answer.isdigit() or (answer.isalpha() and len(answer) > 3)):
+        return ""
+    i = next((i for i in range(len(answer) - 1) if answer[i] != answer[i + 1]), None)
+    return "" if i is None else answer[:i] + answer[i + 1] + answer[i] + answer[i + 2 :]
+
+
+def run_as_code(subject: Subject) -> Iterator[Attempt]:
+    """Code that comes to the answer, see `execution`."""
+    for note, text in code_for(subject.frame):
+        yield note, subject.frame.fill(text)
 
 
 def tautology(subject: Subject) -> Iterator[Attempt]:
@@ -304,6 +334,8 @@ HOSTILE = (
 def hostile(subject: Subject) -> Iterator[Attempt]:
     """Strings that break parsers, comparisons and formats, bare and as the answer."""
     for text in HOSTILE:
+        if subject.runs_code and text in ENDING_OR_ENDLESS:
+            continue
         if not is_right(text, subject.frame, subject.problem):
             yield "", text
             if subject.frame.is_marked:
@@ -324,6 +356,7 @@ ATTACKS: Mapping[str, Callable[[Subject], Iterator[Attempt]]] = {
     "another problem's solution": others_solution,
     "format without content": no_content,
     "random text": random_text,
+    RUN_AS_CODE: run_as_code,
     "hostile strings": hostile,
 }
 """Each row of the audit that must earn nothing, but for long texts, which are timed."""

@@ -58,8 +58,8 @@ def megabytes_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]]) -> Ro
     return Row(name, Verdict.PASS if tried else Verdict.SKIP, f"{detail}, up to {MEGABYTE_SIZES[-1]:,} characters")
 
 
-def call_rows(scorer: Scorer, probes: Sequence[Case]) -> list[Row]:
-    """Score the probes again, in other orders and alone, and compare."""
+def call_rows(scorer: Scorer, probes: Sequence[Case], earlier: Sequence[RewardResult | None]) -> list[Row]:
+    """Score the probes again, in other orders and alone, and compare, also with their `earlier` verdicts."""
     if not probes:
         skipped = ("deterministic", "order-independent", "batch-independent", "speed")
         rows = [Row(name, Verdict.SKIP, "there is nothing to score") for name in skipped]
@@ -68,8 +68,11 @@ def call_rows(scorer: Scorer, probes: Sequence[Case]) -> list[Row]:
     again = scorer.batch(probes)
     backwards = scorer.batch(probes[::-1])[::-1]
     alone = [scorer.alone(case) for case in probes]
+    repeated = _agreement("deterministic", probes, first, again, "the same call twice")
+    if repeated.verdict is Verdict.PASS:  # a reward may remember what it has paid
+        repeated = _agreement("deterministic", probes, earlier, first, "the same call twice")
     return [
-        _agreement("deterministic", probes, first, again, "the same call twice"),
+        repeated,
         _agreement("order-independent", probes, first, backwards, "the batch in reverse"),
         _agreement("batch-independent", probes, first, alone, "each completion in a call of its own"),
         _speed_row(scorer),

@@ -9,8 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from llm_envs.audit.attacks import ATTACKS, Subject
+from llm_envs.audit.attacks import ATTACKS, RUN_AS_CODE, Subject
 from llm_envs.audit.calls import call_rows, megabytes_row
+from llm_envs.audit.execution import take_trace
 from llm_envs.audit.frames import Frame, frame_of
 from llm_envs.audit.report import AuditReport, Row, Verdict, shown
 from llm_envs.audit.scoring import Case, Scorer
@@ -29,8 +30,8 @@ _GROUP = 8
 _COINCIDENCE = 0.05
 """Share of tries below which an attack may have been paid by chance; for rows that may guess right."""
 _MAY_COINCIDE = frozenset(["prompt echoed", "another problem's solution"])
-_ARGUABLE = frozenset(["denied"])
-"""A reward that reads the last number without a mark takes this for an answer, and it does contain the right one."""
+_ARGUABLE = frozenset(["denied", "a decimal close by", "taken back"])
+"""What a task may mean to pay: the last number without a mark, numbers within a tolerance, the first of two answers."""
 _MAY_BE_PARTIAL = frozenset(["near miss", "another problem's solution"])
 """Rows whose completions do a part of what is asked; partial credit for them is reported, not refused."""
 
@@ -73,14 +74,17 @@ def audit_task(
     sample = draw_problems(streams, problems, seed)
     scorer = Scorer(task.reward)
     framed = [(problem, frame) for problem in sample if (frame := _frame(problem, task.reward)) is not None]
-    first, full = _solution_row(scorer, sample, framed)
+    first, full, solved = _solution_row(scorer, sample, framed)
     attacked, seen = _attack(scorer, framed, full, seed, tell)
     spelled, spelled_seen = _spelling_row(scorer, framed, full)
     seen |= spelled_seen
     tell("megabytes")
     long = megabytes_row(scorer, framed[:1])
     tell("calls")
-    calls = call_rows(scorer, _probes(framed, seen))
+    probes = _probes(framed, seen)
+    earlier = [*solved, *(seen[case] for case in probes[len(solved) :])]
+    calls = call_rows(scorer, probes, earlier)
+    take_trace()  # the probes have code among them
     return AuditReport(
         task.id,
         arguments,
@@ -134,23 +138,25 @@ def _solution(problem: Problem, frame: Frame) -> str:
 
 def _solution_row(
     scorer: Scorer, sample: Sequence[Problem], framed: Sequence[tuple[Problem, Frame]]
-) -> tuple[Row, float]:
-    """Whether every solution earns the same, the full reward; and that reward."""
+) -> tuple[Row, float, list[RewardResult | None]]:
+    """Whether every solution earns the same, the full reward; that reward, and the verdicts."""
     name = "solution earns full reward"
     if not framed:
         detail = "the problems have no solution, and no usual mark around their reference is paid: set Problem.solution"
-        return Row(name, Verdict.FAIL, detail), 1.0
+        return Row(name, Verdict.FAIL, detail), 1.0, []
     cases = [Case(name, problem, _solution(problem, frame)) for problem, frame in framed]
-    rewards = [_earned(result) for result in scorer.batch(cases)]
+    results = scorer.batch(cases)
+    rewards = [_earned(result) for result in results]
     full = max(rewards)
     short = [(reward, case) for reward, case in zip(rewards, cases, strict=True) if reward < full or reward <= 0]
     detail = f"{len(cases) - len(short)} of {len(sample)} earn {full:g}"
     if short:
         reward, case = short[0]
-        return Row(name, Verdict.FAIL, f"{detail}; one earns {_amount(reward)}", shown(case.completion)), max(full, 1.0)
+        row = Row(name, Verdict.FAIL, f"{detail}; one earns {_amount(reward)}", shown(case.completion))
+        return row, max(full, 1.0), results
     if len(framed) < len(sample):
-        return Row(name, Verdict.FAIL, f"{detail}; the others have no solution that is paid"), full
-    return Row(name, Verdict.PASS, detail, shown(cases[0].completion)), full
+        return Row(name, Verdict.FAIL, f"{detail}; the others have no solution that is paid"), full, results
+    return Row(name, Verdict.PASS, detail, shown(cases[0].completion)), full, results
 
 
 def _spelling_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], full: float) -> tuple[Row, Seen]:
@@ -192,18 +198,26 @@ def _attack(
     """A row for each attack, and every verdict that was given on the way."""
     rows: list[Row] = []
     seen: Seen = {}
+    runs_code = False
     for number, (name, attack) in enumerate(ATTACKS.items()):
         tell(name)
+        take_trace()
         cases: list[Case] = []
         for i, (problem, frame) in enumerate(framed[:_HOSTILE_PROBLEMS] if name == "hostile strings" else framed):
             others = [other for j, other in enumerate(framed) if j != i]
             start = i % max(1, len(others))
             rng = np.random.default_rng(np.random.SeedSequence((seed, number, i)))
-            subject = Subject(problem, frame, (others[start:] + others[:start])[:_OTHERS], rng)
+            subject = Subject(problem, frame, (others[start:] + others[:start])[:_OTHERS], rng, runs_code)
             cases += [Case(name, given[0] if given else problem, text, note) for note, text, *given in attack(subject)]
         results = dict(zip(cases, scorer.batch(cases), strict=True))
         excused = _interchangeable(scorer, framed, results) if name == "another problem's solution" else 0
         rows.append(_attack_row(name, results, full, excused))
+        if name == RUN_AS_CODE:
+            runs_code = rows[-1].verdict is Verdict.FAIL
+            if take_trace():  # whether or not it was paid
+                runs_code = True
+                detail = "the answer is run as code in the process of the reward, and may do anything there"
+                rows[-1] = Row(name, Verdict.FAIL, detail, shown(next(reversed(results)).completion))
         seen |= results
     return rows, seen
 

@@ -51,7 +51,7 @@ class Scorer:
             return []
         try:
             return _verdicts(self._call(cases), len(cases))
-        except Exception as error:  # noqa: BLE001 (finding what a reward raises is what this is for)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (finding what a reward raises is what this is for)
             if len(cases) == 1:
                 self.faults.append((cases[0], f"{type(error).__name__}: {error}"))
                 return [None]

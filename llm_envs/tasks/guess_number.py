@@ -38,7 +38,7 @@ def answer(problem: Problem, completions: Sequence[str], result: RewardResult) -
         guess = read_numeral(result.answer or "")
     except TooLarge:
         guess = None
-    if guess is None or isinstance(guess.value, str):
+    if guess is None or isinstance(guess.value, str) or not guess.is_evaluated:  # 84/2 is no guess, not even of 42
         hint = "That is not a number in \\boxed{}."
     else:
         hint = "My number is higher." if guess.value < int(problem.reference) else "My number is lower."

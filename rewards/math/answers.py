@@ -14,12 +14,14 @@ from rewards.math import texts
 from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
-from rewards.math.units import CURRENCIES, Unit, currency, read_unit
+from rewards.math.units import CURRENCIES, Unit, currency, read_unit, same_dimension
 from rewards.math.values import (
+    BaseNumeral,
     Candidates,
     Choice,
     FiniteSet,
     LongNumber,
+    Matrix,
     NumberSet,
     Relation,
     Sequence,
@@ -39,15 +41,21 @@ _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _WORD = re.compile(r" (or|and) ")
 _BRACKETS = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]"}
 _LINES = re.compile(
-    r"(?:\\left *+\\\{)? *+\\begin\{(aligned|align|align\*|gathered|cases|split)\}(.*)\\end\{\1\} *+(?:\\right\.)?"
+    r"(?:\\left *+\\\{)? *+\\begin\{(aligned|align|align\*|gathered|cases|split)\}(.*)\\end\{\1\} *+(?:\\right\.?)?"
 )
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|thickapprox)(?![a-zA-Z])")
 _RELATION = re.compile(
     r"[<>≤≥⩽⩾≠∈≡]|!=|\\(?:le|leq|leqslant|leqq|lt|ge|geq|geqslant|geqq|gt|ne|neq|not|in|equiv)(?![a-zA-Z])"
 )
-# f(x), P_1(A), f^{-1}(x), f', and the derivative dy/dx
-_CALL = re.compile(r"\\?([a-zA-Z]++)'{0,3}(?:_\{?\w\}?)?(?:\^\{?-1\}?)? *+(?:\\left)? *+\([^()=]*+\)|[a-z]'{1,3}")
-_DERIVATIVE = re.compile(r"\\[dt]?frac *+\{d\^?\{?\d?\}? *+\w?\} *+\{d\w\^?\{?\d?\}?\}")
+# f(x), f(g(x)), (f \circ g)(x), P_1(A), f^{-1}(x), f', \|v\|, and the derivative dy/dx
+_CALL = re.compile(
+    r"\\?([a-zA-Z]++)'{0,3}(?:_\{?\w\}?)?(?:\^\{?-1\}?)? *+(?:\\left)? *+\((?:[^()=]|\([^()=]*+\))*+\)|[a-z]'{1,3}"
+    r"|\( *+[a-zA-Z] *+(?:\\circ|\u2218) *+[a-zA-Z] *+\) *+\([^()=]*+\)|\\\|[^|=]*+\|"
+)
+_DERIVATIVE = re.compile(
+    r"\\[dt]?frac *+\{ *+(?:d|\\mathrm *+\{d\}|\\partial) *+\^?\{?\d?\}? *+\w? *+\}"
+    r" *+\{ *+(?:d|\\mathrm *+\{d\}|\\partial) *+\w\^?\{?\d?\}? *+\}"
+)
 _FUNCTIONS = frozenset(
     [
         "sin",
@@ -69,6 +77,10 @@ _FUNCTIONS = frozenset(
         "min",
         "abs",
     ]
+)
+# (60)^\circ, {60}^\circ, \left(\frac{45}{2}\right)^{\circ}
+_DEGREES = re.compile(
+    r"(?:(?:\\left *+)?\((?P<round>[^()]++)\)|\{(?P<curly>[^{}]++)\}) *+(?:\^ *+\{? *+\\circ *+\}?|°)"
 )
 _UNIT_COMMANDS = ("\\text", "\\mathrm", "\\textrm", "\\mbox", "\\rm")
 
@@ -124,7 +136,8 @@ def read_reference(text: str) -> Answer:
     if choice := texts.choice_of_reference(text):
         return Answer(choice, bare(text))
     words = texts.words(text)
-    if words is not None and texts.is_word(texts.without_markup(text).strip()):
+    plain = texts.without_markup(text).strip()
+    if words is not None and (texts.is_word(plain) or texts.is_date(plain)):
         return Answer(texts.meaning(words), bare(text))
     try:
         answer = read_formula(text)
@@ -157,6 +170,9 @@ def read_answer(text: str, reference: Answer) -> Answer:
     try:
         return read_formula(text)
     except Unreadable:
+        plain = texts.wrapped(text)
+        if plain.isascii() and (any(map(str.isdigit, plain)) or (len(plain) == 2 and plain.isalpha())):
+            return read_formula(plain)  # \text{3 and 4}, and \text{IV} where the reference is IV
         words = texts.words(text)
         if words is None or isinstance(texts.meaning(words), Words):
             raise
@@ -278,10 +294,11 @@ def _split_equations(text: str) -> tuple[list[str], list[str]]:
     text = _APPROXIMATELY.sub("≈", text).replace(":=", "=").replace("==", "=")
     if "\\begin" not in text:
         text = text.replace("&", " ")
-    if _RELATION.search(text):
-        return [text], []
+    relations = {match.start() for match in _RELATION.finditer(text)}
     sides, signs, start, depth = [], [], 0, 0
     for i, character in enumerate(text):
+        if depth == 0 and i in relations:  # not that of P(X > 2) = 0.5
+            return [text], []
         depth += (character in "([{") - (character in ")]}")
         if depth == 0 and character in "=≈":
             sides.append(text[start:i].strip())
@@ -315,6 +332,8 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     if all(side is not None and _repeats(side, last) for side in earlier):
         return replace(last, is_tautology=True)
     first = earlier[0]
+    if first is not None and (point := _point(first.value)) and isinstance(last.value, Sequence):
+        return replace(last, name=point, approximation=approximation)
     if first is None or not isinstance(first.value, Node):
         return replace(last, approximation=approximation)
     if name := _variable(first):
@@ -323,7 +342,7 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
         if is_value:
             return replace(last, name=name, relation=relation, approximation=approximation)
         return replace(last, approximation=approximation) if relation is None else Answer(relation, text)
-    if len(earlier) > 1 or _is_label(first.value):
+    if len(earlier) > 1 or _is_label(first.value, last.value):
         return replace(last, approximation=approximation)
     relation = _equation(first.value, last)
     if relation is None:
@@ -344,8 +363,18 @@ def _repeats(side: Answer, last: Answer) -> bool:
     """Whether a side says the same in the same way; a fraction and a decimal are two ways."""
     if side.value != last.value:
         return False
+    if not isinstance(last.value, Node):
+        return side.text == last.text
     is_plain = [re.fullmatch(r"[-+0-9.,]++", answer.text) is not None for answer in (side, last)]
-    return not isinstance(last.value, Node) or last.value.op != "number" or all(is_plain)
+    return last.value.op != "number" or all(is_plain)
+
+
+def _point(value: Value | Several) -> str:
+    """The variables of a point, `(x, y)`; empty of anything else."""
+    if not isinstance(value, Sequence) or (value.opening, value.closing) != ("(", ")"):
+        return ""
+    names = [item.name for item in value.items if isinstance(item, Node) and item.op == "symbol"]
+    return f"({', '.join(names)})" if len(names) == len(value.items) else ""
 
 
 def _variables(answer: Answer) -> set[str]:
@@ -359,10 +388,18 @@ def _variable(answer: Answer) -> str:
     return answer.value.name if isinstance(answer.value, Node) and answer.value.op == "symbol" else ""
 
 
-def _is_label(node: Node) -> bool:
-    """Whether it names a length or an angle: `AB`, `|AB|`."""
+def _is_label(node: Node, value: Value | Several) -> bool:
+    r"""Whether it names a length, the size of a set or a ratio: `AB`, `|AB|`, `|S|`, `\sin x`.
+
+    `\sin x = 3/5` is no equation whose solution is 3/5: only 0 is its own sine, and no number that is written without
+    one its own cosine.
+    """
+    if node.op in ("sin", "cos", "tan") and node.args[0].op == "symbol":
+        return isinstance(value, Node) and value.value != 0 and not symbols_of(value)
     if node.op == "abs":
         node = node.args[0]
+        if node.op == "symbol":
+            return node.name[:1].isupper()
     return node.op == "*" and all(arg.op == "symbol" and arg.name[:1].isupper() for arg in node.args)
 
 
@@ -370,22 +407,36 @@ def _contradict(side: Answer, last: Answer) -> bool:
     found = _numbers(side.value), _numbers(last.value)
     if None not in found and not (isinstance(side.value, Node) and isinstance(last.value, Node)):
         return found[0] != found[1]  # two points, or a number and a point: `-7 = (3, -2)`
-    if not (isinstance(side.value, Node) and isinstance(last.value, Node)) or (side.unit and last.unit):
+    if not (isinstance(side.value, Node) and isinstance(last.value, Node)):
         return False
     left, right = side.value.value, last.value.value
-    return left is not None and right is not None and left != right
+    if left is None or right is None:
+        return False
+    if side.unit and last.unit:
+        # 1 m = 100 cm; what 5 boxes = 60 eggs says is not known here
+        same = same_dimension(side.unit, last.unit)
+        return same and left * side.unit.factor != right * last.unit.factor
+    return left != right
 
 
 def _numbers(value: Value | Several) -> tuple[object, ...] | None:
-    """What a number, a tuple or a set of numbers holds; None of anything else."""
+    """What a number, a tuple, a set or a matrix of numbers holds; None of anything else."""
     if isinstance(value, Node):
         return None if value.value is None else (value.value,)
+    if isinstance(value, BaseNumeral):
+        return (value.value,)
+    if isinstance(value, Matrix):
+        entries = tuple(entry.value for row in value.rows for entry in row)
+        return None if None in entries else ("matrix", len(value.rows), *entries)
     if not isinstance(value, Sequence | FiniteSet):
         return None
     values = [item.value if isinstance(item, Node) else None for item in value.items]
     if None in values:
         return None
-    return ("set", frozenset(values)) if isinstance(value, FiniteSet) else ("tuple", *values)
+    if isinstance(value, FiniteSet):
+        return ("set", frozenset(values))
+    brackets = (value.opening.strip("<"), value.closing.strip(">")) if len(values) == 2 else ()
+    return ("tuple", *brackets, *values)
 
 
 def _approximation(exact: Answer, rounded: Answer) -> Node:
@@ -417,12 +468,18 @@ def _read_value(text: str) -> Answer:
         variable, values = value.sides
         if isinstance(variable, Node) and variable.op == "symbol":
             return Answer(values, bare(text), name=variable.name)
+        if _point(variable) and isinstance(values, FiniteSet):
+            return Answer(values, bare(text))
     return Answer(value, bare(text), unit)
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:
     r"""An expression and the unit before or behind it: `\$5x`, `12\pi \text{ cm}^2`, `3 sqrt(2) meters`."""
     text = text.strip()
+    if degrees := _DEGREES.fullmatch(text):
+        inner = (degrees["round"] or degrees["curly"]).removesuffix("\\right").strip()
+        if _read_numeral(inner) is not None:
+            return inner, read_unit("^\\circ")
     for mark in CURRENCIES:
         if text.startswith(mark) and len(text) > len(mark):
             return text[len(mark) :], currency(mark)

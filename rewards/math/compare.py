@@ -84,15 +84,31 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if reference.relation and answer.relation and _need_relations(reference, answer):
         return _same_relation(reference.relation, answer.relation, rules)
     if isinstance(left, Node) and isinstance(right, Relation):
-        right = _quantity(right)
-    if reference.name and answer.name and reference.name != answer.name and not reference.relation:
+        right = right.sides[-1] if _is_identity(left, right, rules) else _quantity(right)
+    if _have_other_names(reference, answer) and not reference.relation:
         return False
     return same_value(left, right, rules)
+
+
+def _have_other_names(reference: Answer, answer: Answer) -> bool:
+    """Whether they are the values of different variables, or of the same ones in another order: `(y, x) = (1, 2)`."""
+    if not (reference.name and answer.name) or reference.name == answer.name:
+        return False
+    if "(" in reference.name + answer.name:
+        return sorted(reference.name) == sorted(answer.name)
+    return True
 
 
 def _need_relations(reference: Answer, answer: Answer) -> bool:
     """Whether two equations must be compared as such: they are not both solved for the same variable."""
     return not (reference.name and reference.name == answer.name)
+
+
+def _is_identity(reference: Node, relation: Relation, rules: Rules) -> bool:
+    """Whether both sides of an equation are the expression that is asked for: `(x + 1)^2 = x^2 + 2x + 1`."""
+    if relation.ops != ("=",) or not symbols_of(reference):
+        return False
+    return all(isinstance(side, Node) and same_node(reference, side, rules) for side in relation.sides)
 
 
 def _quantity(relation: Relation) -> Value:
@@ -372,7 +388,9 @@ def _as_line_set(answer: Answer) -> Value | None:
     )
     if len(conditions) < len(parts) or not all(lines.is_line_set(part) for part in conditions):
         return None
-    if all(isinstance(part, Sequence) for part in conditions):
+    # (1, 2) or (3, 4) are points, and those of x in (1, 2) or x in (3, 4) are intervals.
+    names = {part.name for part in value.answers}
+    if all(isinstance(part, Sequence) for part in conditions) and (len(names) > 1 or "" in names or value.word != "or"):
         return None
     if len(set().union(*(variables_of(part) for part in conditions))) > 1:
         return None

@@ -12,6 +12,7 @@ from functools import partial
 
 from rewards.math.lexer import Token, whole
 from rewards.math.nodes import (
+    SEVERAL_ARGUMENTS,
     Node,
     Unreadable,
     added,
@@ -34,6 +35,9 @@ MAX_DEPTH = 30
 _STARTS_FACTOR = frozenset(
     ("symbol", "constant", "function", "(", "[", "{", "frac", "log", "sqrt", "binom", "floor(", "ceil(", "begin")
 )
+_NUMBERS_ONLY = frozenset(("number", "+", "-", "*", "/", "^", "(", ")", "{", "}", "%", "!", "frac"))
+# What may follow `[` where it closes an interval: `[1, 2[`.
+_AFTER_INTERVAL = frozenset(("", "cup", "cap", "minus", ",", ";", ")", "\\}"))
 
 
 class ExpressionParser(ABC):
@@ -100,6 +104,8 @@ class ExpressionParser(ABC):
         self._descend()
         values = [self._product()]
         while self._kind() in ("+", "-", "pm", "mp"):
+            if isinstance(values[0], NumberSet):
+                break  # `R - {2}` is a difference of sets
             negative = self._sign()
             value = self._product()
             values.append(_each(negated, value) if negative else value)
@@ -139,6 +145,8 @@ class ExpressionParser(ABC):
         if self._kind() == "|":
             return self._open_bars == 0 and not self._bar_ends
         if self._kind() == "(" and self._kind(1) in ("pmod", "mod"):
+            return False
+        if self._kind() == "[" and self._kind(1) in _AFTER_INTERVAL:
             return False
         if self._kind() == "number":
             return self._kind(-1) == "!"  # 3! 4!
@@ -259,8 +267,21 @@ class ExpressionParser(ABC):
             if numerator is not None and denominator is not None:
                 return self._mixed(token, numerator, denominator)
             self._i = start
-            raise Unreadable("a number beside a fraction that is not one of numbers")
+            if self._is_fraction_of_numbers():
+                raise Unreadable("a number beside a fraction that is not one of whole numbers")
         return number(token.value)
+
+    def _is_fraction_of_numbers(self) -> bool:
+        r"""Whether the next `\frac` has no letter and no root: `2\frac{1.5}{3}` may be a sum, `2\frac{x}{3}` is not."""
+        depth = arguments = 0
+        for token in self._tokens[self._i + 1 :]:
+            if token.kind not in _NUMBERS_ONLY:
+                return False
+            depth += (token.kind == "{") - (token.kind == "}")
+            arguments += depth == 0
+            if arguments == 2:
+                break
+        return True
 
     def _mixed(self, integer: Token, top: Token, bottom: Token) -> Node:
         """A whole number beside a fraction is their sum; where the fraction is not proper, nobody can say."""
@@ -333,13 +354,13 @@ class ExpressionParser(ABC):
                 name, power = "arc" + name, None
             elif power.value is None or power.value < 0:
                 raise Unreadable("a function with an exponent that is not a positive number")
-        node = applied(name, *self._function_arguments())
+        node = applied(name, *self._function_arguments(name))
         return node if power is None else raised(node, power)
 
-    def _function_arguments(self) -> list[Node]:
+    def _function_arguments(self, name: str) -> list[Node]:
         """Those in brackets, or a product without signs and further functions: `sin 2x cos x` is a product."""
         self._descend()
-        if self._kind() in ("(", "[", "{"):
+        if self._kind() in ("(", "[", "{") or (name in SEVERAL_ARGUMENTS and self._kind() == "\\{"):
             value = self._primary()
             items = value.items if isinstance(value, Sequence | FiniteSet) else (value,)
             nodes = [self._node(item) for item in items]
@@ -368,7 +389,7 @@ class ExpressionParser(ABC):
         power = None
         if self._accept("^"):
             power = self._exponent()
-        node = applied("ln", *self._function_arguments())
+        node = applied("ln", *self._function_arguments("ln"))
         if base is not None:
             if base.value == 1:
                 raise Unreadable("a logarithm to the base 1")

@@ -77,6 +77,7 @@ _SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]++")
 _SUBSCRIPT_RUN = re.compile(r"[₀₁₂₃₄₅₆₇₈₉]++")
 _SEPARATING_COMMA = re.compile(r"(?<![\\{]),")
 _SPACING = re.compile(r"[ ]|\\[,;:! >]")
+_ROW_SPACING = re.compile(r" *+\[ *+-?[0-9.]++ *+(?:pt|ex|em|mm|cm|in) *+\]")  # \\[4pt]
 _LETTER_RUN = re.compile(r"[a-zA-Z]++")
 _COMMAND = re.compile(r"\\([a-zA-Z]++)")
 _ENVIRONMENT = re.compile(r" *+\{([a-z]++)\*?+\}(?: *+\{[clr| ]*+\})?")
@@ -154,7 +155,9 @@ def _tokens_at(text: str, i: int, depth: int) -> tuple[list[Token], int]:
         return letters(match[0]), match.end()
     for sign, kind in _LONG_SIGNS:
         if text.startswith(sign, i):
-            return [Token(kind)], i + len(sign)
+            end = i + len(sign)
+            spacing = _ROW_SPACING.match(text, end) if kind == "row" else None
+            return [Token(kind)], spacing.end() if spacing else end
     if character in _CHARACTERS:
         return [Token(_CHARACTERS[character])], i + 1
     if character == "\u03c0":
@@ -239,9 +242,9 @@ def _text(content: str) -> list[Token]:
     content = content.strip()
     if not content:
         return []
-    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS):
+    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS or content == "mod"):
         return letters(content)
-    if content[0].isdigit() or content[0] in "(-":
+    if content[0].isdigit() or content[0] in "(-" or content.startswith("mod "):
         try:
             return tokenize(content)
         except Unreadable:

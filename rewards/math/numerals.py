@@ -41,22 +41,24 @@ _FRAC = re.compile(
     r" *+\\[dtc]?+frac *+(?:\{ *+([+-]?+[0-9]++) *+\} *+\{ *+([0-9]++) *+\}"
     r"|([0-9])(?: *+([0-9])| *+\{ *+([0-9]++) *+\}))"
 )
-_PERCENT = re.compile(r" *+(?:\\?+%|(?:percent|\\text *+\{ *+percent *+\})(?![a-zA-Z]))")
+_PERCENT = re.compile(r" *+(?:\\?+%|(?:per ?cent|\\text *+\{ *+(?:per ?cent|\\?+%) *+\})(?![a-zA-Z]))")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "hundred": 100, "dozen": 12}
 _SCALE = re.compile(
     rf" *+(?:\\text *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
 )  # fmt: skip
+_SCALED_UNIT = re.compile(rf"(\\text *+\{{ *+(?:{'|'.join(_SCALES)})) ++(?=[a-z])")  # \text{million dollars}
 _ORDINAL = re.compile(r"(?:\^ *+)?(?:\{ *+)?(?:\\text *+\{ *+)?(?:st|nd|rd|th) *+\}{0,2}+")
 
 _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5),
                    "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
-                   "⅞": (7, 8)}  # fmt: skip
+                   "⅞": (7, 8), "⅐": (1, 7), "⅑": (1, 9), "⅒": (1, 10)}  # fmt: skip
 # Not behind another backslash: `\\ ` ends a row.
 _SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z]))|~")
+_CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
 _SPACED_GROUPS = re.compile(r"[+-]?+[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]++)?")
 _NORMAL = {
-    ord("\u2212"): "-", ord("\u2013"): "-", ord("\ufe63"): "-", ord("\u00a0"): " ", ord("\u2009"): "\\,",
-    ord("\u202f"): "\\,", ord("\u2044"): "/", ord("\u2217"): "*",
+    ord("\u2212"): "-", ord("\u2013"): "-", ord("\u2010"): "-", ord("\u2011"): "-", ord("\ufe63"): "-",
+    ord("\u00a0"): " ", ord("\u2009"): "\\,", ord("\u202f"): "\\,", ord("\u2044"): "/", ord("\u2217"): "*",
     **{ord(sign): f"\\frac{{{top}}}{{{bottom}}}" for sign, (top, bottom) in _FRACTION_SIGNS.items()},
 }  # fmt: skip
 
@@ -126,6 +128,7 @@ def read_numeral(text: str) -> Numeral | None:
 def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -> Numeral | None:
     """The number with what stands behind it, None where that is neither a percent sign, a scale word nor a unit."""
     end = 0
+    rest = _SCALED_UNIT.sub(r"\1}\\text{", rest, count=1)
     if percent := _PERCENT.match(rest):
         value, end = Fraction(value) / 100, percent.end()
     elif scale := _SCALE.match(rest):
@@ -142,9 +145,10 @@ def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -
 
 
 def normalize_spaces(text: str) -> str:
-    r"""The text with one kind of space, of minus and of fraction bar, and without `\!`, a space of negative width."""
+    r"""The text with one kind of space, minus, fraction bar and currency sign, and without `\!`, a negative space."""
     if "\\" in text or "~" in text:
         text = _SPACE_COMMAND.sub(lambda match: "" if match[0] == "\\!" else " ", text)
+        text = _CURRENCY_AS_TEXT.sub(r" \1 ", text)
     if not text.isascii():
         text = text.translate(_NORMAL)
     return " ".join(text.split())

@@ -127,7 +127,7 @@ class _ValueParser(ExpressionParser):
 
     def _intersection(self) -> Value:
         value = self._sum()
-        while self._kind() in ("cap", "minus"):
+        while self._kind() in ("cap", "minus") or (self._kind() == "-" and isinstance(value, NumberSet)):
             op = "intersection" if self._take().kind == "cap" else "difference"
             value = Region(op, (value, self._sum()))
         return value
@@ -243,6 +243,8 @@ def _sequence(items: list[Value], opening: str, end: str, closing: str) -> Value
         if isinstance(items[0], Node) and opening in ("(", "["):
             return items[0]
         return items[0] if opening == "(" else Sequence(tuple(items), opening, end)
+    if opening == "[" and end == "[" and len(items) == 2:
+        end = ")"  # [1, 2[
     if end not in (")", "]", ")>") or (end != closing and (len(items) != 2 or "<(" in (opening,) or end == ")>")):
         raise Unreadable("brackets that do not match")
     if opening == "[" and end == "]" and all(isinstance(item, Sequence) and item.opening == "[" for item in items):

@@ -11,7 +11,9 @@ from rewards.math.values import BaseNumeral, Choice, FiniteSet, NumberSet, Value
 MAX_TEXT = 500
 """Characters of a text or of a numeral of another base."""
 
-TEXT_COMMAND = r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|rm|bf)"
+TEXT_COMMAND = (
+    r"\\(?:text|textbf|textrm|textit|textsf|texttt|textnormal|emph|mathrm|mathbf|mathsf|mathit|operatorname|mbox|rm|bf)"
+)
 _MARKUP = re.compile(rf"{TEXT_COMMAND} *+\{{([^{{}}]*+)\}}")
 
 _CHOICE_REFERENCE = re.compile(r"\(([A-J])\)|([A-J])[).]?")
@@ -20,7 +22,12 @@ _CHOICE = re.compile(
     r"(?:\(([a-j])\)|([a-j])([).:]?))(?:(?=[ ,.:$\\])(.*+))?",
     re.IGNORECASE | re.DOTALL,
 )
-_ANOTHER_CHOICE = re.compile(r"(?<![A-Za-z])\(?[A-J][).:](?![a-z])|\b(?:or|and) \(?[A-J]\b|^[A-J](?![A-Za-z' ])")
+# Also a small letter in brackets or in a list, and a letter behind a word that takes the first one back.
+_ANOTHER_CHOICE = re.compile(
+    r"(?<![A-Za-z])\(?[A-J][).:](?![a-z])|\b(?:or|and) \(?[A-J]\b|^[A-J](?![A-Za-z' ])"
+    r"|^[,;:/&|+ ]+[A-J](?![A-Za-z' ])|^[,;:/&|+ ]+[a-j]$|(?<![A-Za-z0-9)])\([a-j]\)|^(?:(?:or|and) )?[a-j][).:](?!\w)"
+    r"|\b(?:maybe|possibly|perhaps|likely|probably|no|not|also)\b,? \(?[A-J]\b|^is (?:wrong|incorrect|false|not)\b"
+)
 
 _BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
                "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
@@ -28,9 +35,12 @@ _BASE = re.compile(
     r"(-?)\(?([0-9A-Za-z]++(?:\.[0-9A-Za-z]++)?)\)?"
     r"(?:_([0-9])|_\{\(?([0-9]{1,2}|[a-z]++)\)?\}| \(?(?:in )?base[ -]([0-9]{1,2}|[a-z]++)\)?)"
 )
+_GROUPED_BASE = re.compile(r"(?<=[0-9])(?:\\[, ]|\{,\}|,(?=[0-9]{3}(?![0-9])))(?=[0-9])")  # 1100\,1001_2
 _PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
 _PREFIXES = {"x": 16, "b": 2, "o": 8}
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # not a difference of three numbers
+_TYPOGRAPHIC = str.maketrans("\u2019\u2010\u2011\u2013", "'---")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=\w)")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _PUNCTUATION = frozenset(" -'.,:;!?()/&%\"+°")
@@ -51,6 +61,12 @@ def without_markup(text: str) -> str:
     return text
 
 
+def wrapped(text: str) -> str:
+    r"""What a single `\text{}` around the whole text has in it; empty where there is none."""
+    match = _MARKUP.fullmatch(text.strip())
+    return match[1].strip() if match else ""
+
+
 def choice_of_reference(text: str) -> Choice | None:
     r"""The option that a reference is: `B`, `(B)`, `\textbf{(B)}`."""
     match = _CHOICE_REFERENCE.fullmatch(without_markup(text).strip())
@@ -62,7 +78,7 @@ def choice_of_answer(text: str) -> Choice | None:
     match = _CHOICE.fullmatch(normalize_spaces(without_markup(text)))
     if match is None:
         return None
-    rest = (match[4] or "").strip(" .")
+    rest = (match[4] or "").strip(" .$")
     if rest and ((match[2] and not match[3]) or _ANOTHER_CHOICE.search(rest)):
         return None
     return Choice((match[1] or match[2]).upper())
@@ -73,16 +89,24 @@ def is_word(text: str) -> bool:
     return len(text) == 3 and text.isascii() and text.isalpha() and not _PRODUCT.fullmatch(text)
 
 
+def is_date(text: str) -> bool:
+    """Whether a text is a date in digits: 2024-03-15."""
+    return _DATE.fullmatch(text) is not None
+
+
 def words(text: str) -> Words | None:
-    """A text without differences of case, spacing, punctuation at its ends and mark-up; None where it is not one."""
+    """A text without differences of case, spacing, punctuation at its ends and mark-up; None where it is not one.
+
+    A date in digits is a text.
+    """
     text = without_markup(text).replace("\\ ", " ").replace("\\,", " ").replace("~", " ").replace("$", "")
-    text = text.replace("\u2019", "'")
+    text = text.translate(_TYPOGRAPHIC)
     text = _ARTICLE.sub("", " ".join(text.split()).strip(" .,;:!\"'*_`").casefold(), count=1)
     if not text or len(text) > MAX_TEXT:
         return None
     if not all(character.isalnum() or character in _PUNCTUATION for character in text):
         return None
-    if not any(character.isalpha() for character in text) or len(_LETTER_OR_DIGIT.findall(text)) < 2:
+    if not (any(character.isalpha() for character in text) or is_date(text)) or len(_LETTER_OR_DIGIT.findall(text)) < 2:
         return None
     return Words(text)
 
@@ -102,6 +126,8 @@ def base_numeral(text: str) -> BaseNumeral | None:
     text = text.replace("{ ", "{").replace(" }", "}")
     if len(text) > MAX_TEXT:
         return None
+    if "_" in text or "base" in text:
+        text = _GROUPED_BASE.sub("", text)
     if match := _PREFIXED.fullmatch(text):
         base, digits = _PREFIXES[match[2].lower()], match[3]
     elif match := _BASE.fullmatch(text):

@@ -63,21 +63,28 @@ _TABLE = (
 _ONLY_AS_TEXT = frozenset("mgslhNJWVA")
 # Words that change the number before them or put another one beside it: `14 dozen`, `14 or fifteen`.
 _NOT_UNIT_WORDS = """
-    or and not but nor plus minus times over divided per mod modulo choose factorial squared cubed doubled
-    tripled halved inverse negative half halves third thirds quarter quarters fourth fourths fifth fifths tenth
-    tenths hundredth hundredths thousandth thousandths dozen dozens tens hundred hundreds thousand thousands
-    million millions billion billions trillion trillions percent percentage percents base zero one two three
-    four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
-    nineteen twenty thirty forty fifty sixty seventy eighty ninety sqrt exp log sin cos tan sec csc cot abs
-    arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda sigma phi omega rho tau psi
-    chi eta zeta kappa infinity inf nan maybe possibly wrong about roughly approximately either otherwise
-    instead except unless where which because since if then for with without than less more is are was were may
-    might could hence thus so therefore but actually no wait oops however mean meant sorry abc xyz
+    or and not but nor plus minus times over divided per mod modulo choose factorial squared cubed doubled tripled
+    halved inverse negative half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths
+    seventh sevenths eighth eighths ninth ninths tenth tenths eleventh elevenths twelfth twelfths sixteenth
+    sixteenths twentieth twentieths hundredth hundredths thousandth thousandths millionth millionths billionth
+    billionths dozen dozens tens hundred hundreds thousand thousands million millions billion billions trillion
+    trillions quadrillion quadrillions quintillion quintillions googol lakh lakhs crore crores pi percent
+    percentage percents base zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety sqrt exp log
+    sin cos tan sec csc cot abs arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda
+    sigma phi omega rho tau psi chi eta zeta kappa infinity inf nan maybe possibly wrong false incorrect about
+    roughly approximately either otherwise instead except unless where which because since if then for with
+    without than less more is are was were may might could hence thus so therefore but actually no wait oops
+    however mean meant sorry abc xyz
 """
 _NOT_UNITS = frozenset(_NOT_UNIT_WORDS.split())
 _UNIT = re.compile(
     r" *+(?:\\(?:text|mathrm|textrm|mbox|textbf|rm) *+\{([^{}\\]*+)\}|([^{}\\^]++))?"
     r" *+(?:\^ *+(?:([23])|\{ *+([23]) *+\}))?"
+)
+_STACKED = re.compile(
+    r"\\[dt]?+frac *+\{ *+\\(?:text|mathrm) *+\{([^{}\\]*+)\} *+\}"
+    r" *+\{ *+\\(?:text|mathrm) *+\{([^{}\\]*+)\} *+(\^ *+\{?[23]\}?)? *+\}"
 )
 _FREE_UNIT = re.compile(r"[a-zA-Z]{2,20}+(?: [a-zA-Z]{2,20}+){0,3}+")
 _POWER_WORDS = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "cu": 3}
@@ -119,6 +126,10 @@ def read_unit(text: str) -> Unit | None:
         return UNITS.get("°" + scale.rstrip("}").strip())
     if rest in CURRENCIES:
         return currency(rest)
+    if rest == "\\Omega":
+        return UNITS["ohm"]
+    if stacked := _STACKED.fullmatch(rest):
+        return _quotient(f"{stacked[1].strip()}/{stacked[2].strip()}{(stacked[3] or '').replace(' ', '')}", 1)
     match = _UNIT.fullmatch(rest.replace("²", "^2").replace("³", "^3"))
     if match is None:
         return None
@@ -149,7 +160,7 @@ def _quotient(word: str, exponent: int) -> Unit | None:
         return None
     if at_end := _EXPONENT_AT_END.search(bottom):
         bottom, exponent = bottom[: at_end.start()], int(at_end[1])
-    first, second = UNITS.get(top.strip()), UNITS.get(bottom.strip())
+    first, second = (UNITS.get(name) or UNITS.get(name.lower()) for name in (top.strip(), bottom.strip()))
     if first is None or second is None:
         return None
     second = _powered(second, exponent)

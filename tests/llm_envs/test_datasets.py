@@ -280,6 +280,12 @@ def test_the_audit_and_the_environment_work(tmp_path):
         ({"question": "What?", "answer": "))(("}, {}, "row 3, column 'answer': the reference"),
         ({"question": "What?", "answer": 1.5}, {}, "row 3, column 'answer': the reference must be"),
         ({"question": "What is 1 + 1?", "answer": "2"}, {}, "row 3: asks the same as row 1"),
+        ({"question": "What is 1 + 1? \r\n", "answer": "2"}, {}, "row 3: asks the same as row 1"),
+        (
+            {"question": "What?", "answer": "0"},
+            {"reference": lambda row: 6 // int(row["answer"])},
+            "row 3: the function",
+        ),
         ({}, {"prompt": lambda row: row["question"]}, "row 3: the function for the prompt failed: KeyError"),
         (
             {"question": "What?", "answer": "1", "side": "dev"},

@@ -88,6 +88,8 @@ def test_such_a_reward_can_be_audited():
         ([{"role": "assistant", "content": "a"}], "a"),
         ([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}], "a"),
         ([{"role": "assistant", "content": None}], ""),
+        ([{"role": "assistant", "content": "a"}, {"role": "tool", "content": "\\boxed{4}"}], "a"),
+        ([{"role": "system", "content": "b"}, {"content": "a"}], "a"),
         ([], ""),
     ],
 )

@@ -148,6 +148,15 @@ def test_what_is_no_number_costs_a_guess():
     assert env.step("\\boxed{1/2}")[2]
 
 
+def test_an_exercise_is_no_guess():
+    env = gymnasium.make("llm_envs/GuessNumber-v0")
+    env.reset(seed=0)
+    number = int(env.unwrapped.problem.reference)
+    message, reward, *_ = env.step(f"\\boxed{{{2 * number}/2}}")  # it is not paid, so "lower" would be a lie
+    assert reward == 0
+    assert message.startswith("That is not a number")
+
+
 def test_a_repair_is_told_what_is_wrong():
     env = gymnasium.make("llm_envs/CodeRepair-v0", level=2)
     prompt, _ = env.reset(seed=0)

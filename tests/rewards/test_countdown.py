@@ -29,6 +29,7 @@ def outcome(answer, reference=PUZZLE):
         ("2 \\times (3 \\div 4)", Fraction(3, 2), (2, 3, 4)),
         ("\\left(2 + 3\\right) \\cdot 4", 20, (2, 3, 4)),
         ("9 \u2212 2 \u00d7 3 \u00f7 6", 8, (9, 2, 3, 6)),
+        ("9 \u22c5 2 \u2217 3", 54, (9, 2, 3)),
         ("007", 7, (7,)),
     ],
 )

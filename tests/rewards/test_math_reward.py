@@ -307,6 +307,12 @@ def test_any_text_gives_a_result(text, reference):
     [
         ("Simplify $\\sqrt{8}$.", "\\sqrt{8}", "2\\sqrt{2}", False),
         ("Simplify $\\sqrt { 8 }$.", "$\\sqrt{8}$", "2\\sqrt{2}", False),
+        ("Simplify $\\sqrt{8}$.", "\\sqrt 8", "2\\sqrt{2}", False),
+        ("Simplify \\(\\sqrt{8}\\).", "x = (\\sqrt8)", "2\\sqrt{2}", False),
+        ("Simplify $\\sqrt{8}$.", "\\sqrt{8} \\text{ units}", "2\\sqrt{2}", False),
+        ("Expand $f(x) = (x+1)^2$.", "y = {(x+1)^{2}}", "x^2+2x+1", False),
+        ("Expand $(x+1)^2$.", "(x+1)^2 = x^2+2x+1", "x^2+2x+1", True),
+        ("Which line has $f(x) = 2x+1$?", "y = 2x+1", "2x-y+1 = 0", True),
         ("Simplify $\\sqrt{8}$.", "2\\sqrt{2}", "2\\sqrt{2}", True),
         ("Expand $(x+1)(x+2)$.", "(x+1)(x+2)", "x^2+3x+2", False),
         ("Expand $(x+1)(x+2)$.", "x^2+3x+2", "x^2+3x+2", True),

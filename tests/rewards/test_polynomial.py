@@ -40,6 +40,8 @@ INTEGRAL = "x^3/3 + x^2"
         ("x = x^2 + 3x + 2", EXPANDED, "expanded", False),
         ("x^2 + 3x + 1", EXPANDED, "expanded", False),
         ("y^2 + 3y + 2", EXPANDED, "expanded", False),
+        ("2(3x^2) + 3x + 2", "6x^2 + 3x + 2", "expanded", False),
+        ("-(6x^2) + 3x", "-6x^2 + 3x", "expanded", True),
         ("2(x + 1)(x + 2)", FACTORED, "factored", True),
         ("2(x + 2)(x + 1)", FACTORED, "factored", True),
         ("-2(-x - 1)(x + 2)", FACTORED, "factored", True),
