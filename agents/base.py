@@ -105,4 +105,4 @@ class Agent(ABC):
     @classmethod
     @abstractmethod
     def load(cls, path: str | Path, env: EnvLike | None = None, *, device: str = "auto") -> Self:
-        """Read what `save` wrote; `env` replaces the environment that was saved."""
+        """Read what `save` wrote; `env` replaces the environment that was saved, or is the same one made again."""

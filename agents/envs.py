@@ -53,8 +53,17 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
 
 def importable_id(spec: EnvSpec) -> str:
     """The id with the module that registers it, so that another process can find a task that is not one of ours."""
-    module = spec.entry_point.sampler.__module__ if isinstance(spec.entry_point, Task) else "__main__"
+    module = spec.entry_point.module if isinstance(spec.entry_point, Task) else "__main__"
     return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
+
+
+def spec_record(spec: EnvSpec) -> dict[str, Any]:
+    """What a checkpoint says of the environment."""
+    return {
+        "env_id": importable_id(spec),
+        "env_kwargs": dict(spec.kwargs),
+        "env_wrappers": [wrapper.name for wrapper in spec.additional_wrappers],
+    }
 
 
 def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:

@@ -24,10 +24,10 @@ from agents.envs import (
     env_spec,
     env_state,
     epoch_seeds,
-    importable_id,
     make_envs,
     num_problems,
     restore_env_state,
+    spec_record,
 )
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
@@ -295,8 +295,8 @@ class GRPOAgent(Agent):
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """
         state = checkpoint.AgentState(
-            env_id=importable_id(self.env_spec),
-            env_kwargs=dict(self.env_spec.kwargs),
+            **spec_record(self.env_spec),
+            frozen=self.policy.frozen_parameters,
             policy_name=self.policy.name,
             device_type=self.policy.device.type,
             precision=self.policy.precision,
@@ -325,7 +325,7 @@ class GRPOAgent(Agent):
 
         Args:
             path: A folder that `save` wrote.
-            env: Replaces the environment that was saved.
+            env: Replaces the environment that was saved; needed where that had wrappers.
             objective: Needed where the saved agent had an objective that this package does not have; replaces it.
             device: Where to put the policy.
 
@@ -334,14 +334,14 @@ class GRPOAgent(Agent):
         """
         path = Path(path)
         state = checkpoint.read_state(path, objective)
-        spec = env if env is not None else env_spec(state.env_id, **state.env_kwargs)
+        spec, is_same = checkpoint.read_env(path, state, env)
         policy = checkpoint.read_policy(path, state, resolve_device(device))
         agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.num_prompts = state.num_prompts
-        if env is None:
+        if is_same:
             restore_env_state(agent.envs, state.env_state)
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:
