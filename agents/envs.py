@@ -111,6 +111,17 @@ def epoch_seeds(problems: int, start: int, count: int, seed: int) -> list[int]:
     return seeds
 
 
+def check_rewards(rewards: np.ndarray) -> None:
+    """Refuse rewards that nothing can be learned from.
+
+    Raises:
+        ValueError: One is no finite number in float32, which agents compute in.
+    """
+    bad = np.flatnonzero(~(np.abs(rewards) <= np.finfo(np.float32).max))
+    if len(bad) > 0:
+        raise ValueError(f"the environment gave the reward {rewards[bad[0]]}; a reward must be a finite float32 number")
+
+
 def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
     """Make `num_envs` copies that are scored together, without autoreset.
 

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.envs import env_state, make_envs, restore_env_state
+from agents.envs import check_rewards, env_state, make_envs, restore_env_state
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, Rollout
 from llm_envs.wrappers.tokens import as_row, check_prompt_length, check_vocab_size, row_space, through_first_end
@@ -97,6 +97,7 @@ class TextVecEnv(VecEnv):
         texts = [self._policy.decode(ids) for ids in completions]
         self._reward_calls += 1
         _, rewards, terminated, truncated, infos = envs.step(texts)
+        check_rewards(rewards)
         if not (terminated | truncated).all():
             raise NotImplementedError(
                 "an episode went on after one completion; episodes of several turns are not supported"
