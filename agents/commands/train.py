@@ -183,6 +183,7 @@ class Train:
         if self.run_dir is None or not file.is_file():
             raise UsageError("--resume needs --run-dir, the folder of the run to go on with; it has a config.json")
         config = json.loads(file.read_text(encoding="utf-8"))
+        self._refuse_other_settings(config)
         return replace(
             self,
             total_episodes=self.total_episodes or config["total_episodes"],
@@ -192,6 +193,22 @@ class Train:
             # runs of before there was a choice
             matmul_precision=config.get("matmul_precision", "highest"),
         )
+
+    def _refuse_other_settings(self, config: dict[str, Any]) -> None:
+        """Refuse options that were given and are not those of the run.
+
+        Raises:
+            UsageError: There is one.
+        """
+        asked = _leaves({**asdict(self), "env_args": parse_env_args(self.env_args)})
+        default, of_the_run = _leaves({**asdict(Train()), "env_args": {}}), _leaves(config)
+        for name in asked.keys() - {"total_episodes", "run_dir", "resume", "device", "threads"}:
+            value = asked[name]
+            if value != default[name] and value != of_the_run.get(name, value):
+                raise UsageError(
+                    f"--resume goes on with {name.replace('_', '-')} {of_the_run[name]!r}, with which the run was "
+                    f"started, and not {value!r}; leave the option out, or start another run"
+                )
 
     def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"
@@ -220,6 +237,8 @@ class Train:
         try:
             agent.learn(total_episodes, callbacks)
         except KeyboardInterrupt:
+            if agent.in_update:  # the second one: the last checkpoint stays
+                raise
             interrupted = True
         save()
         return interrupted
@@ -236,6 +255,14 @@ class Train:
                 **asdict(agent.sampling),
                 on_progress=progress,
             )
+
+
+def _leaves(record: dict[str, Any]) -> dict[str, Any]:
+    """The options of a record by name, as JSON keeps them; those of the environment stay together."""
+    leaves: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(record, default=str)).items():
+        leaves |= _leaves(value) if isinstance(value, dict) and name != "env_args" else {name: value}
+    return leaves
 
 
 def _version(package: str) -> str:
