@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 from safetensors import SafetensorError
@@ -112,11 +113,24 @@ def write(
     for name, content in tensors.items():
         save_file(dict(content), fresh / f"{name}.safetensors")
     record = {"format": FORMAT} | state.record()
-    (fresh / "agent.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (fresh / "agent.json").write_text(json.dumps(record, indent=2, default=_as_json) + "\n", encoding="utf-8")
     if path.exists():
         path.rename(old)
     fresh.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _as_json(value: Any) -> Any:
+    """A number of numpy or a path, as JSON has it: what a seed and the arguments of an environment may be.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a checkpoint holds what JSON has, and not {value!r}; the policy alone can be saved: policy.save")
 
 
 def recover(path: Path) -> None:
@@ -211,7 +225,10 @@ def read_env(path: Path, state: CommonState, env: EnvLike | None) -> tuple[EnvSp
             )
         return env_spec(state.env_id, **state.env_kwargs), True
     spec = env_spec(env)
-    record = json.loads(json.dumps(spec_record(spec), default=repr))  # as it was read
+    try:
+        record = json.loads(json.dumps(spec_record(spec), default=_as_json))  # as it was read
+    except TypeError:  # with such arguments nothing was ever saved
+        return spec, False
     return spec, all(getattr(state, name) == value for name, value in record.items())
 
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.engines.base import RolloutEngine
-from agents.envs import check_rewards
+from agents.envs import check_rewards, info_of
 from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
 from agents.rollout import Completion, Rollout, SamplingParams
 from llm_envs.vector_env import CompletionVectorEnv
@@ -138,7 +138,7 @@ class _Episode:
         self.texts.append(text)
         self.reward += reward
         outcome, self.answer, self.reference = (
-            infos[key][index] if key in infos else None for key in ("outcome", "answer", "reference")
+            info_of(infos, key, index) for key in ("outcome", "answer", "reference")
         )
         self.outcome = "" if outcome is None else str(outcome)
 

@@ -233,7 +233,7 @@ def _run(
         greedy=report.greedy_by_problem().tolist(),
     )
     report.save(run_folder / "evaluation.json")
-    result.write_text(json.dumps({"key": key, "run": asdict(run)}, indent=1) + "\n", encoding="utf-8")
+    result.write_text(json.dumps({"key": key, "run": asdict(run)}, indent=1, default=repr) + "\n", encoding="utf-8")
     return run
 
 

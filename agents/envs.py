@@ -111,6 +111,14 @@ def epoch_seeds(problems: int, start: int, count: int, seed: int) -> list[int]:
     return seeds
 
 
+def info_of(infos: Mapping[str, Any], key: str, index: int) -> Any:
+    """What an environment of a vector environment said in its info; None where it did not, no numpy scalar."""
+    if key not in infos or not infos.get(f"_{key}", {index: True})[index]:
+        return None
+    value = infos[key][index]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def check_rewards(rewards: np.ndarray) -> None:
     """Refuse rewards that nothing can be learned from.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +17,10 @@ from agents.envs import env_spec, env_state, importable_id
 from agents.objectives import DAPO
 from agents.policies import LanguageModelPolicy
 from agents.sb3_config import SB3Config
+from llm_envs import Problem, register_task
 from llm_envs.curriculum import register_curriculum
 from llm_envs.wrappers import PromptTemplate
+from rewards.math import MathReward
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=12)
@@ -145,6 +149,23 @@ def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
 
 
 # -- the environment --------------------------------------------------------------------------------------------------
+
+
+def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
+    @register_task("test/Numbers-v0", reward=MathReward())
+    def sampler(rng, high: int = 9, path: str | Path = ""):
+        return Problem(f"What is {rng.integers(high * 10**6)} + 1, {path}?", reference="1")
+
+    env = gymnasium.make("test/Numbers-v0", high=np.int64(3), path=Path("here"))
+    agent = small_agent(env=env, seed=np.int64(7)).learn(16)
+    agent.save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu")
+    assert (loaded.seed, loaded.env_spec.kwargs) == (7, {"high": 3, "path": "here"})
+    assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
+    with pytest.raises(TypeError, match=r"policy\.save"):
+        small_agent(env=gymnasium.make("test/Numbers-v0", path={1})).save(tmp_path / "set")
+    load_agent(tmp_path / "agent", gymnasium.make("test/Numbers-v0", path={1}), device="cpu")
+    del gymnasium.registry["test/Numbers-v0"]
 
 
 def test_an_environment_with_wrappers_is_not_silently_one_without(tmp_path):
