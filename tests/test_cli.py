@@ -57,13 +57,13 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir)]) == 2
     assert "is not empty" in capsys.readouterr().err
     for other, said in (
-        (["--learning-rate", "1e-5"], "learning-rate 0.0003"),
-        (["--policy", "smollm2"], "policy 'builtin/tiny'"),
-        (["--clip-range", "0.1"], "clip-range 0.2"),
-        (["--env-args", "operands=2"], "env-args {}"),
+        (["--learning-rate", "1e-5"], "--learning-rate 0.0003"),
+        (["--policy", "smollm2"], "--policy builtin/tiny"),
+        (["--clip-range", "0.1"], "--clip-range 0.2"),
+        (["--env-args", "operands=2"], "--env-args {}"),
     ):
         assert run(["train", *SMALL, *other, "--run-dir", str(run_dir), "--resume"]) == 2
-        assert f"goes on with {said}, with which the run was started" in capsys.readouterr().err
+        assert f"goes on as the run was started, with {said}, and not" in capsys.readouterr().err
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir), "--resume"]) == 0
     with (run_dir / "metrics.csv").open() as file:
         assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
@@ -99,7 +99,11 @@ def test_train_with_an_algorithm_of_stable_baselines3(agent, tmp_path, capsys):
     assert run(["evaluate", str(run_dir), "--problems", "10", "--samples", "2", "--device", "cpu"]) == 0
     after = EvaluationReport.load(run_dir / "evaluation_after.json")
     assert str(after) in capsys.readouterr().out
-    assert run(["train", "--resume", "--run-dir", str(run_dir), "--total-episodes", "48", "--device", "cpu"]) == 0
+    resume = ["train", "--resume", "--run-dir", str(run_dir), "--total-episodes", "48", "--device", "cpu"]
+    for other, was in (("--gae-lambda", "left out"), ("--entropy-coef", "left out" if agent == "ppo" else "0.01")):
+        assert run([*resume, "--agent", agent, other, "0.5"]) == 2
+        assert f"with {other} {was}, and not 0.5" in capsys.readouterr().err
+    assert run([*resume, *options]) == 0
     assert [row["episodes"] for row in read_metrics(run_dir)] == [16, 32, 48]
 
 

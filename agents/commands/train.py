@@ -21,7 +21,7 @@ from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, 
 from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
 from agents.commands.evaluate import run_checkpoint
 from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
-from agents.commands.sb3_options import AgentName, SB3Options, check_options
+from agents.commands.sb3_options import IN_ALGORITHM, AgentName, SB3Options, check_options
 from agents.evaluation import EvaluationReport, evaluate
 from agents.grpo import GRPOAgent
 from agents.grpo_config import GRPOConfig
@@ -30,6 +30,7 @@ from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 
 _DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
+_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -202,12 +203,14 @@ class Train:
         """
         asked = _leaves({**asdict(self), "env_args": parse_env_args(self.env_args)})
         default, of_the_run = _leaves({**asdict(Train()), "env_args": {}}), _leaves(config)
-        for name in asked.keys() - {"total_episodes", "run_dir", "resume", "device", "threads"}:
-            value = asked[name]
-            if value != default[name] and value != of_the_run.get(name, value):
+        of_the_run |= {ours: of_the_run[theirs] for ours, theirs in IN_ALGORITHM.items() if theirs in of_the_run}
+        for name, value in asked.items():
+            started = of_the_run.get(name)
+            if name not in _FREE_IN_RESUME and value not in (default[name], started):
                 raise UsageError(
-                    f"--resume goes on with {name.replace('_', '-')} {of_the_run[name]!r}, with which the run was "
-                    f"started, and not {value!r}; leave the option out, or start another run"
+                    f"--resume goes on as the run was started, with --{name.replace('_', '-')} "
+                    f"{'left out' if started is None else started}, and not {value}; leave the option out, or start "
+                    "another run"
                 )
 
     def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
