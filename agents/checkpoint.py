@@ -35,6 +35,7 @@ from agents.policies.loading import load_model
 
 FORMAT = 1
 _NEW, _OLD = ".new", ".old"
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 class CheckpointError(ValueError):
@@ -60,6 +61,8 @@ class CommonState:
     env_wrappers: list[str] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
+    base_dtype: str = ""
+    """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
@@ -78,6 +81,23 @@ class AgentState(CommonState):
         """The fields as JSON takes them."""
         objective = {"name": type(self.objective).__name__, **asdict(self.objective)}  # type: ignore[call-overload]
         return super().record() | {"objective": objective, "config": asdict(self.config)}
+
+
+def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
+    """What `CommonState` has of a policy."""
+    return {
+        "policy_name": policy.name,
+        "device_type": policy.device.type,
+        "precision": policy.precision,
+        "chat": policy.chat,
+        "frozen": policy.frozen_parameters,
+        "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
+    }
+
+
+def _base_dtype(model: Any) -> str:
+    found = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    return next((name for name, dtype in _DTYPES.items() if dtype in found), "")
 
 
 def write(
@@ -248,9 +268,8 @@ def read_policy(path: Path, state: CommonState, device: torch.device) -> Languag
                 f"the adapters in {folder} belong to a model that the policy had no name for; "
                 "give one to LanguageModelPolicy, from which it can be loaded again"
             )
-        base, tokenizer = load_model(
-            state.policy_name, torch.bfloat16 if state.precision == "bfloat16" else torch.float32
-        )
+        # checkpoints that do not say it are of `load_policy`
+        base, tokenizer = load_model(state.policy_name, _DTYPES[state.base_dtype or state.precision])
         try:
             # peft would read them to a GPU, whatever the device of the policy
             model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")

@@ -309,11 +309,7 @@ class GRPOAgent(Agent):
         """
         state = checkpoint.AgentState(
             **spec_record(self.env_spec),
-            frozen=self.policy.frozen_parameters,
-            policy_name=self.policy.name,
-            device_type=self.policy.device.type,
-            precision=self.policy.precision,
-            chat=self.policy.chat,
+            **checkpoint.policy_record(self.policy),
             objective=self.objective,
             config=self.config,
             seed=self.seed,

@@ -255,11 +255,7 @@ class SB3Agent(Agent):
         algorithm = type(self.algorithm)
         state = SB3State(
             **spec_record(self.env_spec),
-            frozen=self.policy.frozen_parameters,
-            policy_name=self.policy.name,
-            device_type=self.policy.device.type,
-            precision=self.policy.precision,
-            chat=self.policy.chat,
+            **checkpoint.policy_record(self.policy),
             algorithm=f"{algorithm.__module__.partition('.')[0]}.{algorithm.__name__}",
             view=self.view,
             config=self.config,

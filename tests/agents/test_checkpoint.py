@@ -128,6 +128,22 @@ def test_parameters_that_were_frozen_stay_frozen(random_policy, tmp_path):
     assert torch.equal(weights(loaded.learn(48)), weights(agent.learn(48)))
 
 
+@pytest.mark.parametrize(
+    ("base", "precision"), [(torch.float32, "bfloat16"), (torch.bfloat16, "float32"), (torch.bfloat16, "bfloat16")]
+)
+def test_the_model_below_adapters_keeps_its_type(micro_policy, tmp_path, base, precision):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    micro_policy.save(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=base)
+    model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    agent = small_agent(LanguageModelPolicy(model, micro_policy.tokenizer, precision=precision)).learn(32)
+    agent.save(tmp_path / "agent")
+    resumed = load_agent(tmp_path / "agent", device="cpu")
+    assert torch.equal(weights(resumed.learn(48)), weights(agent.learn(48)))
+
+
 def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
