@@ -30,6 +30,8 @@ class Agent(ABC):
         seed: Names the streams of problems and of sampling noise.
         num_episodes: Episodes that the agent has learned from in its life.
         num_updates: Updates in its life.
+        in_update: Whether an update is under way, or was cut by an error or a second Ctrl-C. What `save` writes then is
+            no state that an uninterrupted run has.
     """
 
     env_spec: EnvSpec
@@ -38,6 +40,7 @@ class Agent(ABC):
     seed: int
     num_episodes: int
     num_updates: int
+    in_update: bool = False
     _predict_generator: torch.Generator
 
     @property
@@ -78,7 +81,10 @@ class Agent(ABC):
             callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
             try:
                 while self.num_episodes < total_episodes and not interrupted.is_set():
-                    if callbacks.on_update(self._update(total_episodes)) is False:
+                    self.in_update = True
+                    record = self._update(total_episodes)
+                    self.in_update = False
+                    if callbacks.on_update(record) is False:
                         break
             finally:
                 callbacks.on_training_end()
@@ -105,4 +111,4 @@ class Agent(ABC):
     @classmethod
     @abstractmethod
     def load(cls, path: str | Path, env: EnvLike | None = None, *, device: str = "auto") -> Self:
-        """Read what `save` wrote; `env` replaces the environment that was saved."""
+        """Read what `save` wrote; `env` replaces the environment that was saved, or is the same one made again."""

@@ -107,10 +107,14 @@ def _json_line(row: Mapping[str, Any]) -> str:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run folder's `metrics.jsonl`, in order; none where there is no such file."""
-    file = folder / METRICS_FILE
+    return [json.loads(line) for line in _whole_lines(folder / METRICS_FILE)]
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """The lines of a file, without the last one where a killed process has not written its end; none without a file."""
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
 
 
 class CompletionsWriter(Callback):
@@ -128,7 +132,7 @@ class CompletionsWriter(Callback):
     def on_training_start(self, update: int, total_updates: int) -> None:
         """Drop what a resumed run is going to write again."""
         if self._file.exists():
-            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = _whole_lines(self._file)
             self._file.write_text("".join(line for line in lines if json.loads(line)["update"] <= update), "utf-8")
 
     def on_update(self, record: UpdateRecord) -> None:

@@ -11,26 +11,31 @@ checkpoint/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents import objectives
+from agents.envs import EnvLike, env_spec, spec_record
 from agents.grpo_config import GRPOConfig
 from agents.objectives import Objective
-from agents.policies import ChatFormat, LanguageModelPolicy
+from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
 from agents.policies.loading import load_model
 
 FORMAT = 1
 _NEW, _OLD = ".new", ".old"
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 class CheckpointError(ValueError):
@@ -53,6 +58,11 @@ class CommonState:
     numpy_rng: Any
     num_prompts: int = 0
     env_state: dict[str, Any] = field(default_factory=dict)
+    env_wrappers: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+    """Parameters of the model that are not trained; empty with adapters, which are all that is."""
+    base_dtype: str = ""
+    """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
@@ -73,6 +83,23 @@ class AgentState(CommonState):
         return super().record() | {"objective": objective, "config": asdict(self.config)}
 
 
+def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
+    """What `CommonState` has of a policy."""
+    return {
+        "policy_name": policy.name,
+        "device_type": policy.device.type,
+        "precision": policy.precision,
+        "chat": policy.chat,
+        "frozen": policy.frozen_parameters,
+        "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
+    }
+
+
+def _base_dtype(model: Any) -> str:
+    found = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    return next((name for name, dtype in _DTYPES.items() if dtype in found), "")
+
+
 def write(
     path: Path,
     state: CommonState,
@@ -86,8 +113,14 @@ def write(
         state: What goes into `agent.json`.
         policy: The model.
         tensors: Each becomes `NAME.safetensors`.
+
+    Raises:
+        CheckpointError: There is something else at the path, which the checkpoint would replace.
     """
+    path = path.resolve()  # a link stays one, and "." has a name
     recover(path)
+    if path.exists() and not (path / "agent.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise CheckpointError(f"{path} is no checkpoint, and saving there would delete it; choose another place")
     fresh = path.with_name(path.name + _NEW)
     old = path.with_name(path.name + _OLD)
     for leftover in (fresh, old):
@@ -100,11 +133,24 @@ def write(
     for name, content in tensors.items():
         save_file(dict(content), fresh / f"{name}.safetensors")
     record = {"format": FORMAT} | state.record()
-    (fresh / "agent.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (fresh / "agent.json").write_text(json.dumps(record, indent=2, default=_as_json) + "\n", encoding="utf-8")
     if path.exists():
         path.rename(old)
     fresh.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _as_json(value: Any) -> Any:
+    """A number of numpy or a path, as JSON has it: what a seed and the arguments of an environment may be.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a checkpoint holds what JSON has, and not {value!r}; the policy alone can be saved: policy.save")
 
 
 def recover(path: Path) -> None:
@@ -112,6 +158,7 @@ def recover(path: Path) -> None:
 
     The new checkpoint is complete then; the old one is moved only afterwards.
     """
+    path = path.resolve()
     fresh, old = (path.with_name(path.name + suffix) for suffix in (_NEW, _OLD))
     if not path.exists() and old.exists():
         (fresh if fresh.exists() else old).rename(path)
@@ -129,12 +176,29 @@ def read_record(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no agent in {str(path)!r}: {file.name} is missing")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
-    if record.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{file} was written by another version of this package")
-    examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
-    return record | {"chat": ChatFormat(record["chat"]["system_prompt"], examples)}
+    if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
+        raise CheckpointError(f"{file} was not written by this version of this package")
+    with fields_of(path):
+        examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
+        return record | {"chat": ChatFormat(record["chat"]["system_prompt"], examples)}
+
+
+@contextlib.contextmanager
+def fields_of(path: Path) -> Iterator[None]:
+    """Say of which file fields are missing, too many or out of range.
+
+    Raises:
+        CheckpointError: They are.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path / 'agent.json'} is damaged, or of another version ({reason})") from error
 
 
 def read_state(path: Path, objective: Objective | None = None) -> AgentState:
@@ -150,30 +214,72 @@ def read_state(path: Path, objective: Objective | None = None) -> AgentState:
     record = read_record(path)
     if "objective" not in record:
         raise CheckpointError(f"{path} holds an agent of another kind, {record.get('agent')}; use agents.load_agent")
-    saved = record.pop("objective")
-    if objective is None:
-        name = saved.pop("name")
-        if name not in objectives.CLASSES:
-            raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
-        objective = objectives.CLASSES[name](**saved)
-    config = record["config"]
-    config = GRPOConfig(**config | {"stop": tuple(config.get("stop", ()))})  # JSON has lists alone
-    return AgentState(**record | {"objective": objective, "config": config})
+    with fields_of(path):
+        saved = record.pop("objective")
+        if objective is None:
+            name = saved.pop("name")
+            if name not in objectives.CLASSES:
+                raise CheckpointError(f"the agent's objective {name!r} is not part of this package; pass objective=...")
+            objective = objectives.CLASSES[name](**saved)
+        config = record["config"]
+        config = GRPOConfig(**config | {"stop": tuple(config.get("stop", ()))})  # JSON has lists alone
+        return AgentState(**record | {"objective": objective, "config": config})
+
+
+def read_env(path: Path, state: CommonState, env: EnvLike | None) -> tuple[EnvSpec, bool]:
+    """The environment to go on with, and whether it is the one that was saved, so that its state is too.
+
+    Args:
+        path: The checkpoint folder.
+        state: What was read of it.
+        env: Replaces the environment that was saved.
+
+    Raises:
+        CheckpointError: What was saved had wrappers, which a checkpoint does not keep, and nothing replaces it.
+    """
+    if env is None:
+        if state.env_wrappers:
+            wrappers = ", ".join(state.env_wrappers)
+            raise CheckpointError(
+                f"the environment of {path} had wrappers ({wrappers}); make it again and pass env=..."
+            )
+        return env_spec(state.env_id, **state.env_kwargs), True
+    spec = env_spec(env)
+    try:
+        record = json.loads(json.dumps(spec_record(spec), default=_as_json))  # as it was read
+    except TypeError:  # with such arguments nothing was ever saved
+        return spec, False
+    return spec, all(getattr(state, name) == value for name, value in record.items())
 
 
 def read_policy(path: Path, state: CommonState, device: torch.device) -> LanguageModelPolicy:
-    """Load the policy with its trained weights."""
+    """Load the policy with its trained weights.
+
+    Raises:
+        CheckpointError: They are missing or broken.
+        PolicyNotFound: They are adapters, and there is no model that they belong to.
+    """
     folder = path / "policy"
     if (folder / "adapter_config.json").is_file():
         from peft import PeftModel
 
-        base, tokenizer = load_model(
-            state.policy_name, torch.bfloat16 if state.precision == "bfloat16" else torch.float32
-        )
-        # peft would read them to a GPU, whatever the device of the policy
-        model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
+        if not state.policy_name:
+            raise CheckpointError(
+                f"the adapters in {folder} belong to a model that the policy had no name for; "
+                "give one to LanguageModelPolicy, from which it can be loaded again"
+            )
+        # checkpoints that do not say it are of `load_policy`
+        base, tokenizer = load_model(state.policy_name, _DTYPES[state.base_dtype or state.precision])
+        try:
+            # peft would read them to a GPU, whatever the device of the policy
+            model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"the adapters in {folder} are missing or broken: {error}") from error
     else:
-        model, tokenizer = load_model(folder, torch.float32)
+        model, tokenizer = _read_model(folder)
+        frozen = set(state.frozen)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
     return LanguageModelPolicy(
         model,
         tokenizer,
@@ -184,10 +290,21 @@ def read_policy(path: Path, state: CommonState, device: torch.device) -> Languag
     )
 
 
+def _read_model(folder: Path) -> tuple[Any, Any]:
+    try:
+        return load_model(folder, torch.float32)
+    except (PolicyNotFound, SafetensorError) as error:
+        raise CheckpointError(f"the model in {folder} is missing or broken: {error}") from error
+
+
 def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
-    """Put the saved reference in place of the one that was made from the trained weights."""
+    """Put the saved reference in place of the one that was made from the trained weights.
+
+    Raises:
+        CheckpointError: It is missing or broken.
+    """
     if policy.reference is not None:
-        model, _ = load_model(path / "reference", torch.float32)
+        model, _ = _read_model(path / "reference")
         policy.reference.load_state_dict(model.state_dict())
 
 

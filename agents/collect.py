@@ -9,6 +9,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.engines.base import RolloutEngine
+from agents.envs import check_rewards, info_of
 from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
 from agents.rollout import Completion, Rollout, SamplingParams
 from llm_envs.vector_env import CompletionVectorEnv
@@ -41,7 +42,8 @@ def collect(
         N rollouts, the G of one seed next to each other.
 
     Raises:
-        ValueError: The environments are not `P * G`, or one gives different prompts for equal seeds.
+        ValueError: The environments are not `P * G`, or one gives different prompts for equal seeds, or a reward that
+            is not finite.
         PromptTooLong: A prompt, or an episode so far, leaves no room for a completion.
         NotImplementedError: Some episodes go on while others are over, in an environment that is not a
             `CompletionVectorEnv`.
@@ -65,6 +67,7 @@ def collect(
     while True:
         actions = [None if episode.over else policy.decode(episode.latest.ids) for episode in episodes]
         messages, rewards, terminated, truncated, infos = envs.step(actions)
+        check_rewards(rewards)
         for i, action in enumerate(actions):
             if action is not None:
                 episodes[i].hear(i, action, float(rewards[i]), bool(terminated[i] | truncated[i]), infos)
@@ -135,7 +138,7 @@ class _Episode:
         self.texts.append(text)
         self.reward += reward
         outcome, self.answer, self.reference = (
-            infos[key][index] if key in infos else None for key in ("outcome", "answer", "reference")
+            info_of(infos, key, index) for key in ("outcome", "answer", "reference")
         )
         self.outcome = "" if outcome is None else str(outcome)
 

@@ -220,7 +220,7 @@ def _run(
         try:
             agent.learn(comparison.budget_episodes, watchers)
         finally:
-            if agent.num_updates > 0:
+            if agent.num_updates > 0 and not agent.in_update:
                 save()
     report = comparison.evaluate(agent)
     rows = read_metrics(run_folder)
@@ -233,7 +233,7 @@ def _run(
         greedy=report.greedy_by_problem().tolist(),
     )
     report.save(run_folder / "evaluation.json")
-    result.write_text(json.dumps({"key": key, "run": asdict(run)}, indent=1) + "\n", encoding="utf-8")
+    result.write_text(json.dumps({"key": key, "run": asdict(run)}, indent=1, default=repr) + "\n", encoding="utf-8")
     return run
 
 

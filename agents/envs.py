@@ -53,8 +53,17 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
 
 def importable_id(spec: EnvSpec) -> str:
     """The id with the module that registers it, so that another process can find a task that is not one of ours."""
-    module = spec.entry_point.sampler.__module__ if isinstance(spec.entry_point, Task) else "__main__"
+    module = spec.entry_point.module if isinstance(spec.entry_point, Task) else "__main__"
     return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
+
+
+def spec_record(spec: EnvSpec) -> dict[str, Any]:
+    """What a checkpoint says of the environment."""
+    return {
+        "env_id": importable_id(spec),
+        "env_kwargs": dict(spec.kwargs),
+        "env_wrappers": [wrapper.name for wrapper in spec.additional_wrappers],
+    }
 
 
 def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
@@ -117,6 +126,25 @@ def epoch_seeds(problems: int, start: int, count: int, seed: int) -> list[int]:
         order = np.random.default_rng(np.random.SeedSequence((seed, epoch, _EPOCHS))).permutation(problems)
         seeds += order[position : position + count - len(seeds)].tolist()
     return seeds
+
+
+def info_of(infos: Mapping[str, Any], key: str, index: int) -> Any:
+    """What an environment of a vector environment said in its info; None where it did not, no numpy scalar."""
+    if key not in infos or not infos.get(f"_{key}", {index: True})[index]:
+        return None
+    value = infos[key][index]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_rewards(rewards: np.ndarray) -> None:
+    """Refuse rewards that nothing can be learned from.
+
+    Raises:
+        ValueError: One is no finite number in float32, which agents compute in.
+    """
+    bad = np.flatnonzero(~(np.abs(rewards) <= np.finfo(np.float32).max))
+    if len(bad) > 0:
+        raise ValueError(f"the environment gave the reward {rewards[bad[0]]}; a reward must be a finite float32 number")
 
 
 def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any, Any]:

@@ -133,7 +133,7 @@ class EvaluationReport:
     def save(self, file: Path) -> None:
         """Write `as_json` to a file."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, file: Path) -> EvaluationReport:

@@ -24,10 +24,10 @@ from agents.envs import (
     env_spec,
     env_state,
     epoch_seeds,
-    importable_id,
     make_envs,
     num_problems,
     restore_env_state,
+    spec_record,
 )
 from agents.grpo_config import GRPOConfig
 from agents.hardware import resolve_device
@@ -39,6 +39,9 @@ from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
+
+_OF_EACH_TOKEN = {"kl", "sampler_weight"}
+"""Figures that are means per token, whether or not it is learned from."""
 
 
 class GRPOAgent(Agent):
@@ -144,7 +147,8 @@ class GRPOAgent(Agent):
         if self.config.max_refills > 0:
             metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
-        metrics["reward_calls"] = len(sampled) / self.config.episodes_per_update
+        batches = [sampled[i : i + len(rollouts)] for i in range(0, len(sampled), len(rollouts))]
+        metrics["reward_calls"] = sum(max(rollout.turns for rollout in batch) for batch in batches)
         metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
@@ -233,17 +237,19 @@ class GRPOAgent(Agent):
         yield from groups.split(max(1, self.config.micro_batch_size // self.config.group_size))
 
     def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
-        """Take `epochs * minibatches` optimizer steps; the figures are means over those steps."""
+        """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = learning_rate
         sums: Counter[str] = Counter()
-        steps = self.config.epochs * self.config.minibatches
+        steps = 0
         for _ in range(self.config.epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
             for groups in order.tensor_split(self.config.minibatches):
-                for name, value in self._step(batch.select_groups(groups)).items():
-                    sums[name] += value / steps  # type: ignore[assignment]
-        return dict(sums)
+                figures = self._step(batch.select_groups(groups))
+                steps += bool(figures)
+                for name, value in figures.items():
+                    sums[name] += value  # type: ignore[assignment]
+        return {name: value / steps for name, value in sums.items()}
 
     def _adapt_kl_coef(self, kl: float | None) -> float:
         """Change the objective's KL coefficient for the next update, and return the one that was used."""
@@ -256,15 +262,20 @@ class GRPOAgent(Agent):
         return used
 
     def _step(self, minibatch: GroupBatch) -> dict[str, float]:
-        """One optimizer step, its gradient accumulated over micro-batches of whole groups."""
+        """One optimizer step, its gradient accumulated over micro-batches of whole groups.
+
+        Returns:
+            Figures; none where there was nothing to learn from and no step was taken.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
         if self.objective.ignores_zero_advantages:
             # such groups (all rewards equal) are left out; the divisors still count them
             groups = groups[minibatch.advantages.ne(0).any(dim=1)]
-            if len(groups) == 0:
-                return sums
+        tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
+        if tokens == 0:
+            return sums
         for part in self._micro_batches(groups):
             micro_batch = minibatch.select_groups(part, of_step=minibatch)
             logprobs = self.policy.logprobs(micro_batch, self.config.temperature)
@@ -274,6 +285,8 @@ class GRPOAgent(Agent):
             loss.backward()
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
+        for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
+            sums[name] *= minibatch.total_tokens / tokens
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
@@ -295,12 +308,8 @@ class GRPOAgent(Agent):
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """
         state = checkpoint.AgentState(
-            env_id=importable_id(self.env_spec),
-            env_kwargs=dict(self.env_spec.kwargs),
-            policy_name=self.policy.name,
-            device_type=self.policy.device.type,
-            precision=self.policy.precision,
-            chat=self.policy.chat,
+            **spec_record(self.env_spec),
+            **checkpoint.policy_record(self.policy),
             objective=self.objective,
             config=self.config,
             seed=self.seed,
@@ -325,7 +334,7 @@ class GRPOAgent(Agent):
 
         Args:
             path: A folder that `save` wrote.
-            env: Replaces the environment that was saved.
+            env: Replaces the environment that was saved; needed where that had wrappers.
             objective: Needed where the saved agent had an objective that this package does not have; replaces it.
             device: Where to put the policy.
 
@@ -334,14 +343,14 @@ class GRPOAgent(Agent):
         """
         path = Path(path)
         state = checkpoint.read_state(path, objective)
-        spec = env if env is not None else env_spec(state.env_id, **state.env_kwargs)
+        spec, is_same = checkpoint.read_env(path, state, env)
         policy = checkpoint.read_policy(path, state, resolve_device(device))
         agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.num_prompts = state.num_prompts
-        if env is None:
+        if is_same:
             restore_env_state(agent.envs, state.env_state)
         agent.rng.bit_generator.state = state.numpy_rng
         if policy.device.type == state.device_type:

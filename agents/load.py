@@ -14,7 +14,7 @@ def load_agent(path: str | Path, env: EnvLike | None = None, *, device: str = "a
 
     Args:
         path: A checkpoint folder.
-        env: Replaces the environment that was saved.
+        env: Replaces the environment that was saved; needed where that had wrappers.
         device: Where to put the policy.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,11 +76,18 @@ class CurriculumTask(Task):
         stages: The task's problems at each level: a function of the split and the prompt template.
         threshold: As in `Curriculum`.
         window: As there.
+        registered_in: The module that registered it, which need not be that of the task it is made of.
     """
 
     stages: tuple[Callable[..., ProblemStream], ...]
     threshold: float
     window: int
+    registered_in: str
+
+    @property
+    def module(self) -> str:
+        """See `Task.module`."""
+        return self.registered_in
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
         """Make the environment; `kwargs` are `start`, `split` and `prompt_template`."""
@@ -205,5 +213,6 @@ def register_curriculum(
         return lambda **kwargs: base.problems(**{**spec.kwargs, **level, **kwargs})
 
     stages = tuple(stage(level) for level in levels)
-    made = CurriculumTask(id, base.sampler, base.reward, stages, threshold, window)
+    module = sys._getframe(1).f_globals.get("__name__", "__main__")
+    made = CurriculumTask(id, base.sampler, base.reward, stages, threshold, window, module)
     gymnasium.register(id, entry_point=made, vector_entry_point=made.make_vector)  # type: ignore[arg-type]

@@ -66,6 +66,11 @@ class Task:
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
 
     @property
+    def module(self) -> str:
+        """The module that registers the task: whoever imports it can make the environment."""
+        return self.sampler.__module__
+
+    @property
     def sampler_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the sampler with their defaults (`inspect.Parameter.empty` where there is none)."""
         parameters = list(inspect.signature(self.sampler).parameters.values())[1:]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from agents import GRPOAgent
 from agents.callbacks import MetricsWriter, read_metrics
 from agents.commands import run
 from agents.commands.common import UsageError, parse_env_args
@@ -55,6 +56,14 @@ def test_train_leaves_a_whole_run_folder_that_evaluate_and_resume_read(tmp_path,
 
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir)]) == 2
     assert "is not empty" in capsys.readouterr().err
+    for other, said in (
+        (["--learning-rate", "1e-5"], "--learning-rate 0.0003"),
+        (["--policy", "smollm2"], "--policy builtin/tiny"),
+        (["--clip-range", "0.1"], "--clip-range 0.2"),
+        (["--env-args", "operands=2"], "--env-args {}"),
+    ):
+        assert run(["train", *SMALL, *other, "--run-dir", str(run_dir), "--resume"]) == 2
+        assert f"goes on as the run was started, with {said}, and not" in capsys.readouterr().err
     assert run(["train", *SMALL, "--total-episodes", "48", "--run-dir", str(run_dir), "--resume"]) == 0
     with (run_dir / "metrics.csv").open() as file:
         assert [row["update"] for row in csv.DictReader(file)] == ["1", "2", "3"]
@@ -90,7 +99,11 @@ def test_train_with_an_algorithm_of_stable_baselines3(agent, tmp_path, capsys):
     assert run(["evaluate", str(run_dir), "--problems", "10", "--samples", "2", "--device", "cpu"]) == 0
     after = EvaluationReport.load(run_dir / "evaluation_after.json")
     assert str(after) in capsys.readouterr().out
-    assert run(["train", "--resume", "--run-dir", str(run_dir), "--total-episodes", "48", "--device", "cpu"]) == 0
+    resume = ["train", "--resume", "--run-dir", str(run_dir), "--total-episodes", "48", "--device", "cpu"]
+    for other, was in (("--gae-lambda", "left out"), ("--entropy-coef", "left out" if agent == "ppo" else "0.01")):
+        assert run([*resume, "--agent", agent, other, "0.5"]) == 2
+        assert f"with {other} {was}, and not 0.5" in capsys.readouterr().err
+    assert run([*resume, *options]) == 0
     assert [row["episodes"] for row in read_metrics(run_dir)] == [16, 32, 48]
 
 
@@ -123,6 +136,28 @@ def test_every_objective_and_every_field_has_its_option():
     assert set(options) <= {field.name for cls in (PolicyGradient, WeightedLikelihood) for field in fields(cls)}
     for name in PRESETS:
         assert ObjectiveOptions().make(name) == PRESETS[name]()
+
+
+def test_a_second_ctrl_c_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    """An update that is cut in half is no state to go on from."""
+    arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1"]
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
+    step = GRPOAgent._step
+
+    def interrupted_twice(agent, minibatch):
+        figures = step(agent, minibatch)
+        if agent.num_updates == 1:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return figures
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GRPOAgent, "_step", interrupted_twice)
+        assert run(["train", *arguments, "--run-dir", str(stopped)]) == 130
+    assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0
+    files = [folder / "checkpoint" / "policy" / "model.safetensors" for folder in (straight, stopped)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,8 @@ from agents.sb3_config import SB3Config, View
 
 AgentName = Literal["grpo", "ppo", "a2c"]
 _SHARED = sorted({f.name for f in fields(SB3Config)} & {f.name for f in fields(GRPOConfig)})
-_IN_ALGORITHM = {"clip_range": "clip_range", "entropy_coef": "ent_coef"}
+IN_ALGORITHM = {"clip_range": "clip_range", "entropy_coef": "ent_coef"}
+"""Options of objectives that stable-baselines3's algorithms have, and their names there."""
 _OF_PPO_ALONE = ("batch_size", "n_epochs", "clip_range", "target_kl")
 
 
@@ -55,7 +56,7 @@ class SB3Options:
         """
         in_objective = {f.name: v for f in fields(objective) if (v := getattr(objective, f.name)) is not None}
         ours = self.given()
-        foreign = set(in_objective) - {"kl_coef", *_IN_ALGORITHM}
+        foreign = set(in_objective) - {"kl_coef", *IN_ALGORITHM}
         foreign |= {
             f.name for f in fields(shared) if f.name not in _SHARED and getattr(shared, f.name) != f.default
         }  # given on the command line
@@ -64,7 +65,7 @@ class SB3Options:
         refuse(agent, foreign)
         in_config = {f.name for f in fields(SB3Config)}
         algorithm_kwargs = {name: value for name, value in ours.items() if name not in in_config and name != "view"}
-        algorithm_kwargs |= {_IN_ALGORITHM[name]: v for name, v in in_objective.items() if name in _IN_ALGORITHM}
+        algorithm_kwargs |= {IN_ALGORITHM[name]: v for name, v in in_objective.items() if name in IN_ALGORITHM}
         return SB3Config(
             **{name: getattr(shared, name) for name in _SHARED},
             **{name: value for name, value in ours.items() if name in in_config},

@@ -21,7 +21,7 @@ from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, 
 from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
 from agents.commands.evaluate import run_checkpoint
 from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
-from agents.commands.sb3_options import AgentName, SB3Options, check_options
+from agents.commands.sb3_options import IN_ALGORITHM, AgentName, SB3Options, check_options
 from agents.evaluation import EvaluationReport, evaluate
 from agents.grpo import GRPOAgent
 from agents.grpo_config import GRPOConfig
@@ -30,6 +30,7 @@ from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 
 _DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
+_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class Train:
         if self.run_dir is None or not file.is_file():
             raise UsageError("--resume needs --run-dir, the folder of the run to go on with; it has a config.json")
         config = json.loads(file.read_text(encoding="utf-8"))
+        self._refuse_other_settings(config)
         return replace(
             self,
             total_episodes=self.total_episodes or config["total_episodes"],
@@ -192,6 +194,24 @@ class Train:
             # runs of before there was a choice
             matmul_precision=config.get("matmul_precision", "highest"),
         )
+
+    def _refuse_other_settings(self, config: dict[str, Any]) -> None:
+        """Refuse options that were given and are not those of the run.
+
+        Raises:
+            UsageError: There is one.
+        """
+        asked = _leaves({**asdict(self), "env_args": parse_env_args(self.env_args)})
+        default, of_the_run = _leaves({**asdict(Train()), "env_args": {}}), _leaves(config)
+        of_the_run |= {ours: of_the_run[theirs] for ours, theirs in IN_ALGORITHM.items() if theirs in of_the_run}
+        for name, value in asked.items():
+            started = of_the_run.get(name)
+            if name not in _FREE_IN_RESUME and value not in (default[name], started):
+                raise UsageError(
+                    f"--resume goes on as the run was started, with --{name.replace('_', '-')} "
+                    f"{'left out' if started is None else started}, and not {value}; leave the option out, or start "
+                    "another run"
+                )
 
     def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"
@@ -220,6 +240,8 @@ class Train:
         try:
             agent.learn(total_episodes, callbacks)
         except KeyboardInterrupt:
+            if agent.in_update:  # the second one: the last checkpoint stays
+                raise
             interrupted = True
         save()
         return interrupted
@@ -236,6 +258,14 @@ class Train:
                 **asdict(agent.sampling),
                 on_progress=progress,
             )
+
+
+def _leaves(record: dict[str, Any]) -> dict[str, Any]:
+    """The options of a record by name, as JSON keeps them; those of the environment stay together."""
+    leaves: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(record, default=str)).items():
+        leaves |= _leaves(value) if isinstance(value, dict) and name != "env_args" else {name: value}
+    return leaves
 
 
 def _version(package: str) -> str:

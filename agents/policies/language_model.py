@@ -35,7 +35,7 @@ class LanguageModelPolicy:
     Args:
         model: A transformers model with a language-model head.
         tokenizer: Its tokenizer. With a chat template, a prompt becomes a user turn; without one, plain text.
-        name: What the policy was loaded from, for messages and checkpoints.
+        name: What the policy was loaded from, for messages and checkpoints; by default what the model says.
         device: Where the model is put.
         precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
         chat: The turns that come before every prompt.
@@ -68,7 +68,7 @@ class LanguageModelPolicy:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.tokenizer = tokenizer
-        self.name = name
+        self.name = name or getattr(model, "name_or_path", "")
         self.precision = resolve_precision(precision, self.device)
         # torch gives an embedding's padding_idx no gradient; several models pad with a token that they also read
         model.get_input_embeddings().padding_idx = None
@@ -255,6 +255,13 @@ class LanguageModelPolicy:
     def trainable_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Name and parameter of everything that is trained (with adapters, those alone)."""
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
+    @property
+    def frozen_parameters(self) -> list[str]:
+        """Names of the model's parameters that are not trained; empty with adapters, which are all that is."""
+        if self.has_adapters:
+            return []
+        return [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
 
     def save(self, folder: Path) -> None:
         """Write model (safetensors) and tokenizer in transformers' own layout, so that any tool loads them."""

@@ -24,7 +24,7 @@ from agents.base import Agent
 from agents.callbacks import UpdateRecord
 from agents.checkpoint import CheckpointError
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, importable_id
+from agents.envs import EnvLike, env_spec, spec_record
 from agents.hardware import resolve_device
 from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
 from agents.policies import LanguageModelPolicy, load_policy
@@ -254,12 +254,8 @@ class SB3Agent(Agent):
         """
         algorithm = type(self.algorithm)
         state = SB3State(
-            env_id=importable_id(self.env_spec),
-            env_kwargs=dict(self.env_spec.kwargs),
-            policy_name=self.policy.name,
-            device_type=self.policy.device.type,
-            precision=self.policy.precision,
-            chat=self.policy.chat,
+            **spec_record(self.env_spec),
+            **checkpoint.policy_record(self.policy),
             algorithm=f"{algorithm.__module__.partition('.')[0]}.{algorithm.__name__}",
             view=self.view,
             config=self.config,
@@ -293,7 +289,7 @@ class SB3Agent(Agent):
 
         Args:
             path: A folder that `save` wrote.
-            env: Replaces the environment that was saved.
+            env: Replaces the environment that was saved; needed where that had wrappers.
             algorithm: Needed where the saved algorithm is neither stable-baselines3's nor sb3-contrib's.
             device: Where to put the policy.
 
@@ -302,7 +298,7 @@ class SB3Agent(Agent):
         """
         path = Path(path)
         state = read_state(path)
-        spec = env if env is not None else env_spec(state.env_id, **state.env_kwargs)
+        spec, is_same = checkpoint.read_env(path, state, env)
         policy = checkpoint.read_policy(path, state, resolve_device(device))
         made_by = algorithm or find_algorithm(state.algorithm)
         agent = cls(policy, spec, made_by, state.view, config=state.config, seed=state.seed)
@@ -320,7 +316,7 @@ class SB3Agent(Agent):
             streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
             for generator, stream in zip((agent.generator, agent._predict_generator), streams, strict=True):
                 generator.set_state(torch_generator(stream, policy.device).get_state())
-        if state.episodes is not None:
+        if state.episodes is not None and is_same:
             agent._resume(state.episodes)
         return agent
 
@@ -363,7 +359,8 @@ def read_state(path: Path) -> SB3State:
     record = checkpoint.read_record(path)
     if record.pop("agent", None) != "SB3Agent":
         raise CheckpointError(f"{path} holds an agent of another kind; use agents.load_agent")
-    return SB3State(**record | {"config": SB3Config(**record["config"])})
+    with checkpoint.fields_of(path):
+        return SB3State(**record | {"config": SB3Config(**record["config"])})
 
 
 def find_algorithm(name: str) -> type[OnPolicyAlgorithm]:

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.envs import env_state, make_envs, restore_env_state
+from agents.envs import check_rewards, env_state, info_of, make_envs, restore_env_state
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, Rollout
 from llm_envs.wrappers.tokens import as_row, check_prompt_length, check_vocab_size, row_space, through_first_end
@@ -97,11 +97,11 @@ class TextVecEnv(VecEnv):
         texts = [self._policy.decode(ids) for ids in completions]
         self._reward_calls += 1
         _, rewards, terminated, truncated, infos = envs.step(texts)
+        check_rewards(rewards)
         if not (terminated | truncated).all():
             raise NotImplementedError(
                 "an episode went on after one completion; episodes of several turns are not supported"
             )
-        outcomes, answers, references = (infos.get(key) for key in ("outcome", "answer", "reference"))
         return [
             Rollout(
                 seed=self.episode_seeds[row],
@@ -110,9 +110,9 @@ class TextVecEnv(VecEnv):
                 completion=Completion(list(ids), [], ids[-1] not in self._policy.end_token_ids),
                 text=texts[i],
                 reward=float(rewards[i]),
-                outcome="" if outcomes is None else str(outcomes[i]),
-                answer=None if answers is None else answers[i],
-                reference=None if references is None else references[i],
+                outcome=str(info_of(infos, "outcome", i) or ""),
+                answer=info_of(infos, "answer", i),
+                reference=info_of(infos, "reference", i),
             )
             for i, (row, ids) in enumerate(zip(rows, completions, strict=True))
         ]

@@ -45,6 +45,23 @@ def test_metrics_go_to_three_kinds_of_file(tmp_path):
     assert [(event.step, round(event.value, 6)) for event in scalars] == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
 
+def test_a_line_that_a_killed_process_did_not_finish_is_dropped(tmp_path):
+    writers = [MetricsWriter(tmp_path), CompletionsWriter(tmp_path)]
+    for writer in writers:
+        writer.on_training_start(0, 10)
+        for update in (1, 2):
+            writer.on_update(record(update))
+        writer.on_training_end()
+    for name, rows in (("metrics.jsonl", 1), ("completions.jsonl", 3)):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text[:-5])
+        for writer in (MetricsWriter(tmp_path), CompletionsWriter(tmp_path)):
+            writer.on_training_start(2, 10)
+            writer.on_training_end()
+        assert len((tmp_path / name).read_text().splitlines()) == rows
+    assert [row["update"] for row in read_metrics(tmp_path)] == [1]
+
+
 def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path):
     writer = MetricsWriter(tmp_path)
     writer.on_training_start(0, 10)

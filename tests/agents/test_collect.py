@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -7,11 +8,14 @@ import pytest
 import torch
 from gymnasium.wrappers import TransformObservation
 
+from agents import GRPOAgent, SB3Agent
+from agents.callbacks import CompletionsWriter, UpdateRecord
 from agents.collect import collect
 from agents.engines import CachedEngine
 from agents.envs import env_spec, make_envs
 from agents.rollout import Completion, SamplingParams
-from llm_envs import Unicode
+from llm_envs import Problem, Unicode, register_task
+from rewards import Outcome, RewardResult
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -53,6 +57,45 @@ def test_groups_share_a_problem_and_rewards_belong_to_their_completions(micro_po
     assert [rollout.reference for rollout in rollouts] == [references[0]] * 2 + [references[1]] * 2
     assert rollouts[0].prompt == rollouts[1].prompt != rollouts[2].prompt
     assert rollouts[0].prompt_ids == micro_policy.encode_prompts([rollouts[0].prompt])[0]
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf, 1e39])
+@pytest.mark.parametrize("agent", [GRPOAgent, SB3Agent])
+def test_a_reward_that_is_no_finite_number_is_an_error_and_changes_nothing(reward, agent):
+    @register_task("test/Broken-v0", reward=lambda prompts, *_: [RewardResult(reward, Outcome.SCORED)] * len(prompts))
+    def sampler(rng):
+        return Problem(f"{rng.integers(10**6)}?", reference="1")
+
+    learner = agent("builtin/tiny", "test/Broken-v0", device="cpu")
+    before = [parameter.detach().clone() for parameter in learner.policy.model.parameters()]
+    with pytest.raises(ValueError, match="must be a finite float32 number"):
+        learner.learn(16)
+    assert all(map(torch.equal, before, learner.policy.model.parameters()))
+    del gymnasium.registry["test/Broken-v0"]
+
+
+class Numbers(gymnasium.Env):
+    """An environment of somebody else, whose infos hold numbers, or nothing."""
+
+    def __init__(self, render_mode=None):
+        self.observation_space, self.action_space = Unicode(), Unicode()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed = seed
+        return f"{seed}?", {}
+
+    def step(self, action):
+        return "", 0.5, True, False, {"answer": 10 * self.seed, "outcome": "wrong"} if self.seed % 2 else {}
+
+
+def test_infos_of_numbers_and_episodes_without_any(micro_policy, tmp_path):
+    gymnasium.register("test/Numbers-v0", entry_point=Numbers)
+    rollouts = play(micro_policy, CachedEngine(micro_policy), [1, 2, 3], 2, "test/Numbers-v0")
+    found = [(rollout.answer, rollout.outcome, rollout.reference) for rollout in rollouts[::2]]
+    assert found == [(10, "wrong", None), (None, "", None), (30, "wrong", None)]
+    CompletionsWriter(tmp_path).on_update(UpdateRecord(1, 1, 6, {}, rollouts))
+    del gymnasium.registry["test/Numbers-v0"]
 
 
 def test_a_real_engine_fills_in_tokens_and_text(micro_policy):

@@ -12,6 +12,7 @@ from agents.compare import AGENT_NAMES, Comparison, Run, compare, run_key, summa
 from agents.compare_report import write_report
 from agents.envs import env_spec
 from agents.evaluation import mean_estimate, paired_difference
+from agents.grpo import GRPOAgent
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -69,6 +70,25 @@ def test_a_comparison_goes_on_where_it_stopped_and_runs_nothing_twice(tmp_path):
     assert (ppo.counts["reward_calls"], ppo.counts["updates"], ppo.counts["optimizer_steps"]) == (2, 2, 8)
     assert ppo.curve["episodes"] == [128, 256]
     assert ppo.curve["tokens"][-1] == ppo.counts["tokens"] > 256
+
+
+def test_what_is_saved_of_a_failed_run_is_a_whole_update(tmp_path, monkeypatch):
+    comparison = small(agents=("grpo",), budget_episodes=512)
+    [straight] = compare(comparison, tmp_path / "straight")[1]
+    step = GRPOAgent._step
+
+    def fail(agent, minibatch):
+        if agent.num_updates == 1 and agent._steps._count == 2:
+            raise RuntimeError("out of memory")
+        return step(agent, minibatch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GRPOAgent, "_step", fail)
+        patched.setattr("agents.compare._CHECKPOINT_EVERY", 1)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            compare(comparison, tmp_path / "failed")
+    [resumed] = compare(comparison, tmp_path / "failed")[1]
+    assert (resumed.curve["accuracy"], resumed.sampled) == (straight.curve["accuracy"], straight.sampled)
 
 
 def test_a_runs_key_has_all_that_its_result_depends_on():

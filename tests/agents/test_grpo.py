@@ -15,7 +15,7 @@ from agents import GRPO, Callback, GRPOAgent, GRPOConfig, load_policy
 from agents.checkpoint import CheckpointError
 from agents.envs import env_state
 from agents.grpo import scheduled_learning_rate
-from agents.objectives import DAPO, PRESETS, DrGRPO
+from agents.objectives import DAPO, PRESETS, DrGRPO, PolicyGradient
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, GroupBatch, Rollout
 from llm_envs.curriculum import register_curriculum
@@ -319,6 +319,47 @@ def test_dynamic_sampling_is_bounded():
     rollouts, sampled = agent._collect()
     assert len(sampled) == 48
     assert [rollout.reward for rollout in rollouts] == MIXED + FLAT * 3
+
+
+def test_figures_are_means_over_the_steps_that_were_taken_and_the_tokens_that_were_computed():
+    figures = {}
+    for minibatches in (1, 4):
+        recorder = Recorder()
+        config = replace(SMALL, epochs=1, minibatches=minibatches, learning_rate=1e-12)
+        agent = small_agent(config=config, objective=DAPO(sampler_correction="token_truncate"))
+        scripted(agent, [[FLAT, MIXED, FLAT, FLAT]])
+        agent.learn(16, recorder)
+        figures[minibatches] = recorder.records[0].metrics
+        assert figures[minibatches]["optimizer_steps"] == 1
+        assert figures[minibatches]["sampler_weight"] == pytest.approx(1, abs=1e-4)
+    # the one step of one minibatch divides by the tokens of all four groups, that of four by those of its own
+    assert figures[4]["grad_norm"] > 2 * figures[1]["grad_norm"]
+
+
+def test_the_divergence_of_groups_that_are_left_out_does_not_count_as_none():
+    divergences = []
+    for rewards in ([MIXED] * 4, [MIXED, [1] * 4, [1] * 4, [1] * 4]):
+        recorder = Recorder()
+        # a penalty that float32 does not see beside a reward of 1
+        objective = PolicyGradient(kl_coef=1e-12, kl_in="reward")
+        agent = small_agent(config=replace(SMALL, epochs=1, minibatches=1), objective=objective)
+        agent.policy.reference.lm_head.weight.data += 0.05 * torch.randn(512, 128, generator=torch.manual_seed(0))
+        scripted(agent, [rewards])
+        agent.learn(16, recorder)
+        divergences.append(recorder.records[0].metrics["kl"])
+    assert divergences[1] > 0.5 * divergences[0] > 0
+
+
+def test_an_update_of_truncated_completions_alone_changes_nothing():
+    recorder = Recorder()
+    config = replace(SMALL, mask_truncated=True, max_completion_tokens=1, kl_target=0.01)
+    agent = small_agent(config=config)
+    agent.learn(16, recorder)
+    metrics = recorder.records[0].metrics
+    assert metrics["truncated"] == 1
+    assert metrics["optimizer_steps"] == 0
+    assert "kl" not in metrics
+    assert agent.objective.kl_coef == metrics["kl_coef"]  # no divergence was seen
 
 
 def test_truncated_completions_stay_out_of_the_loss():

@@ -8,7 +8,7 @@ import gymnasium
 import pytest
 import torch
 
-from agents import GRPO, GRPOAgent, GRPOConfig, SB3Agent, evaluate, load_policy
+from agents import GRPO, Callback, GRPOAgent, GRPOConfig, SB3Agent, evaluate, load_policy
 from agents.collect import collect
 from agents.engines import CachedEngine, default_engine
 from agents.envs import make_envs
@@ -112,6 +112,14 @@ def test_nothing_is_learned_from_what_the_environment_said(talk):
         assert logprobs.grad[batch.action_mask == 1].ne(0).any()
 
 
+class Recorder(Callback):
+    def __init__(self, records):
+        self.records = records
+
+    def on_update(self, record):
+        self.records.append(record)
+
+
 def test_an_agent_learns_saves_resumes_and_is_evaluated(talk, tmp_path):
     def agent():
         return GRPOAgent("builtin/tiny", talk, config=SMALL, seed=0, device="cpu")
@@ -120,7 +128,10 @@ def test_an_agent_learns_saves_resumes_and_is_evaluated(talk, tmp_path):
         return torch.cat([p.detach().flatten() for p in of.policy.model.parameters()])
 
     before = weights(agent())
-    straight = agent().learn(48)
+    records = []
+    straight = agent().learn(48, Recorder(records))
+    for record in records:
+        assert record.metrics["reward_calls"] == max(rollout.turns for rollout in record.rollouts) > 1
     agent().learn(32).save(tmp_path / "agent")
     resumed = GRPOAgent.load(tmp_path / "agent", device="cpu").learn(48)
     assert not torch.equal(weights(straight), before)

@@ -1,0 +1,238 @@
+"""What a checkpoint folder may be, and what is said of one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from agents import GRPO, GRPOAgent, GRPOConfig, SB3Agent, load_agent, load_policy
+from agents.checkpoint import CheckpointError
+from agents.envs import env_spec, env_state, importable_id
+from agents.objectives import DAPO
+from agents.policies import LanguageModelPolicy
+from agents.sb3_config import SB3Config
+from llm_envs import Problem, register_task
+from llm_envs.curriculum import register_curriculum
+from llm_envs.wrappers import PromptTemplate
+from rewards.math import MathReward
+
+ARITHMETIC = "llm_envs/Arithmetic-v0"
+SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=12)
+
+
+def small_agent(policy="builtin/tiny", env=ARITHMETIC, **kwargs) -> GRPOAgent:
+    return GRPOAgent(policy, env, **{"config": SMALL, "device": "cpu", **kwargs})
+
+
+def weights(agent) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in agent.policy.model.parameters()])
+
+
+@pytest.fixture
+def climb():
+    levels = [{"operands": operands} for operands in (2, 3, 4)]
+    register_curriculum("test/Climb-v0", ARITHMETIC, levels, threshold=0.01, window=16)
+    yield "test/Climb-v0"
+    del gymnasium.registry["test/Climb-v0"]
+
+
+# -- where ------------------------------------------------------------------------------------------------------------
+
+
+def test_saving_does_not_delete_what_is_no_checkpoint(tmp_path):
+    agent = small_agent()
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(CheckpointError, match="is no checkpoint"):
+            agent.save(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    agent.save(tmp_path / "empty")
+    assert load_agent(tmp_path / "empty", device="cpu").num_updates == 0
+
+
+def test_a_checkpoint_behind_a_link_or_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    agent = small_agent()
+    for updates in (0, 1, 2):
+        agent.learn(16 * updates) if updates else None
+        agent.save(tmp_path / "link")
+        assert load_agent(tmp_path / "link", device="cpu").num_updates == updates
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+    monkeypatch.chdir(tmp_path / "disk")
+    assert load_agent(".", device="cpu").num_updates == 2
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "agent"
+    small_agent().learn(16).save(path)
+    return path
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "agent.json").write_text("[]"),
+        lambda path: (path / "agent.json").write_bytes(b"\xff\xfe"),
+        lambda path: (path / "agent.json").write_text('{"format": 1}'),
+        lambda path: (path / "agent.json").write_text(
+            json.dumps(json.loads((path / "agent.json").read_text()) | {"config": {"unknown": 1}})
+        ),
+        lambda path: cut(path / "policy" / "model.safetensors"),
+        lambda path: (path / "policy" / "model.safetensors").unlink(),
+        lambda path: shutil.rmtree(path / "policy"),
+        lambda path: shutil.rmtree(path / "reference"),
+    ],
+    ids=["a list", "no text", "foreign", "other fields", "cut weights", "no weights", "no policy", "no reference"],
+)
+def test_damage_is_an_error_that_names_the_file(saved, tmp_path, damage):
+    path = tmp_path / "agent"
+    shutil.copytree(saved, path)
+    damage(path)
+    with pytest.raises(CheckpointError, match=str(path)):
+        load_agent(path, device="cpu")
+
+
+def test_an_objective_with_a_reference_cannot_replace_one_without(tmp_path):
+    small_agent(objective=DAPO()).save(tmp_path / "agent")
+    with pytest.raises(CheckpointError, match="reference"):
+        GRPOAgent.load(tmp_path / "agent", objective=GRPO(), device="cpu")
+
+
+# -- the policy -------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_that_were_frozen_stay_frozen(random_policy, tmp_path):
+    policy = random_policy("llama")
+    policy.model.model.embed_tokens.requires_grad_(False)
+    agent = small_agent(policy).learn(32)
+    agent.save(tmp_path / "agent")
+    loaded = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert list(loaded._parameters) == list(agent._parameters)
+    assert torch.equal(weights(loaded.learn(48)), weights(agent.learn(48)))
+
+
+@pytest.mark.parametrize(
+    ("base", "precision"), [(torch.float32, "bfloat16"), (torch.bfloat16, "float32"), (torch.bfloat16, "bfloat16")]
+)
+def test_the_model_below_adapters_keeps_its_type(micro_policy, tmp_path, base, precision):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    micro_policy.save(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=base)
+    model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    agent = small_agent(LanguageModelPolicy(model, micro_policy.tokenizer, precision=precision)).learn(32)
+    agent.save(tmp_path / "agent")
+    resumed = load_agent(tmp_path / "agent", device="cpu")
+    assert torch.equal(weights(resumed.learn(48)), weights(agent.learn(48)))
+
+
+def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    def adapted(model):
+        config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        return LanguageModelPolicy(peft.get_peft_model(model, config), micro_policy.tokenizer)
+
+    micro_policy.save(tmp_path / "base")
+    agent = small_agent(adapted(AutoModelForCausalLM.from_pretrained(tmp_path / "base"))).learn(16)
+    agent.save(tmp_path / "agent")
+    assert torch.equal(weights(load_agent(tmp_path / "agent", device="cpu")), weights(agent))
+    cut(tmp_path / "agent" / "policy" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="adapters"):
+        load_agent(tmp_path / "agent", device="cpu")
+    small_agent(adapted(micro_policy.model)).save(tmp_path / "nameless")
+    with pytest.raises(CheckpointError, match="no name"):
+        load_agent(tmp_path / "nameless", device="cpu")
+
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+
+def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
+    @register_task("test/Numbers-v0", reward=MathReward())
+    def sampler(rng, high: int = 9, path: str | Path = ""):
+        return Problem(f"What is {rng.integers(high * 10**6)} + 1, {path}?", reference="1")
+
+    env = gymnasium.make("test/Numbers-v0", high=np.int64(3), path=Path("here"))
+    agent = small_agent(env=env, seed=np.int64(7)).learn(16)
+    agent.save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu")
+    assert (loaded.seed, loaded.env_spec.kwargs) == (7, {"high": 3, "path": "here"})
+    assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
+    with pytest.raises(TypeError, match=r"policy\.save"):
+        small_agent(env=gymnasium.make("test/Numbers-v0", path={1})).save(tmp_path / "set")
+    load_agent(tmp_path / "agent", gymnasium.make("test/Numbers-v0", path={1}), device="cpu")
+    del gymnasium.registry["test/Numbers-v0"]
+
+
+def test_an_environment_with_wrappers_is_not_silently_one_without(tmp_path):
+    env = PromptTemplate(gymnasium.make(ARITHMETIC), "Hello. {prompt}")
+    agent = small_agent(env=env)
+    agent.learn(16).save(tmp_path / "agent")
+    with pytest.raises(CheckpointError, match="PromptTemplate"):
+        load_agent(tmp_path / "agent", device="cpu")
+    resumed = GRPOAgent.load(tmp_path / "agent", env, device="cpu")
+    assert torch.equal(weights(resumed.learn(32)), weights(agent.learn(32)))
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sb3"])
+def test_the_same_task_goes_on_and_another_begins_anew(climb, tmp_path, kind):
+    def agent():
+        if kind == "grpo":
+            return small_agent(env=climb)
+        return SB3Agent("builtin/tiny", climb, config=SB3Config(num_envs=16, max_completion_tokens=12), device="cpu")
+
+    straight, first = agent().learn(64), agent().learn(32)
+    first.save(tmp_path / "agent")
+    assert env_state_of(first)["level"] > 0
+    resumed = load_agent(tmp_path / "agent", climb, device="cpu")
+    assert env_state_of(resumed) == env_state_of(first)
+    assert torch.equal(weights(resumed.learn(64)), weights(straight))
+    other = load_agent(tmp_path / "agent", gymnasium.make(climb, start=0), device="cpu")
+    assert env_state_of(other)["level"] == 0
+    assert load_agent(tmp_path / "agent", ARITHMETIC, device="cpu").learn(48).num_updates == 3
+
+
+def env_state_of(agent):
+    envs = agent.envs
+    return env_state(envs) if isinstance(agent, GRPOAgent) else env_state(envs._vector_env(envs.num_envs))
+
+
+def test_what_was_written_to_one_task_is_no_beginning_in_another(tmp_path):
+    config = SB3Config(num_envs=8, n_steps=10, max_completion_tokens=12)
+    agent = SB3Agent("builtin/tiny", ARITHMETIC, view="token", config=config, device="cpu").learn(16)
+    assert any(agent.envs._written)
+    agent.save(tmp_path / "agent")
+    assert SB3Agent.load(tmp_path / "agent", ARITHMETIC, device="cpu").envs._written == agent.envs._written
+    other = SB3Agent.load(tmp_path / "agent", "llm_envs/NumberTheory-v0", device="cpu")
+    assert not any(other.envs._written)
+    assert other.learn(32).num_episodes >= 32
+
+
+def test_a_curriculum_is_found_by_another_process_where_it_was_registered(climb):
+    assert importable_id(env_spec(climb)) == f"{__name__}:{climb}"
+    assert importable_id(env_spec(ARITHMETIC)) == ARITHMETIC
+
+
+def test_a_policy_of_adapters_has_no_frozen_parameters():
+    pytest.importorskip("peft")
+    assert load_policy("builtin/tiny", lora_rank=2).frozen_parameters == []
