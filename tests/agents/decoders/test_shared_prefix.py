@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
 from agents.kernels import split_products
 from agents.kernels.split_products import has_split_products
-from agents.policies import LanguageModelPolicy
+from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import GroupBatch
 
 MODELS = {
@@ -334,3 +334,19 @@ def test_a_changed_model_is_not_taken_for_its_family(micro_policy, change, messa
     change(micro_policy.model)
     with pytest.raises(UnsupportedModel, match=message):
         decoder_of(micro_policy.model)
+
+
+def test_the_gradient_repeats_with_several_threads():
+    policy = load_policy("builtin/tiny")
+    batch = make_batch(40, prompts=(12,) * 32, completions=(24,) * 256)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(8):
+            policy.model.zero_grad()
+            policy.logprobs(batch, 1.0).sum().backward()
+            gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
