@@ -30,6 +30,8 @@ class Agent(ABC):
         seed: Names the streams of problems and of sampling noise.
         num_episodes: Episodes that the agent has learned from in its life.
         num_updates: Updates in its life.
+        cut: Whether an update was cut in half, by a second Ctrl-C or an error: what it would save is then neither the
+            state before nor the one after.
     """
 
     env_spec: EnvSpec
@@ -38,6 +40,7 @@ class Agent(ABC):
     seed: int
     num_episodes: int
     num_updates: int
+    cut: bool = False
     _predict_generator: torch.Generator
 
     @property
@@ -66,6 +69,7 @@ class Agent(ABC):
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
+                A second Ctrl-C does not wait for that; then the agent is `cut`.
         """
         callbacks = as_callback(callback)
         if self.num_episodes >= total_episodes:
@@ -78,7 +82,10 @@ class Agent(ABC):
             callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
             try:
                 while self.num_episodes < total_episodes and not interrupted.is_set():
-                    if callbacks.on_update(self._update(total_episodes)) is False:
+                    self.cut = True
+                    record = self._update(total_episodes)
+                    self.cut = False
+                    if callbacks.on_update(record) is False:
                         break
             finally:
                 callbacks.on_training_end()

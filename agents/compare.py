@@ -220,7 +220,7 @@ def _run(
         try:
             agent.learn(comparison.budget_episodes, watchers)
         finally:
-            if agent.num_updates > 0:
+            if agent.num_updates > 0 and not agent.cut:
                 save()
     report = comparison.evaluate(agent)
     rows = read_metrics(run_folder)
