@@ -135,7 +135,9 @@ def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any,
     spec = env_spec(env)
     kwargs = {"render_mode": None, **kwargs} if "render_mode" in spec.kwargs else kwargs
     envs: VectorEnv[Any, Any, Any]
-    if spec.vector_entry_point is not None and spec.additional_wrappers == ():
+    # a time limit is a wrapper too, and Gymnasium would give it to the vector entry point as an argument
+    wrapped = spec.additional_wrappers != () or spec.max_episode_steps is not None
+    if spec.vector_entry_point is not None and not wrapped:
         envs = gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
     else:
         options = {"autoreset_mode": AutoresetMode.DISABLED}
