@@ -69,6 +69,7 @@ class Agent(ABC):
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
+                A second Ctrl-C does not wait for that; then the agent is `cut`.
         """
         callbacks = as_callback(callback)
         if self.num_episodes >= total_episodes:

@@ -116,6 +116,7 @@ def write(
 
     Raises:
         CheckpointError: There is something else at the path, which the checkpoint would replace.
+        OSError: It cannot be written, for want of space, say; the old one is as it was.
     """
     path = path.resolve()  # a link stays one, and "." has a name
     recover(path)
@@ -126,12 +127,15 @@ def write(
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    policy.save(fresh / "policy")
-    if policy.reference is not None:
-        policy.reference.save_pretrained(fresh / "reference")
-        policy.tokenizer.save_pretrained(fresh / "reference")
-    for name, content in tensors.items():
-        save_file(dict(content), fresh / f"{name}.safetensors")
+    try:
+        policy.save(fresh / "policy")
+        if policy.reference is not None:
+            policy.reference.save_pretrained(fresh / "reference")
+            policy.tokenizer.save_pretrained(fresh / "reference")
+        for name, content in tensors.items():
+            save_file(dict(content), fresh / f"{name}.safetensors")
+    except SafetensorError as error:
+        raise OSError(f"cannot write the checkpoint {fresh}: {error}") from error
     record = {"format": FORMAT} | state.record()
     (fresh / "agent.json").write_text(json.dumps(record, indent=2, default=_as_json) + "\n", encoding="utf-8")
     if path.exists():

@@ -13,9 +13,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of model loaders would break into our own
     sys.path.insert(0, os.getcwd())  # as `python -m` does: --env my_tasks:demo/Doubling-v0 finds my_tasks.py here
-    from agents.commands import run
+    try:
+        from agents.commands import run
 
-    sys.exit(run(sys.argv[1:]))
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # while the packages load
+        sys.exit(130)
 
 
 if __name__ == "__main__":

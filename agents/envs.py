@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
     if isinstance(env, str):
         module, _, env_id = env.rpartition(":")
         if module:
-            importlib.import_module(module)
+            _import(module, env_id)
         spec = gymnasium.spec(env_id)
     elif isinstance(env, EnvSpec):
         spec = env
@@ -49,6 +50,22 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
     if spec is None:
         raise ValueError(f"{env} has no spec; make it with gymnasium.make, or pass its id")
     return dataclasses.replace(spec, kwargs={**spec.kwargs, **kwargs})
+
+
+def _import(module: str, env_id: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = (
+            f" ({where.filename}, line {where.lineno})"
+            if not isinstance(error, ModuleNotFoundError | SyntaxError)
+            else ""
+        )
+        raise ImportError(
+            f"the module {module!r}, which should register {env_id!r}, cannot be imported: "
+            f"{type(error).__name__}: {error}{place}"
+        ) from error
 
 
 def importable_id(spec: EnvSpec) -> str:
@@ -163,7 +180,9 @@ def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any,
     spec = env_spec(env)
     kwargs = {"render_mode": None, **kwargs} if "render_mode" in spec.kwargs else kwargs
     envs: VectorEnv[Any, Any, Any]
-    if spec.vector_entry_point is not None and spec.additional_wrappers == ():
+    # a time limit is a wrapper too, and Gymnasium would give it to the vector entry point as an argument
+    wrapped = spec.additional_wrappers != () or spec.max_episode_steps is not None
+    if spec.vector_entry_point is not None and not wrapped:
         envs = gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
     else:
         options = {"autoreset_mode": AutoresetMode.DISABLED}

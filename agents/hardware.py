@@ -27,6 +27,8 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise DeviceNotFound(f"unknown device {device!r}; use 'auto', 'cpu' or 'cuda'") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise DeviceNotFound(f"device {device!r} is not supported; use 'auto', 'cpu' or 'cuda'")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise DeviceNotFound(f"device {device!r} was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
     return resolved

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from agents import GRPOAgent
@@ -21,7 +23,9 @@ from agents.commands import run
 from agents.commands.common import UsageError, parse_env_args
 from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
 from agents.evaluation import EvaluationReport
+from agents.grpo import GRPOAgent
 from agents.objectives import PRESETS, PolicyGradient, WeightedLikelihood
+from agents.policies.builtin import TINY_PATH
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -294,10 +298,27 @@ def test_play_ends_cleanly(monkeypatch, interrupt):
         (["compare", "--policy", "builtin/large"], "no built-in policy"),
         (["evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0", "--device", "abacus"], "unknown device"),
         (["play", "llm_envs/Nothing-v0"], "doesn't exist"),
+        (["play", "demo/Nothing-v0"], "llm-envs list"),
+        (["train", "--env", "raises_at_import:demo/Doubling-v0"], "RuntimeError: boom ("),
+        (["train", "--env-args", "split=test"], "leave split= out"),
+        (["train", "--env", "llm_envs/GSM8K-v0", "--env-args", "path=nowhere.jsonl"], "nowhere.jsonl"),
+        (["train", "--env-args", "operands=x"], "operands=x"),
+        (["train", "--device", "meta"], "not supported"),
+        (["train", "--run-dir", "a_file"], "a_file"),
+        (["train", "--policy", "broken_weights"], "cannot load a language model"),
+        (["train", "--run-dir", "stopped_early", "--resume"], "start anew"),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raises_at_import.py").write_text("raise RuntimeError('boom')\n")
+    (tmp_path / "a_file").touch()
+    shutil.copytree(TINY_PATH, tmp_path / "broken_weights")
+    os.truncate(tmp_path / "broken_weights" / "model.safetensors", 1000)
+    (tmp_path / "stopped_early").mkdir()
+    settings = dict.fromkeys(("total_episodes", "eval_problems", "eval_samples", "checkpoint_every"), 1)
+    (tmp_path / "stopped_early" / "config.json").write_text(json.dumps(settings))
     assert run(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("llm-envs: ")
@@ -405,3 +426,37 @@ def test_sandbox_tells_what_holds_here(capsys):
     assert "bubblewrap" in out
     assert ("Grade: strong" in out) == strong
     assert ("allow_weak" in err) != strong
+
+
+def test_a_full_disk_is_one_clear_line_and_the_last_checkpoint_stays(tmp_path, monkeypatch, capsys):
+    def save_file(*_):
+        raise SafetensorError("No space left on device")
+
+    run_dir = tmp_path / "run"
+    assert run(["train", *SMALL, "--total-episodes", "16", "--run-dir", str(run_dir)]) == 0
+    monkeypatch.setattr("agents.checkpoint.save_file", save_file)
+    assert run(["train", "--total-episodes", "32", "--run-dir", str(run_dir), "--resume", "--device", "cpu"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert json.loads((run_dir / "checkpoint" / "agent.json").read_text())["num_updates"] == 1
+
+
+def test_an_update_that_a_second_ctrl_c_cuts_is_not_saved(tmp_path, monkeypatch, capsys):
+    run_dir = tmp_path / "run"
+    assert run(["train", *SMALL, "--total-episodes", "16", "--run-dir", str(run_dir)]) == 0
+    weights = (run_dir / "checkpoint" / "policy" / "model.safetensors").read_bytes()
+    optimize = GRPOAgent._optimize
+
+    def cut(self, *arguments):
+        optimize(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GRPOAgent, "_optimize", cut)
+    assert run(["train", "--total-episodes", "32", "--run-dir", str(run_dir), "--resume", "--device", "cpu"]) == 130
+    assert "in the middle of an update" in " ".join(capsys.readouterr().out.split())
+    assert (run_dir / "checkpoint" / "policy" / "model.safetensors").read_bytes() == weights
+
+
+def test_list_shows_whole_ids_in_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["list"]) == 0
+    assert "llm_envs/PythonFunctions-v0" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from agents.commands.train import Train
 from agents.hardware import DeviceNotFound
 from agents.policies import PolicyNotFound, PromptTooLong
 from rewards import InvalidReference
+from rewards.code.sandbox import WeakSandbox
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
@@ -41,6 +42,8 @@ _MISTAKES = (
     InvalidReference,
     gymnasium.error.Error,
     ImportError,
+    WeakSandbox,
+    OSError,  # a folder that cannot be written, a disk that is full
 )
 
 
@@ -63,8 +66,15 @@ def run(arguments: Sequence[str]) -> int:
         print(f"llm-envs: {error}", file=sys.stderr)
         return 1
     except _MISTAKES as error:
-        print(f"llm-envs: {error}", file=sys.stderr)
+        print(f"llm-envs: {error}{_hint(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _hint(error: Exception) -> str:
+    """What to do about a message of others that does not say it."""
+    if isinstance(error, gymnasium.error.UnregisteredEnv):
+        return "\n`llm-envs list` shows the tasks; one of your own is named with its module: my_tasks:demo/Doubling-v0"
+    return ""

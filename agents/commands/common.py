@@ -46,6 +46,16 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+def refuse_split(pairs: Sequence[str]) -> None:
+    """Refuse `split` where the command chooses it: held-out problems would be trained on, or an option be ignored.
+
+    Raises:
+        UsageError: It is among the pairs.
+    """
+    if "split" in parse_env_args(pairs):
+        raise UsageError("training takes the split 'train' and evaluation 'test' (evaluate: --split); leave split= out")
+
+
 def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
     """The spec of an id with the arguments given on the command line, tried out once.
 
@@ -57,7 +67,8 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
     try:
         make_envs(spec, 1).close()
     except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
+        given = f"{env} with {' '.join(pairs)}: " if pairs else ""
+        raise UsageError(f"{given}{error}") from error
     return spec
 
 

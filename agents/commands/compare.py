@@ -13,7 +13,7 @@ from rich.console import Console
 
 from agents import report
 from agents.callbacks import Callback
-from agents.commands.common import quiet_loading, require_at_least, spec_with, use_threads
+from agents.commands.common import quiet_loading, refuse_split, require_at_least, spec_with, use_threads
 from agents.compare import Comparison, Run, check_agents, compare
 from agents.compare_report import write_report
 from agents.hardware import resolve_device
@@ -65,6 +65,7 @@ class Compare:
 
     def run(self) -> None:
         """Run, write the report and show its tables."""
+        refuse_split(self.env_args)
         quiet_loading()
         console = Console()
         comparison = Comparison(

@@ -25,6 +25,7 @@ class ListTasks:
     def run(self) -> None:
         """Print the table."""
         table = Table("Environment", "Arguments (for --env-args)", "Task")
+        table.columns[0].no_wrap = True  # an id that is cut cannot be copied
         tasks = {id: spec.entry_point for id, spec in gymnasium.registry.items() if isinstance(spec.entry_point, Task)}
         hidden = [] if self.families else sorted(id for id in tasks if id.startswith(FAMILIES))
         for id in sorted(tasks.keys() - set(hidden)):

@@ -18,7 +18,15 @@ from rich.console import Console
 from agents import report
 from agents.base import Agent
 from agents.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
-from agents.commands.common import UsageError, parse_env_args, quiet_loading, require_at_least, spec_with, use_threads
+from agents.commands.common import (
+    UsageError,
+    parse_env_args,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
 from agents.commands.evaluate import run_checkpoint
 from agents.commands.objective_options import ObjectiveName, ObjectiveOptions
 from agents.commands.sb3_options import IN_ALGORITHM, AgentName, SB3Options, check_options
@@ -115,9 +123,10 @@ class Train:
 
     def _fresh(self) -> tuple[Agent, Path]:
         """A new agent, and a new folder with the configuration written down."""
+        refuse_split(self.env_args)
         spec = spec_with(self.env, self.env_args)
         run_dir = self.run_dir or _new_run_dir(self.env, self._name, self.seed)
-        if run_dir.exists() and any(run_dir.iterdir()):
+        if run_dir.is_dir() and any(run_dir.iterdir()):
             raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
         device = resolve_device(self.device)
         policy = load_policy(
@@ -175,14 +184,20 @@ class Train:
         """The agent of an earlier run, as it was saved."""
         checkpoint = run_checkpoint(self.run_dir) if self.run_dir is not None else None
         if self.run_dir is None or checkpoint is None:
-            raise UsageError(f"there is no checkpoint to go on with in {self.run_dir}")
+            raise UsageError(
+                f"there is no checkpoint to go on with in {self.run_dir}: the run ended before it had one; delete the "
+                "folder and start anew"
+            )
         return load_agent(checkpoint, device=self.device), self.run_dir
 
     def _with_settings_of_the_run(self) -> Train:
         """This command with what `config.json` says of the length of the run and of its evaluation."""
         file = (self.run_dir or Path()) / "config.json"
         if self.run_dir is None or not file.is_file():
-            raise UsageError("--resume needs --run-dir, the folder of the run to go on with; it has a config.json")
+            raise UsageError(
+                "--resume needs --run-dir, the folder of the run to go on with, with a config.json"
+                + ("" if self.run_dir is None else f"; {self.run_dir} has none")
+            )
         config = json.loads(file.read_text(encoding="utf-8"))
         self._refuse_other_settings(config)
         return replace(
@@ -240,7 +255,10 @@ class Train:
         try:
             agent.learn(total_episodes, callbacks)
         except KeyboardInterrupt:
-            if agent.in_update:  # the second one: the last checkpoint stays
+            if agent.in_update:  # the second one
+                console.print(
+                    "Stopped in the middle of an update, which is not saved; the last checkpoint is as it was."
+                )
                 raise
             interrupted = True
         save()

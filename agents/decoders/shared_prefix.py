@@ -77,7 +77,10 @@ def shared_prefix_logprobs(decoder: LlamaLikeDecoder, batch: Groups, temperature
 
     hidden = decoder.hidden(packed.ids, packed.positions, attend)
     weight, bias = decoder.head
-    logprobs = token_logprobs_of_hidden(hidden[packed.sources], weight, bias, packed.targets, temperature)
+    # a group shares its prompt's last token: an index would add up its gradients in the order in which threads come,
+    # and a seed would not repeat a run; this operator adds them in the order of the rows
+    predicting = torch.nn.functional.embedding(packed.sources, hidden)
+    logprobs = token_logprobs_of_hidden(predicting, weight, bias, packed.targets, temperature)
     out = logprobs.new_zeros(batch.completion_ids.numel())
     return out.index_copy(0, packed.target_slots, logprobs).view(batch.completion_ids.shape)
 

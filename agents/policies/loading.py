@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
@@ -74,7 +75,7 @@ def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
         model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
             "with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us. The loader said: "

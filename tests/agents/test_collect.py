@@ -178,3 +178,12 @@ def test_env_spec_accepts_what_people_have():
         env_spec(3)
     with pytest.raises(ValueError, match="no spec"):
         env_spec(Unseeded())
+
+
+def test_an_environment_with_a_time_limit_is_made_again():
+    env = gymnasium.wrappers.TimeLimit(gymnasium.make("llm_envs/Arithmetic-v0"), 5)
+    envs = make_envs(env, 2)
+    envs.reset(seed=[0, 0])
+    _, _, terminated, truncated, _ = envs.step(["", ""])
+    assert terminated.all()
+    assert not truncated.any()

@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
 from agents.kernels import split_products
 from agents.kernels.split_products import has_split_products
-from agents.policies import LanguageModelPolicy
+from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import GroupBatch
 
 MODELS = {
@@ -365,3 +365,19 @@ def test_the_comparison_leaves_the_precision_of_products_as_it_was(micro_policy)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_the_gradient_repeats_with_several_threads():
+    policy = load_policy("builtin/tiny")
+    batch = make_batch(40, prompts=(8,), completions=(2,) * 1024)  # all add to the gradient of one token
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(4):
+            policy.model.zero_grad()
+            policy.logprobs(batch, 1.0).sum().backward()
+            gradients.append(torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
