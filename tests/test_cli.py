@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from agents import GRPOAgent
 from agents.callbacks import MetricsWriter, read_metrics
 from agents.commands import run
 from agents.commands.common import UsageError, parse_env_args

@@ -92,12 +92,14 @@ def _compare(decoder: LlamaLikeDecoder, model: Any) -> None:
 def _in_float32() -> Iterator[None]:
     """Compute in float32 or float64, without TF32: in bfloat16, rounding alone makes differences of several percent."""
     precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    if precision != "highest":
+        torch.set_float32_matmul_precision("highest")
     try:
         with _Widened():
             yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        if precision != "highest":
+            torch.set_float32_matmul_precision(precision)
 
 
 class _Widened(TorchFunctionMode):
