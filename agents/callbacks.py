@@ -158,6 +158,7 @@ def rollout_as_json(rollout: Rollout) -> dict[str, Any]:
         "outcome": rollout.outcome,
         "answer": rollout.answer,
         "reference": rollout.reference if isinstance(rollout.reference, str | int | float) else repr(rollout.reference),
+        **({"metrics": dict(rollout.metrics)} if rollout.metrics else {}),
     }
 
 
@@ -174,6 +175,7 @@ def rollout_from_json(record: Mapping[str, Any]) -> Rollout:
         answer=record["answer"],
         reference=record["reference"],
         turns=record.get("turns", 1),
+        metrics=record.get("metrics", {}),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.engines.base import RolloutEngine
-from agents.envs import check_rewards, info_of
+from agents.envs import check_rewards, info_of, metrics_of
 from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
 from agents.rollout import Completion, Rollout, SamplingParams
 from llm_envs.vector_env import CompletionVectorEnv
@@ -115,6 +115,7 @@ class _Episode:
         self.outcome: str = ""
         self.answer: Any = None
         self.reference: Any = None
+        self.metrics: dict[str, float] = {}
         self.write(first)
 
     def write(self, completion: Completion) -> None:
@@ -141,6 +142,7 @@ class _Episode:
             info_of(infos, key, index) for key in ("outcome", "answer", "reference")
         )
         self.outcome = "" if outcome is None else str(outcome)
+        self.metrics = metrics_of(infos, index)
 
     def rollout(self) -> Rollout:
         """The episode, now that it is over."""
@@ -156,4 +158,5 @@ class _Episode:
             reference=self.reference,
             action_mask=None if self.turns == 1 else tuple(self.written),
             turns=self.turns,
+            metrics=self.metrics,
         )

@@ -153,6 +153,15 @@ def info_of(infos: Mapping[str, Any], key: str, index: int) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def metrics_of(infos: Mapping[str, Any], index: int) -> dict[str, float]:
+    """The figures that an environment of a vector environment gave as `info["metrics"]`; none where it gave none."""
+    metrics = infos.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return {}
+    found = {name: info_of(metrics, name, index) for name in metrics if not name.startswith("_")}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
 def check_rewards(rewards: np.ndarray) -> None:
     """Refuse rewards that nothing can be learned from.
 

@@ -62,7 +62,11 @@ def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, f
     if any(rollout.turns > 1 for rollout in rollouts):
         metrics["turns"] = sum(rollout.turns for rollout in rollouts) / n
     outcomes = Counter(rollout.outcome for rollout in rollouts if rollout.outcome)
-    return metrics | {f"outcome/{outcome}": count / n for outcome, count in sorted(outcomes.items())}
+    metrics |= {f"outcome/{outcome}": count / n for outcome, count in sorted(outcomes.items())}
+    for name in sorted({name for rollout in rollouts for name in rollout.metrics}):
+        values = [rollout.metrics[name] for rollout in rollouts if name in rollout.metrics]
+        metrics[f"metric/{name}"] = sum(values) / len(values)
+    return metrics
 
 
 def torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:

@@ -6,8 +6,8 @@ tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -82,6 +82,7 @@ class Rollout:
         action_mask: Of each token of `completion`, whether the model wrote it; None where it wrote all. In an episode
             of several turns the environment's messages stand between what the model wrote, and `text` has all of it.
         turns: How many completions the episode had.
+        metrics: `info["metrics"]`, further figures of the reward.
     """
 
     seed: int
@@ -95,6 +96,7 @@ class Rollout:
     reference: Any
     action_mask: tuple[bool, ...] | None = None
     turns: int = 1
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:

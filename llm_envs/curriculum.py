@@ -16,7 +16,7 @@ from llm_envs.problem import Problem
 from llm_envs.registration import ENV_ARGUMENTS, Task
 from llm_envs.stream import ProblemStream
 from llm_envs.vector_env import CompletionVectorEnv
-from rewards.base import Reward, RewardResult
+from rewards.base import Outcome, Reward, RewardResult, score
 
 
 class Curriculum:
@@ -163,14 +163,19 @@ class _Recording:
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], references: Sequence[Any]
     ) -> list[RewardResult]:
-        results = self._reward(prompts, completions, references)
+        results = score(self._reward, prompts, completions, references)
         if self._curriculum is not None:
             level = float(self._curriculum.level)
             results = [
                 RewardResult(r.reward, r.outcome, r.answer, {**r.metrics, "curriculum_level": level}) for r in results
             ]
-            self._curriculum.record([result.reward >= 1 for result in results])
+            self._curriculum.record([_is_right(result) for result in results])
         return results
+
+
+def _is_right(result: RewardResult) -> bool:
+    """By the outcome, as a reward may have bonuses and penalties; a mere score counts from 1."""
+    return result.outcome is Outcome.CORRECT or (result.outcome is Outcome.SCORED and result.reward >= 1)
 
 
 def register_curriculum(

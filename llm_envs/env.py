@@ -14,7 +14,7 @@ from llm_envs.problem import Problem
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.turns import Reply, check_turns, next_message
-from rewards.base import Reward, RewardResult
+from rewards.base import Reward, RewardResult, score
 
 
 def step_info(result: RewardResult, problem: Problem, *, over: bool = True) -> dict[str, Any]:
@@ -143,14 +143,14 @@ class CompletionEnv(gymnasium.Env[str, str]):
 
         Raises:
             ResetNeeded: The episode is over, or none has begun.
-            TypeError: The action is not a string.
+            TypeError: The action is not a string, or the reward's result no `RewardResult`.
         """
         if not isinstance(action, str):
             raise TypeError(f"an action is a completion (str), got {type(action).__name__}")
         problem = self.problem
         if self._over:
             raise ResetNeeded("the episode is over: call reset() before the next step()")
-        [result] = self._reward([problem.prompt], [action], [problem.reference])
+        [result] = score(self._reward, [problem.prompt], [action], [problem.reference])
         self._completions.append(action)
         message = next_message(self._reply, self._max_turns, problem, self._completions, result)
         self._over = message is None

@@ -18,7 +18,7 @@ import numpy as np
 
 from llm_envs.registration import Task
 from llm_envs.stream import ProblemStream
-from rewards.base import Outcome, Reward, RewardResult
+from rewards.base import Outcome, Reward, RewardResult, score
 
 SEED_COLUMN = "problem_seed"
 """The column that names a row's problem. References stay out of the data set: a column is shown to every function."""
@@ -91,7 +91,8 @@ def _trl_reward(stream: ProblemStream, reward: Reward, name: str) -> TrlFunction
         if SEED_COLUMN not in columns:
             raise ValueError(f"the data set has no column {SEED_COLUMN!r}: use the one that to_trl returned with this")
         drawn = [draw(int(s)) for s in columns[SEED_COLUMN]]
-        results = reward([p.prompt for p in drawn], [text_of(c) for c in completions], [p.reference for p in drawn])
+        texts = [text_of(completion) for completion in completions]
+        results = score(reward, [p.prompt for p in drawn], texts, [p.reference for p in drawn])
         return [float(result.reward) for result in results]
 
     function.__name__ = name  # what TRL calls the reward in its logs

@@ -15,7 +15,7 @@ from llm_envs.problem import Problem
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.turns import Reply, check_turns, next_message
-from rewards.base import Reward
+from rewards.base import Reward, score
 
 
 class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.ndarray]):
@@ -167,7 +167,7 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.nd
         Raises:
             ResetNeeded: There is a completion for an episode that is over, or none has begun.
             TypeError: An action is neither a string nor None for an episode that is over.
-            ValueError: The number of actions is not `num_envs`.
+            ValueError: The number of actions is not `num_envs`, or the reward's results are not as many.
         """
         problems = self.problems
         if len(actions) != self.num_envs:
@@ -181,9 +181,8 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.nd
             which = f"environments {over}" if given else "all environments"
             raise ResetNeeded(f"the episodes of {which} are over: call reset() before the next step()")
         completions = {i: str(actions[i]) for i in given}
-        results = self._reward(
-            [problems[i].prompt for i in given], list(completions.values()), [problems[i].reference for i in given]
-        )
+        prompts, references = [problems[i].prompt for i in given], [problems[i].reference for i in given]
+        results = score(self._reward, prompts, list(completions.values()), references)
         observations = [""] * self.num_envs
         rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}

@@ -77,6 +77,33 @@ class Reward(Protocol):
         ...
 
 
+def score(
+    reward: Reward, prompts: Sequence[str], completions: Sequence[str], references: Sequence[Any]
+) -> list[RewardResult]:
+    """Call a reward, and refuse what is not one verdict for each completion.
+
+    Raises:
+        TypeError: It returned no list, or something else than a `RewardResult` in it.
+        ValueError: It returned more or fewer results than there are completions.
+    """
+    results = reward(prompts, completions, references)
+    name = getattr(reward, "__name__", type(reward).__name__)
+    if not isinstance(results, Sequence):
+        raise TypeError(f"the reward {name} returned a {type(results).__name__}, not a list of RewardResult")
+    if len(results) != len(completions):
+        raise ValueError(
+            f"the reward {name} returned {len(results)} results for {len(completions)} completions: "
+            "it must return one for each, in their order"
+        )
+    for completion, result in zip(completions, results, strict=True):
+        if not isinstance(result, RewardResult):
+            raise TypeError(
+                f"the reward {name} returned {result!r} for {completion[:40]!r}: it must be a RewardResult, such as "
+                "RewardResult(1.0, Outcome.CORRECT)"
+            )
+    return list(results)
+
+
 def check_lengths(prompts: Sequence[str], completions: Sequence[str], references: Sequence[Any]) -> None:
     """Refuse a batch whose parts do not belong together.
 
