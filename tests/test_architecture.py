@@ -35,7 +35,10 @@ ALLOWED = {
         *("agents.decoders", "agents.engines", "agents.kernels", "agents.rollout"),
     },
     "agents.policies.builtin": None,  # a recipe: a program of its own
-    "agents.policies": {"torch", "transformers", "peft", "agents.decoders", "agents.policies", "agents.rollout"},
+    "agents.policies": {
+        *("torch", "transformers", "peft", "safetensors"),
+        *("agents.decoders", "agents.policies", "agents.rollout"),
+    },
     "agents.callbacks": {"torch", "agents.rollout"},
     "agents": None,
 }
