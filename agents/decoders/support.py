@@ -65,11 +65,19 @@ def _check(model: Any) -> None:
     if type(model.lm_head) is not nn.Linear:
         raise UnsupportedModel(f"its head is a {type(model.lm_head).__name__}, not a linear layer")
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+        if module._forward_pre_hooks or not all(map(_only_marks, module._forward_hooks.values())):
             raise UnsupportedModel(f"the module {name or 'itself'} has hooks")
         ours = type(module).__module__ in (home, "transformers.activations")
         if type(module).__name__.endswith("Norm") and not ours:
             raise UnsupportedModel(f"the norm {name} is not the family's")
+
+
+def _only_marks(hook: Any) -> bool:
+    """Whether it is what transformers adds for gradient checkpointing: the output is said to need a gradient."""
+    owner = "PreTrainedModel.enable_input_require_grads.<locals>."
+    return getattr(hook, "__module__", "").startswith("transformers.") and getattr(hook, "__qualname__", "").startswith(
+        owner
+    )
 
 
 def _compare(decoder: LlamaLikeDecoder, model: Any) -> None:

@@ -12,10 +12,11 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
+from agents.engines import StaticCacheEngine
 from agents.kernels import split_products
 from agents.kernels.split_products import has_split_products
 from agents.policies import LanguageModelPolicy, load_policy
-from agents.rollout import GroupBatch
+from agents.rollout import GroupBatch, SamplingParams
 
 MODELS = {
     "llama": ("llama", {}),
@@ -198,6 +199,32 @@ def test_gradient_checkpointing(random_policy):
     fast.model.gradient_checkpointing_enable()
     assert_equal(fast, twin, batch)
     assert len(runs) == 2  # in the forward pass, and again in the backward pass
+
+
+@pytest.mark.parametrize("has_adapters", [False, True])
+def test_gradient_checkpointing_may_be_on_before_there_is_a_policy(random_policy, has_adapters):
+    """transformers then leaves a hook on the embedding, which changes no number."""
+    model, tokenizer = random_policy("llama").model, random_policy("llama").tokenizer
+    if has_adapters:
+        peft = pytest.importorskip("peft")
+        model = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    batch = make_batch(model.config.vocab_size)
+    results = []
+    for policy in (LanguageModelPolicy(model, tokenizer), None):
+        if policy is None:
+            model.gradient_checkpointing_enable()
+            policy = LanguageModelPolicy(model, tokenizer)
+            assert any(module._forward_hooks for module in model.modules())
+        assert policy.decoder is not None
+        policy.model.zero_grad()
+        mask = batch.completion_mask.bool()
+        logprobs = policy.logprobs(batch)[mask]
+        logprobs.sum().backward()
+        gradient = torch.cat([parameter.grad.flatten() for _, parameter in policy.trainable_parameters()])
+        [[completion]] = StaticCacheEngine(policy).generate([[5, 6]], 1, SamplingParams(9), torch.Generator())
+        results.append((logprobs.detach(), gradient, completion.ids))
+    for found, expected in zip(*results, strict=True):
+        assert found == expected if isinstance(found, list) else torch.allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["llama, tied", "qwen2", "gemma"])
