@@ -69,7 +69,7 @@ class Agent(ABC):
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
-                A second Ctrl-C does not wait for that; then the agent is `cut`.
+                A second Ctrl-C does not wait for that: then the agent is still `in_update`.
         """
         callbacks = as_callback(callback)
         if self.num_episodes >= total_episodes:

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.envs import check_rewards, env_state, info_of, make_envs, restore_env_state
+from agents.envs import check_rewards, env_state, info_of, make_envs, metrics_of, restore_env_state
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, Rollout
 from llm_envs.wrappers.tokens import as_row, check_prompt_length, check_vocab_size, row_space, through_first_end
@@ -113,6 +113,7 @@ class TextVecEnv(VecEnv):
                 outcome=str(info_of(infos, "outcome", i) or ""),
                 answer=info_of(infos, "answer", i),
                 reference=info_of(infos, "reference", i),
+                metrics=metrics_of(infos, i),
             )
             for i, (row, ids) in enumerate(zip(rows, completions, strict=True))
         ]

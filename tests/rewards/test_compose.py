@@ -7,7 +7,7 @@ import pickle
 import gymnasium
 import pytest
 
-from agents import Callback, GRPOAgent, GRPOConfig
+from agents import Callback, GRPOAgent, GRPOConfig, SB3Agent, SB3Config
 from llm_envs import Problem, register_task
 from llm_envs.audit import audit_task
 from rewards.base import InvalidReference, Outcome, RewardResult, score
@@ -183,14 +183,19 @@ def test_an_audit_tells_a_bonus_from_a_reward_for_nothing(task):
     assert {"every candidate listed", "two answers", "random text"} <= failed()
 
 
-def test_an_agents_metrics_have_the_parts(task):
+@pytest.mark.parametrize("kind", ["GRPO", "PPO"])
+def test_an_agents_metrics_have_the_parts(task, kind):
     class Keep(Callback):
         def on_update(self, record):
             self.record = record
 
-    config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
     keep = Keep()
-    GRPOAgent("builtin/tiny", task, config=config, device="cpu").learn(16, keep)
+    if kind == "GRPO":
+        config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
+        GRPOAgent("builtin/tiny", task, config=config, device="cpu").learn(16, keep)
+    else:
+        config = SB3Config(num_envs=16, max_completion_tokens=24)
+        SB3Agent("builtin/tiny", task, config=config, device="cpu").learn(16, keep)
     metrics, rollouts = keep.record.metrics, keep.record.rollouts
     assert metrics["metric/verdict"] == pytest.approx(metrics["accuracy"])
     asked = [rollout.metrics["tags"] for rollout in rollouts if rollout.correct]
