@@ -59,6 +59,12 @@ def test_families(device, caplog, random_policy, architecture, extra):
     test_cuda.test_families_sample_what_they_score(caplog, random_policy, architecture, extra)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_adapters(device, caplog, precision):
+    test_cuda.test_adapters_sample_what_they_score(caplog, precision)
+    assert sum(graph.replays for graph in device.graphs) > 10
+
+
 @pytest.mark.parametrize(("precision", "rank"), [("float32", None), ("bfloat16", 4)])
 def test_an_agent_learns_and_is_evaluated(device, tmp_path, precision, rank):
     test_cuda.test_an_agent_learns_and_is_evaluated(tmp_path, precision, rank)

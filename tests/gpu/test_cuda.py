@@ -149,6 +149,23 @@ def test_families_sample_what_they_score(caplog, random_policy, architecture, ex
     assert not caplog.records
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_adapters_sample_what_they_score(caplog, precision):
+    pytest.importorskip("peft")
+    policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=4)
+    assert policy.decoder is not None
+    with torch.no_grad():
+        for name, parameter in policy.trainable_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.02)
+    batch = generate(policy, SamplingParams(40))
+    mask = batch.completion_mask.bool()
+    error = (policy.logprobs(batch).detach() - batch.sampler_logprobs)[mask].abs()
+    assert error.max() < (1e-4 if precision == "float32" else 0.5)
+    assert error.mean() < (1e-5 if precision == "float32" else 0.05)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("rank", [None, 4])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_agent_learns_and_is_evaluated(tmp_path, precision, rank):
