@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from gymnasium.vector import VectorEnv
 
+from agents.copies import Copies
 from agents.engines.base import RolloutEngine
 from agents.envs import check_rewards, info_of, metrics_of
 from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
@@ -45,8 +46,8 @@ def collect(
         ValueError: The environments are not `P * G`, or one gives different prompts for equal seeds, or a reward that
             is not finite.
         PromptTooLong: A prompt, or an episode so far, leaves no room for a completion.
-        NotImplementedError: Some episodes go on while others are over, in an environment that is not a
-            `CompletionVectorEnv`.
+        NotImplementedError: Some episodes go on while others are over, in another vector environment than
+            `make_envs` makes of tasks and of single environments.
     """
     if envs.num_envs != len(seeds) * group_size:
         raise ValueError(
@@ -74,10 +75,10 @@ def collect(
         going = [episode for episode in episodes if not episode.over]
         if not going:
             return [episode.rollout() for episode in episodes]
-        if len(going) < len(episodes) and not isinstance(envs.unwrapped, CompletionVectorEnv):
+        if len(going) < len(episodes) and not isinstance(envs.unwrapped, CompletionVectorEnv | Copies):
             raise NotImplementedError(
-                "some episodes go on while others are over; with several turns, only environments of register_task "
-                "without wrappers can be collected"
+                "some episodes go on while others are over, in a vector environment of another package: it would step "
+                "those that are over, or begin new ones"
             )
         for episode, message in zip(episodes, messages, strict=True):
             if not episode.over:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.wrappers import TransformObservation
@@ -157,8 +158,53 @@ def test_an_environment_that_ignores_its_seed_is_refused(micro_policy, foreign):
 def test_several_turns_of_a_foreign_environment(micro_policy, foreign):
     [rollout, _] = play(micro_policy, CachedEngine(micro_policy), [1], 2, foreign, turns=3)
     assert (rollout.turns, rollout.reward) == (3, 6.0)
-    with pytest.raises(NotImplementedError, match="some episodes go on"):
-        play(micro_policy, CachedEngine(micro_policy), [1], 4, foreign, turns=None)
+    rollouts = play(micro_policy, CachedEngine(micro_policy), [1], 4, foreign, turns=None)
+    assert sorted(rollout.turns for rollout in rollouts) == [1, 1, 2, 2]
+    assert all(rollout.reward == 2 * rollout.turns for rollout in rollouts)
+
+
+class TwoTurns(gymnasium.vector.VectorEnv):
+    """A vector environment of its own, whose second episode has a turn more."""
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own form)
+    num_envs = 2
+    single_observation_space = single_action_space = Unicode()
+
+    def __init__(self, num_envs=2, **kwargs):
+        self.turn = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.turn = 0
+        return ("same", "same"), {}
+
+    def step(self, actions):
+        self.turn += 1
+        done = np.array([True, self.turn > 1])
+        return ("", "go on"), np.zeros(2), done, np.zeros(2, dtype=bool), {}
+
+
+def test_several_turns_of_a_foreign_vector_environment_are_refused(micro_policy):
+    gymnasium.register("test/TwoTurns-v0", entry_point=Unseeded, vector_entry_point=TwoTurns)
+    try:
+        with pytest.raises(NotImplementedError, match="some episodes go on"):
+            play(micro_policy, CachedEngine(micro_policy), [1], 2, "test/TwoTurns-v0")
+    finally:
+        del gymnasium.registry["test/TwoTurns-v0"]
+
+
+def test_copies_are_not_stepped_beyond_their_end(foreign):
+    envs = make_envs(foreign, 2, turns=2)
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"\[0, 1\] are over"):
+        envs.step(["a", "b"])
+    envs.reset(seed=[1, 1])
+    envs.step(["a", "b"])
+    assert envs.step(["a", "b"])[2].all()
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"\[1\] are over"):
+        envs.step([None, "b"])
+    observations, rewards, terminated, truncated, infos = envs.step([None, None])
+    assert (observations, rewards.tolist(), infos) == (("go on", "go on"), [0, 0], {})
+    assert terminated.all()
+    assert not truncated.any()
 
 
 def test_wrappers_around_an_environment_are_kept(micro_policy):

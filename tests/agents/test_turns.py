@@ -16,7 +16,8 @@ from agents.objectives import DAPO
 from agents.policies import ChatFormat, LanguageModelPolicy
 from agents.policies.language_model import PromptTooLong
 from agents.rollout import Completion, GroupBatch, SamplingParams
-from llm_envs import Problem, register_task
+from llm_envs import Problem, Unicode, register_task
+from llm_envs.wrappers import PromptTemplate
 from rewards import Outcome, RewardResult
 
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=14)
@@ -143,6 +144,22 @@ def test_an_agent_learns_saves_resumes_and_is_evaluated(talk, tmp_path):
             "builtin/tiny", talk, config=GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=8,
             overlong_buffer=4), device="cpu",
         ).learn(16)  # fmt: skip
+
+
+def test_wrappers_change_nothing_but_what_they_say(talk, random_policy):
+    """Episodes end after different numbers of turns, in copies one after the other as in one vector environment."""
+    policy = random_policy("llama")
+    expected = play(policy, default_engine(policy), talk)
+    assert len({rollout.turns for rollout in expected}) > 1
+    wrapped = gymnasium.wrappers.TransformObservation(gymnasium.make(talk), str, Unicode())
+    assert play(policy, default_engine(policy), wrapped) == expected
+    limited = gymnasium.wrappers.TimeLimit(gymnasium.make(talk), 2)
+    shorter = play(policy, default_engine(policy), limited)
+    assert {rollout.turns for rollout in shorter} == {1, 2}
+    framed = PromptTemplate(gymnasium.make(talk), "{prompt} Think.")
+    assert all(rollout.prompt.endswith(" Think.") for rollout in play(policy, default_engine(policy), framed))
+    agent = GRPOAgent(policy, wrapped, config=SMALL, device="cpu").learn(16)
+    assert agent.num_updates == 1
 
 
 def test_stable_baselines3_refuses_it(talk):
