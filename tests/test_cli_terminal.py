@@ -72,6 +72,21 @@ def test_list_cuts_nothing_in_a_narrow_terminal(echo, monkeypatch, capsys):
         assert "Say [anything]" in " ".join(out.replace("│", " ").split())
 
 
+def test_an_argument_without_a_default_is_shown_by_its_name(capsys):
+    @register_task("demo/Without-v0", reward=lambda prompts, completions, references: [])
+    def without(rng, high):
+        """Never drawn."""
+
+    try:
+        assert run(["list"]) == 0
+        assert run(["play", "demo/Without-v0", "--env-args", "low=1"]) == 2
+    finally:
+        del gymnasium.registry["demo/Without-v0"]
+    out, err = capsys.readouterr()
+    assert "inspect" not in out + err
+    assert "no argument 'low'; it takes high, split='train'" in err
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_line_of_progress_is_whole(width):
     console = Console(file=io.StringIO(), width=width, force_terminal=True)

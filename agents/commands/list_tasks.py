@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
-from llm_envs.registration import ENV_ARGUMENTS, Task
+from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
 
 FAMILIES = "reasoning_gym/"
 
@@ -32,7 +32,7 @@ class ListTasks:
         hidden = [] if self.families else sorted(id for id in tasks if id.startswith(FAMILIES))
         for id in sorted(tasks.keys() - set(hidden)):
             sampler = tasks[id].sampler
-            arguments = "\n".join(f"{name}={value!r}" for name, value in tasks[id].sampler_arguments.items())
+            arguments = "\n".join(argument_text(*argument) for argument in tasks[id].sampler_arguments.items())
             turns = f" Up to {tasks[id].max_turns} turns." if tasks[id].max_turns > 1 else ""
             about = (inspect.getdoc(sampler) or "").partition("\n")[0] + turns
             table.add_row(id, Text(arguments), Text(about))  # no markup: brackets mean themselves
