@@ -16,9 +16,16 @@ def main() -> None:
     try:
         from agents.commands import run
 
-        sys.exit(run(sys.argv[1:]))
+        try:
+            code = run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:  # while the packages load
-        sys.exit(130)
+        code = 130
+    except BrokenPipeError:  # what reads our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush, and complain
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,9 @@ def plot(file: Path, comparison: Comparison, before: EvaluationReport, runs: Seq
         axis.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy of training samples in %")
     panels[0].legend(loc="lower right")
-    figure.suptitle(f"{comparison.env.id}, {comparison.policy}: mean and range of {len(comparison.seeds)} seeds")
+    seeds = len(comparison.seeds)
+    shown = "one seed" if seeds == 1 else f"mean and range of {seeds} seeds"
+    figure.suptitle(f"{comparison.env.id}, {comparison.policy}: {shown}")
     figure.savefig(file, dpi=120)
 
 

@@ -17,11 +17,11 @@ class GRPOConfig:
     epochs: int = 2
     """How many times an update goes through its batch."""
     minibatches: int = 2
-    """Into how many optimizer steps each epoch is split (whole groups each). With one epoch of one minibatch the
-    probability ratio is 1 everywhere and clipping never acts."""
+    """Into how many optimizer steps each epoch is split (whole groups each).
+    With one epoch of one minibatch the probability ratio is 1 everywhere and clipping never acts."""
     learning_rate: float = 3e-4
-    """Peak learning rate of AdamW. 3e-4 suits builtin/tiny; models of 100 million parameters and more want 1e-6 to
-    1e-5, adapters about 1e-4."""
+    """Peak learning rate of AdamW.
+    3e-4 suits builtin/tiny; models of 100 million parameters and more want 1e-6 to 1e-5, adapters about 1e-4."""
     warmup_updates: int = 5
     """Updates over which the learning rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
@@ -35,8 +35,9 @@ class GRPOConfig:
     temperature: float = 1.0
     """Sampling temperature of training; log-probabilities are taken at the same one."""
     top_k: int | None = None
-    """Sample only from the k most probable tokens. As in other trainers, the update sees log-probabilities of the whole
-    distribution, whatever was left out; the old ones are then the policy's own and not the sampler's."""
+    """Sample only from the k most probable tokens.
+    As in other trainers, the update sees log-probabilities of the whole distribution, whatever was left out;
+    the old ones are then the policy's own and not the sampler's."""
     top_p: float = 1.0
     """Sample only from the most probable tokens that have this probability together (nucleus sampling); likewise."""
     stop: tuple[str, ...] = ()
@@ -46,17 +47,19 @@ class GRPOConfig:
     micro_batch_size: int = 256
     """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
     max_refills: int = 0
-    """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11): how often an update may sample another P problems until it has
-    P groups whose rewards differ; what is missing after that is made up of the other groups. Episodes are counted as
-    they are learned from. 0 takes what comes."""
+    """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11):
+    how often an update may sample another P problems until it has P groups whose rewards differ;
+    what is missing after that is made up of the other groups.
+    Episodes are counted as they are learned from. 0 takes what comes."""
     mask_truncated: bool = False
     """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
     overlong_buffer: int = 0
-    """Soft overlong penalty (DAPO, eq. 13): over this many tokens below the limit the reward that is learned from falls
-    by up to 1; 0 is no penalty. The paper's own rewards are 1 and -1: on rewards of 1 and 0 it weighs twice as much."""
+    """Soft overlong penalty (DAPO, eq. 13):
+    over this many tokens below the limit the reward that is learned from falls by up to 1; 0 is no penalty.
+    The paper's own rewards are 1 and -1: on rewards of 1 and 0 it weighs twice as much."""
     kl_target: float | None = None
-    """Adaptive KL penalty (arXiv:1909.08593, section 2.2): after each update the objective's kl_coef rises or falls a
-    little, so that the estimated KL divergence to the reference comes to this, in nats per token. None: it stays."""
+    """Adaptive KL penalty (arXiv:1909.08593, section 2.2): after each update the objective's kl_coef rises or falls,
+    so that the estimated KL divergence to the reference comes to this, in nats per token. None: it stays."""
     kl_gain: float = 0.1
     """How fast it adapts: an update changes kl_coef by at most 0.2 times this."""
 

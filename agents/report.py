@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from agents.callbacks import Callback, UpdateRecord
@@ -24,6 +24,8 @@ from agents.evaluation import Estimate, EvaluationReport, paired_difference
 from agents.rollout import Rollout
 
 _LINES_WITHOUT_TERMINAL = 10
+_WIDE = 100
+"""From this many columns on, everything fits into the line of `TrainingProgress`."""
 
 
 class TrainingProgress(Callback):
@@ -31,14 +33,16 @@ class TrainingProgress(Callback):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        wide = console.width >= _WIDE
+        whole = Column(no_wrap=True)  # the bar alone gives way
         self._progress = Progress(
-            TextColumn("Learning"),
+            TextColumn("Learning") if wide else SpinnerColumn(table_column=whole),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(table_column=whole),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn(table_column=whole)] if wide else []),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=whole),
             console=console,
             expand=True,
             disable=not console.is_terminal,
@@ -178,7 +182,9 @@ def plot_learning_curve(
     figure = Figure(figsize=(7, 6 if has_kl else 4), layout="constrained")
     axes = figure.subplots(2 if has_kl else 1, 1, sharex=True, squeeze=False, height_ratios=[2, 1] if has_kl else None)
     top = axes[0][0]
-    top.plot(episodes, [row["accuracy"] for row in metrics], color="tab:blue", lw=1.5, label="training, sampled")
+    marker = "o" if len(metrics) == 1 else None  # a line of one point is not seen
+    accuracies = [row["accuracy"] for row in metrics]
+    top.plot(episodes, accuracies, color="tab:blue", lw=1.5, marker=marker, label="training, sampled")
     last = episodes[-1] if episodes else 0
     for report, x in ((before, 0), (after, last)):
         if report is not None:
@@ -189,7 +195,7 @@ def plot_learning_curve(
     top.grid(alpha=0.3)
     top.legend(loc="lower right")
     if has_kl:
-        axes[1][0].plot(episodes, [row.get("kl") for row in metrics], color="tab:red", lw=1.5)
+        axes[1][0].plot(episodes, [row.get("kl") for row in metrics], color="tab:red", lw=1.5, marker=marker)
         axes[1][0].set(ylabel="KL to reference (nats)")
         axes[1][0].grid(alpha=0.3)
     axes[-1][0].set_xlabel("episodes")

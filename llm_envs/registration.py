@@ -62,7 +62,7 @@ class Task:
         accepted = self.sampler_arguments
         for name in kwargs:
             if name not in accepted:
-                known = ", ".join(f"{key}={value!r}" for key, value in (accepted | ENV_ARGUMENTS).items())
+                known = ", ".join(argument_text(*argument) for argument in (accepted | ENV_ARGUMENTS).items())
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
 
     @property
@@ -78,6 +78,11 @@ class Task:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # gymnasium.make copies the spec deeply; a task is immutable and its reward may hold processes
+
+
+def argument_text(name: str, default: Any) -> str:
+    """An argument and its default as they are written; the name alone where there is no default."""
+    return name if default is inspect.Parameter.empty else f"{name}={default!r}"
 
 
 def register_task(

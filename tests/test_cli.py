@@ -254,7 +254,7 @@ def test_play_goes_on_for_several_turns(monkeypatch, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("My number is higher. You have 3 guesses left.") == 2
     assert "wrong: reward 0; your answer was read as '1', the reference is " in out
-    assert out.endswith("1 problems, mean reward 0.00")  # the second game was not played to its end
+    assert out.endswith("1 problem, mean reward 0.00")  # the second game was not played to its end
 
 
 def test_play_scores_what_a_person_types(monkeypatch, capsys):

@@ -65,6 +65,8 @@ def run(arguments: Sequence[str]) -> int:
     except CheckFailed as error:
         print(f"llm-envs: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except _MISTAKES as error:
         print(f"llm-envs: {error}{_hint(error)}", file=sys.stderr)
         return 2

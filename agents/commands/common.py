@@ -6,6 +6,7 @@ import ast
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,13 +33,15 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     {'operands': 2, 'operators': '+-'}
 
     Raises:
-        UsageError: A pair has no `=` or no name.
+        UsageError: A pair has no `=` or no name, or is `render_mode`, which no command uses.
     """
     arguments: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"an environment argument is written name=value, got {pair!r}")
+        if name == "render_mode":
+            raise UsageError("no command renders; leave render_mode= out")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -95,6 +98,19 @@ def require_at_least(minimum: int, command: object, *names: str) -> None:
         value = getattr(command, name)
         if value is not None and not value >= minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_writable(file: Path) -> None:
+    """Find out before long work whether its result can be written; a file that is there stays as it is.
+
+    Raises:
+        OSError: It cannot.
+    """
+    is_new = not file.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.open("a").close()
+    if is_new:
+        file.unlink()
 
 
 def quiet_loading() -> None:

@@ -13,7 +13,14 @@ from rich.console import Console
 
 from agents import report
 from agents.callbacks import Callback
-from agents.commands.common import quiet_loading, refuse_split, require_at_least, spec_with, use_threads
+from agents.commands.common import (
+    check_writable,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
 from agents.compare import Comparison, Run, check_agents, compare
 from agents.compare_report import write_report
 from agents.hardware import resolve_device
@@ -32,8 +39,8 @@ class Compare:
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, each as name=value, such as operands=2."""
     agents: tuple[str, ...] = ("grpo", "ppo")
-    """An objective of GRPOAgent (grpo, rloo, weighted-softmax, ...), or ppo, a2c, ppo-token, a2c-token of
-    stable-baselines3. The first is what the others are compared with."""
+    """Objectives of GRPOAgent (grpo, rloo, weighted-softmax, ...),
+    or ppo, a2c, ppo-token, a2c-token of stable-baselines3. The first is what the others are compared with."""
     policy: str = "builtin/tiny"
     """What all start from: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
     seeds: int = 3
@@ -81,6 +88,7 @@ class Compare:
             samples=self.samples,
             device=self.device,
         )
+        check_writable(self.out / "comparison.md")
         threads = use_threads(self.threads, comparison.load_start())
 
         def watch(title: str) -> Callback:
@@ -91,7 +99,11 @@ class Compare:
             accuracy = 100 * sum(run.sampled) / len(run.sampled)
             console.print(f"{run.agent}, seed {run.seed}: held-out accuracy {accuracy:.1f} % sampled", highlight=False)
 
-        before, runs = compare(comparison, self.out, watch, show)
+        try:
+            before, runs = compare(comparison, self.out, watch, show)
+        except KeyboardInterrupt:
+            console.print("Stopped; the same command goes on where it was saved.")
+            raise
         packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "stable-baselines3"))
         device = resolve_device(self.device)
         cpu = f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"

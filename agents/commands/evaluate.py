@@ -11,7 +11,15 @@ from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
 from agents.checkpoint import recover
-from agents.commands.common import UsageError, quiet_loading, refuse_split, require_at_least, spec_with, use_threads
+from agents.commands.common import (
+    UsageError,
+    check_writable,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
 from agents.envs import env_spec, importable_id
 from agents.evaluation import evaluate
 from agents.hardware import resolve_device
@@ -66,6 +74,8 @@ class Evaluate:
     def run(self) -> None:
         """Evaluate and print the report."""
         refuse_split(self.env_args)
+        if self.output is not None:
+            check_writable(self.output)
         quiet_loading()
         console = Console()
         policy, env, sampling = self._load()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import gymnasium
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
-from llm_envs.registration import ENV_ARGUMENTS, Task
+from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
 
 FAMILIES = "reasoning_gym/"
 
@@ -26,17 +27,23 @@ class ListTasks:
         """Print the table."""
         table = Table("Environment", "Arguments (for --env-args)", "Task")
         table.columns[0].no_wrap = True  # an id that is cut cannot be copied
+        table.columns[1].overflow = table.columns[2].overflow = "fold"
         tasks = {id: spec.entry_point for id, spec in gymnasium.registry.items() if isinstance(spec.entry_point, Task)}
         hidden = [] if self.families else sorted(id for id in tasks if id.startswith(FAMILIES))
         for id in sorted(tasks.keys() - set(hidden)):
             sampler = tasks[id].sampler
-            arguments = "\n".join(f"{name}={value!r}" for name, value in tasks[id].sampler_arguments.items())
+            arguments = "\n".join(argument_text(*argument) for argument in tasks[id].sampler_arguments.items())
             turns = f" Up to {tasks[id].max_turns} turns." if tasks[id].max_turns > 1 else ""
-            table.add_row(id, arguments, (inspect.getdoc(sampler) or "").partition("\n")[0] + turns)
+            about = (inspect.getdoc(sampler) or "").partition("\n")[0] + turns
+            table.add_row(id, Text(arguments), Text(about))  # no markup: brackets mean themselves
         if hidden:
-            names = ", ".join(id.removeprefix(FAMILIES).removesuffix("-v0") for id in hidden)
-            table.add_row(f"{FAMILIES}NAME-v0", "config={}", f"{len(hidden)} families of reasoning-gym: {names}")
+            table.add_row(f"{FAMILIES}NAME-v0", "config={}", f"{len(hidden)} families of reasoning-gym; NAME is below.")
         console = Console()
         console.print(table)
-        common = ", ".join(f"{name}={value!r}" for name, value in ENV_ARGUMENTS.items())
-        console.print(f"Every task also takes {common}.", highlight=False)
+        if hidden:
+            names = ", ".join(id.removeprefix(FAMILIES).removesuffix("-v0") for id in hidden)
+            console.print(f"{FAMILIES}NAME-v0: {names}.", highlight=False)
+        common = {name: f"{name}={value!r}" for name, value in ENV_ARGUMENTS.items()}
+        ours = common.pop("prompt_template")  # the commands choose the others
+        text = f"Every task also takes {ours}, and in gymnasium.make {' and '.join(common.values())}."
+        console.print(text, highlight=False)

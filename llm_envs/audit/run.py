@@ -64,6 +64,7 @@ def audit_task(
         gymnasium.error.Error: There is no such id.
         TypeError: It is not a task of `register_task`, or has no argument of that name.
         ValueError: `problems` is less than 2, or an argument is refused.
+        rewards.code.sandbox.WeakSandbox: The reward needs a sandbox that this machine does not have.
     """
     if problems < 2:
         raise ValueError(f"problems must be at least 2 (one problem's solution is tried on another), got {problems}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_envs.problem import Problem
 from rewards.base import Reward, RewardResult
+from rewards.code.sandbox import WeakSandbox
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +47,17 @@ class Scorer:
     seconds: list[tuple[float, Case]] = field(default_factory=list)
 
     def batch(self, cases: Sequence[Case]) -> list[RewardResult | None]:
-        """The verdicts of one call, in order; None where there is none."""
+        """The verdicts of one call, in order; None where there is none.
+
+        Raises:
+            WeakSandbox: The reward needs a sandbox that this machine does not have; that is no fault of the reward.
+        """
         if not cases:
             return []
         try:
             return _verdicts(self._call(cases), len(cases))
+        except WeakSandbox:
+            raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (finding what a reward raises is what this is for)
             if len(cases) == 1:
                 self.faults.append((cases[0], f"{type(error).__name__}: {error}"))

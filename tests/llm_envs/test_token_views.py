@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env as gymnasiums_check
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3s_check
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from agents.policies import load_policy
 from llm_envs.wrappers import TokenCompletion, TokenLevel
@@ -39,6 +41,16 @@ def test_both_checkers_have_no_complaint(cls, tokenizer):
         warnings.filterwarnings("ignore", message=".*is different from the unwrapped version")
         gymnasiums_check(view(cls, tokenizer), skip_render_check=True)
         sb3s_check(view(cls, tokenizer))
+
+
+@pytest.mark.parametrize("cls", VIEWS)
+def test_stable_baselines3_trains_a_policy_of_its_own_on_them(cls, tokenizer):
+    envs = VecMonitor(DummyVecEnv([lambda: view(cls, tokenizer)] * 2))
+    algorithm = PPO("MlpPolicy", envs, n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu")
+    algorithm.learn(64)
+    assert len(algorithm.ep_info_buffer) > 0  # episodes ended, and were counted
+    actions, _ = algorithm.predict(envs.reset())
+    assert all(envs.action_space.contains(action) for action in actions)
 
 
 @pytest.mark.parametrize("cls", VIEWS)
