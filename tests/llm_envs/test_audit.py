@@ -176,7 +176,7 @@ def anywhere(completion, reference):
 
 def quadratic(completion, reference):
     if completion.startswith("<answer><answer>"):
-        time.sleep(1.5 * (len(completion) / 2**16) ** 2)
+        time.sleep(0.25 * (len(completion) / 2**16) ** 2)
     return number_of(answer_of(completion)) == int(reference)
 
 

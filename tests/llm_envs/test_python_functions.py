@@ -193,7 +193,7 @@ def test_tests_belong_to_the_problem_and_examples_move_no_problem(level):
     plain, shown = problems(level, 40, examples=1), problems(level, 40, examples=1)
     assert [p.reference for p in plain] == [p.reference for p in shown]
     splits = {}
-    for problem in [*problems(level, 200, examples=0), *problems(level, 200, examples=4)]:
+    for problem in [*problems(level, 60, examples=0), *problems(level, 60, examples=4)]:
         assert splits.setdefault(problem.key, problem.split) == problem.split
     assert problems(level, 1, examples=4)[0].prompt.count(">>>" if level else " is ") == 4
 
