@@ -98,8 +98,8 @@ def score(
     for completion, result in zip(completions, results, strict=True):
         if not isinstance(result, RewardResult):
             raise TypeError(
-                f"the reward {name} returned {result!r} for {completion[:40]!r}: it must be a RewardResult, such as "
-                "RewardResult(1.0, Outcome.CORRECT)"
+                f"the reward {name} returned {result!r:.80} for {completion[:40]!r}: it must be a RewardResult, such "
+                "as RewardResult(1.0, Outcome.CORRECT)"
             )
     return list(results)
 

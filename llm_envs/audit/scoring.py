@@ -6,10 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_envs.problem import Problem
-from rewards.base import Reward, RewardResult
+from rewards.base import Reward, RewardResult, score
 from rewards.code.sandbox import WeakSandbox
 
 
@@ -55,7 +54,7 @@ class Scorer:
         if not cases:
             return []
         try:
-            return _verdicts(self._call(cases), len(cases))
+            return self._verdicts(cases)
         except WeakSandbox:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 (finding what a reward raises is what this is for)
@@ -74,20 +73,14 @@ class Scorer:
         self.seconds.append((time.perf_counter() - started, case))
         return result
 
-    def _call(self, cases: Sequence[Case]) -> Any:
-        return self.reward(
+    def _verdicts(self, cases: Sequence[Case]) -> list[RewardResult | None]:
+        results = score(
+            self.reward,
             [case.problem.prompt for case in cases],
             [case.completion for case in cases],
             [case.problem.reference for case in cases],
         )
-
-
-def _verdicts(results: Any, expected: int) -> list[RewardResult | None]:
-    if not isinstance(results, list) or len(results) != expected:
-        raise TypeError(f"expected a list of {expected} results, got {results!r:.80}")
-    for result in results:
-        if not isinstance(result, RewardResult):
-            raise TypeError(f"expected RewardResult, got {result!r:.80}")
-        if not math.isfinite(result.reward):
-            raise ValueError(f"the reward is {result.reward}")
-    return results
+        for result in results:
+            if not math.isfinite(result.reward):
+                raise ValueError(f"the reward is {result.reward}")
+        return [*results]
