@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# what waits for work sleeps instead of spinning; see agents/cli.py
+# what waits for work sleeps instead of spinning; see agents/cli/__init__.py
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: help train test test-fast check lint format types tiny-model clean
@@ -34,7 +34,7 @@ types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
 
 tiny-model: $(VENV)/.package  ## rebuild the policy builtin/tiny from its seed into build/tiny
-	$(BIN)/python -m agents.policies.builtin.recipe --out build/tiny $(ARGS)
+	$(BIN)/python -m tools.tiny_model.recipe --out build/tiny $(ARGS)
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,29 +6,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agents.base import Agent
-    from agents.callbacks import Callback
-    from agents.evaluation import EvaluationReport, evaluate
-    from agents.grpo import GRPOAgent
-    from agents.grpo_config import GRPOConfig
+    from agents.base_agent import Agent
+    from agents.evaluation.evaluate import EvaluationReport, evaluate
+    from agents.grpo.agent import GRPOAgent
+    from agents.grpo.config import GRPOConfig
     from agents.load import load_agent
     from agents.objectives import GRPO
     from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
     from agents.sb3 import SB3Agent
-    from agents.sb3_config import SB3Config
+    from agents.sb3.config import SB3Config
+    from agents.tracking.callbacks import Callback
 
 _HOME = {
-    "Agent": "agents.base",
-    "Callback": "agents.callbacks",
+    "Agent": "agents.base_agent",
+    "Callback": "agents.tracking.callbacks",
     "ChatFormat": "agents.policies",
-    "EvaluationReport": "agents.evaluation",
+    "EvaluationReport": "agents.evaluation.evaluate",
     "GRPO": "agents.objectives",
-    "GRPOAgent": "agents.grpo",
-    "GRPOConfig": "agents.grpo_config",
+    "GRPOAgent": "agents.grpo.agent",
+    "GRPOConfig": "agents.grpo.config",
     "LanguageModelPolicy": "agents.policies",
     "SB3Agent": "agents.sb3",
-    "SB3Config": "agents.sb3_config",
-    "evaluate": "agents.evaluation",
+    "SB3Config": "agents.sb3.config",
+    "evaluate": "agents.evaluation.evaluate",
     "load_agent": "agents.load",
     "load_policy": "agents.policies",
 }

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from agents import objectives
 from agents.envs import EnvLike, env_spec, spec_record
-from agents.grpo_config import GRPOConfig
+from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
 from agents.policies.loading import load_model

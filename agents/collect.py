@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from gymnasium.vector import VectorEnv
 
-from agents.copies import Copies
-from agents.engines.base import RolloutEngine
+from agents.engines.rollout_engine import RolloutEngine
 from agents.envs import check_rewards, info_of, metrics_of
 from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
 from agents.rollout import Completion, Rollout, SamplingParams
+from agents.serial_vector_env import SerialVectorEnv
 from llm_envs.vector_env import CompletionVectorEnv
 
 
@@ -75,7 +75,7 @@ def collect(
         going = [episode for episode in episodes if not episode.over]
         if not going:
             return [episode.rollout() for episode in episodes]
-        if len(going) < len(episodes) and not isinstance(envs.unwrapped, CompletionVectorEnv | Copies):
+        if len(going) < len(episodes) and not isinstance(envs.unwrapped, CompletionVectorEnv | SerialVectorEnv):
             raise NotImplementedError(
                 "some episodes go on while others are over, in a vector environment of another package: it would step "
                 "those that are over, or begin new ones"

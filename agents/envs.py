@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
-from agents.copies import Copies
+from agents.serial_vector_env import SerialVectorEnv
 from llm_envs import CompletionEnv, CompletionVectorEnv, Unicode  # importing the package registers its tasks
 from llm_envs.registration import Task
 
@@ -87,7 +87,7 @@ def spec_record(spec: EnvSpec) -> dict[str, Any]:
 def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
     """How many problems there are, where they are a finite set that the seeds from 0 on visit; else None."""
     inner: Any = envs.unwrapped
-    if isinstance(inner, Copies):
+    if isinstance(inner, SerialVectorEnv):
         inner = inner.envs[0].unwrapped
     found = getattr(inner, "num_problems", None)
     return found if isinstance(found, int) else None
@@ -103,7 +103,7 @@ def what_is_asked(envs: VectorEnv[Any, Any, Any], prompts: Sequence[str]) -> lis
     inner = envs.unwrapped
     if isinstance(inner, CompletionVectorEnv):
         problems = inner.problems
-    elif isinstance(inner, Copies) and all(isinstance(env.unwrapped, CompletionEnv) for env in inner.envs):
+    elif isinstance(inner, SerialVectorEnv) and all(isinstance(env.unwrapped, CompletionEnv) for env in inner.envs):
         problems = [env.unwrapped.problem for env in inner.envs]  # type: ignore[attr-defined]
     else:
         return list(prompts)
@@ -195,7 +195,7 @@ def make_envs(env: EnvLike, num_envs: int, **kwargs: Any) -> VectorEnv[Any, Any,
     if spec.vector_entry_point is not None and not wrapped:
         envs = gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
     else:
-        envs = Copies(spec, num_envs, **kwargs)
+        envs = SerialVectorEnv(spec, num_envs, **kwargs)
     for space in (envs.single_observation_space, envs.single_action_space):
         if not isinstance(space, Unicode | gymnasium.spaces.Text):
             raise ValueError(f"{spec.id} cannot be used: its observations and actions must be text, but it has {space}")

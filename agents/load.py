@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents import checkpoint
-from agents.base import Agent
+from agents.base_agent import Agent
 from agents.envs import EnvLike
 
 
@@ -24,6 +24,6 @@ def load_agent(path: str | Path, env: EnvLike | None = None, *, device: str = "a
         from agents.sb3 import SB3Agent  # loads stable-baselines3, which nothing else needs
 
         return SB3Agent.load(path, env, device=device)
-    from agents.grpo import GRPOAgent
+    from agents.grpo.agent import GRPOAgent
 
     return GRPOAgent.load(path, env, device=device)

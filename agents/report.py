@@ -19,9 +19,9 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from agents.callbacks import Callback, UpdateRecord
-from agents.evaluation import Estimate, EvaluationReport, paired_difference
+from agents.evaluation.evaluate import Estimate, EvaluationReport, paired_difference
 from agents.rollout import Rollout
+from agents.tracking.callbacks import Callback, UpdateRecord
 
 _LINES_WITHOUT_TERMINAL = 10
 _WIDE = 100

@@ -24,7 +24,7 @@ from llm_envs.reasoning_gym import FAMILIES
 from llm_envs.reasoning_gym.reward import answer_of
 from llm_envs.registration import register_task
 from rewards.base import Outcome, RewardResult
-from rewards.worker_pool import JobStatus, shared_pool
+from rewards.workers.pool import JobStatus, shared_pool
 
 
 def own_score(prompts, completions, references):

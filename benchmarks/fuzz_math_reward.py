@@ -2,8 +2,9 @@
 
     python benchmarks/fuzz_math_reward.py --minutes 10 --seed 0
 
-Texts are mutations and crossings of the completions in `tests/rewards/math_cases.tsv`, strings of pieces of LaTeX, and
-repetitions of such pieces. A fault is an exception, a crashed worker, or a batch that takes longer than its deadlines.
+Texts are mutations and crossings of the completions in `tests/rewards/math/math_cases.tsv`, strings of pieces of LaTeX,
+and repetitions of such pieces. A fault is an exception, a crashed worker, or a batch that takes longer than its
+deadlines.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli.py
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli/__init__.py
 
 import platform
 import time
@@ -18,7 +18,7 @@ import transformers
 import tyro
 
 from agents import GRPO, GRPOAgent, GRPOConfig, evaluate
-from agents.evaluation import paired_difference
+from agents.evaluation.evaluate import paired_difference
 
 
 @dataclass(frozen=True)

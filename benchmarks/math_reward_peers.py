@@ -2,7 +2,7 @@ r"""The mathematical reward beside its peers: verdicts on tables of cases, and s
 
 The peers are no dependencies. Each has its own virtual environment, and this script runs in any of them:
 
-    CASES=tests/rewards/math_cases.tsv
+    CASES=tests/rewards/math/math_cases.tsv
     python benchmarks/math_reward_peers.py --peer math-verify --cases $CASES --out math-verify.json
     python benchmarks/math_reward_peers.py --peer math-verify --cases $CASES --speed --out math-verify-speed.json
     python benchmarks/math_reward_peers.py --differential ours.json math-verify.json --out differential.tsv

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli.py
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli/__init__.py
 
 import json
 import platform
@@ -25,8 +25,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from agents import Callback, GRPOAgent, GRPOConfig, evaluate
-from agents.callbacks import UpdateRecord
 from agents.objectives import PRESETS
+from agents.tracking.callbacks import UpdateRecord
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli.py
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads; see agents/cli/__init__.py
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ import gymnasium
 import tyro
 
 import llm_envs  # noqa: F401
-from llm_envs.audit.frames import frame_of
+from llm_envs.audit.answer_marks import frame_of
 from llm_envs.audit.prompts import expressions_in
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"

@@ -9,7 +9,7 @@ from typing import Any
 
 from rewards.arithmetic import NotAnExpression, TooLong, read_arithmetic
 from rewards.base import InvalidReference, Outcome
-from rewards.marked import MarkedAnswerReward
+from rewards.marked_answer import MarkedAnswerReward
 
 
 @dataclass(frozen=True, slots=True)

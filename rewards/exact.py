@@ -8,7 +8,7 @@ from typing import Any
 
 from rewards.base import InvalidReference, Outcome
 from rewards.extract import tidy
-from rewards.marked import MarkedAnswerReward
+from rewards.marked_answer import MarkedAnswerReward
 
 _TEXT_COMMAND = re.compile(
     r"\\(?:text|textrm|textbf|textit|texttt|textsf|mathrm|mathbf|mathit|mathtt|mathsf|operatorname)\{([^{}]*)\}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from rewards.base import InvalidReference, Outcome
 from rewards.extract import tidy
-from rewards.marked import MarkedAnswerReward
+from rewards.marked_answer import MarkedAnswerReward
 from rewards.math.nodes import Node, Unreadable
 from rewards.math.numerals import TooLarge
 from rewards.math.parser import parse

@@ -40,12 +40,12 @@ ALLOWED = {
         *("torch", "transformers", "peft", "safetensors"),
         *("agents.decoders", "agents.policies", "agents.rollout"),
     },
-    "agents.callbacks": {"torch", "agents.rollout"},
+    "agents.tracking.callbacks": {"torch", "agents.rollout"},
     "agents": None,
 }
 
 # the worker pool sends the trusted arguments to its workers as pickles; on the trusted side it only writes them
-PICKLE = {"rewards.worker_pool": {"dumps", "HIGHEST_PROTOCOL"}, "rewards.worker_host": {"loads"}}
+PICKLE = {"rewards.workers.pool": {"dumps", "HIGHEST_PROTOCOL"}, "rewards.workers.host": {"loads"}}
 
 # the tests of a task's author, in a trusted worker process: one call in one function
 EXEC = {"rewards.code.check_worker": "_execute"}
@@ -83,19 +83,21 @@ def test_imports_run_one_way(file):
         assert top not in ("examples", "benchmarks", "tests"), f"{name} imports {imported}"
         if name.startswith("agents") and top == "rewards":
             # agents reach rewards through an environment's step; the command line shows their errors
-            assert name in ("agents.commands", "agents.commands.sandbox"), f"{name} imports {imported}"
+            assert name in ("agents.cli.app", "agents.cli.sandbox"), f"{name} imports {imported}"
 
 
 def test_the_command_line_loads_stable_baselines3_only_where_it_is_used():
-    code = "import sys, agents.commands; print('stable_baselines3' in sys.modules)"
+    code = "import sys, agents.cli.app; print('stable_baselines3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_engines_objectives_rewards_and_callbacks_never_see_the_agent():
     for file in FILES:
         name = module_name(file)
-        if name.startswith(("rewards", "llm_envs", "agents.objectives", "agents.engines", "agents.callbacks")):
-            assert not any(imported.startswith(("agents.grpo", "agents.base")) for imported in imports(file)), name
+        if name.startswith(("rewards", "llm_envs", "agents.objectives", "agents.engines", "agents.tracking.callbacks")):
+            assert not any(
+                imported.startswith(("agents.grpo.agent", "agents.base_agent")) for imported in imports(file)
+            ), name
 
 
 @pytest.mark.parametrize("package", ["rewards", "llm_envs", "agents"])

@@ -1,7 +1,7 @@
 """Engines generate completions."""
 
-from agents.engines.base import GenerativePolicy, RolloutEngine
 from agents.engines.cached import CachedEngine
+from agents.engines.rollout_engine import GenerativePolicy, RolloutEngine
 from agents.engines.static_cache import StaticCacheEngine
 
 __all__ = ["CachedEngine", "RolloutEngine", "StaticCacheEngine", "default_engine"]

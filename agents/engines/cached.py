@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from agents.engines.base import GenerativePolicy
 from agents.engines.completions import GrowingCompletions
+from agents.engines.rollout_engine import GenerativePolicy
 from agents.engines.sampling import draw_uniforms, sample
 from agents.rollout import Completion, SamplingParams, position_ids
 

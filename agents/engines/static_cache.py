@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from agents.decoders import LlamaLikeDecoder
-from agents.engines.base import GenerativePolicy
 from agents.engines.completions import GrowingCompletions
 from agents.engines.lines import Capture, Lines, cuda_graph
 from agents.engines.prompt_cache import SharedPromptCache, without_gaps
+from agents.engines.rollout_engine import GenerativePolicy
 from agents.engines.sampling import draw_uniforms
 from agents.rollout import Completion, SamplingParams
 

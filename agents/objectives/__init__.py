@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from agents.objectives.base import Objective
 from agents.objectives.clipped import (
     CISPO,
     DAPO,
@@ -17,6 +16,7 @@ from agents.objectives.clipped import (
     PolicyGradient,
     REINFORCEPlusPlus,
 )
+from agents.objectives.objective import Objective
 from agents.objectives.weighted import WeightedLikelihood
 
 PRESETS: dict[str, Callable[..., Objective]] = {

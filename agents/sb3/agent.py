@@ -20,8 +20,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents import checkpoint
-from agents.base import Agent
-from agents.callbacks import UpdateRecord
+from agents.base_agent import Agent
 from agents.checkpoint import CheckpointError
 from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, spec_record
@@ -31,9 +30,10 @@ from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import Rollout, SamplingParams
 from agents.sb3.completion_policy import CompletionPolicy
+from agents.sb3.config import SB3Config, View
 from agents.sb3.token_policy import TokenPolicy
 from agents.sb3.vec_env import CompletionVecEnv, KLShaping, TextVecEnv, TokenVecEnv, as_tensors
-from agents.sb3_config import SB3Config, View
+from agents.tracking.callbacks import UpdateRecord
 
 KNOWN_MODULES = ("stable_baselines3", "sb3_contrib")
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from agents.engines import RolloutEngine
 from agents.policies import LanguageModelPolicy
 from agents.rollout import SamplingParams
+from agents.sb3.forward_pass import prompt_hidden, reference_model, score
 from agents.sb3.rows import as_actions, as_lists
-from agents.sb3.scoring import prompt_hidden, reference_model, score
 
 
 class PromptTrunk(BaseFeaturesExtractor):

@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from agents.policies import LanguageModelPolicy
 from agents.sb3.completion_policy import make_optimizer, value_head
+from agents.sb3.forward_pass import reference_model
 from agents.sb3.prefixes import PrefixCache, hidden_of_prefixes, trunk
-from agents.sb3.scoring import reference_model
 
 
 class PrefixTrunk(BaseFeaturesExtractor):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_envs.audit.answer_marks import Frame, is_right, number, same
 from llm_envs.audit.execution import ENDING_OR_ENDLESS, code_for
-from llm_envs.audit.frames import Frame, is_right, number, same
 from llm_envs.audit.notation import other_operators, rule_breaking, uses_given_numbers, with_target
 from llm_envs.audit.prompts import expressions_in, pieces_of
 from llm_envs.problem import Problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from llm_envs.audit.frames import Frame, number
+from llm_envs.audit.answer_marks import Frame, number
 
 _TRACE = "LLM_ENVS_AUDIT_TRACE"
 ENDING_OR_ENDLESS = frozenset(

@@ -9,14 +9,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from llm_envs.audit.answer_marks import Frame, frame_of
 from llm_envs.audit.attacks import ATTACKS, RUN_AS_CODE, Subject
-from llm_envs.audit.calls import call_rows, megabytes_row
+from llm_envs.audit.consistency import call_rows, megabytes_row
 from llm_envs.audit.execution import take_trace
-from llm_envs.audit.frames import Frame, frame_of
-from llm_envs.audit.report import AuditReport, Row, Verdict, shown
-from llm_envs.audit.scoring import Case, Scorer
+from llm_envs.audit.problem_checks import draw_problems, stream_rows
+from llm_envs.audit.rows import AuditReport, Row, Verdict, shown
+from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.audit.spellings import spellings
-from llm_envs.audit.streams import draw_problems, stream_rows
 from llm_envs.problem import Problem
 from llm_envs.registration import Task
 from rewards.base import Reward, RewardResult

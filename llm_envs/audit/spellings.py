@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llm_envs.audit.frames import Frame, number
+from llm_envs.audit.answer_marks import Frame, number
 from llm_envs.problem import Problem
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 

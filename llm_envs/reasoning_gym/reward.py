@@ -13,7 +13,7 @@ from typing import Any
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import WINDOW
-from rewards.worker_pool import JobResult, JobStatus, shared_pool
+from rewards.workers.pool import JobResult, JobStatus, shared_pool
 
 MAX_CHARACTERS = 5_000
 _SHOWN_CHARACTERS = 200
@@ -65,7 +65,7 @@ class ReasoningGymReward:
         Raises:
             InvalidReference: Where a reference is no entry.
             ValueError: Where the three sequences differ in length.
-            rewards.worker_pool.WorkerPoolError: Where no worker process could be started.
+            rewards.workers.pool.WorkerPoolError: Where no worker process could be started.
         """
         check_lengths(prompts, completions, references)
         results: list[RewardResult | None] = []

@@ -1,9 +1,9 @@
 """Runs a task's own test code in a trusted worker process, one call of the candidate at a time.
 
 Test code is the task author's and trusted, but what it computes with comes from a program that is not: `range(x)` of a
-huge `x` would not end, and `"a" * x` would fill the memory. So it runs in a process of `rewards.worker_pool`, which can
-be killed. It runs in a thread that stops wherever it calls `candidate`; the arguments go to the checker as the result
-of one job, and the value comes back as the next.
+huge `x` would not end, and `"a" * x` would fill the memory. So it runs in a process of `rewards.workers.pool`, which
+can be killed. It runs in a thread that stops wherever it calls `candidate`; the arguments go to the checker as the
+result of one job, and the value comes back as the next.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
-from rewards.code.codec import Unencodable, decode, encode
-from rewards.worker_host import describe
+from rewards.code.sandbox.codec import Unencodable, decode, encode
+from rewards.workers.host import describe
 
 LINK_BYTES = 2**26
 LINK_DEPTH = 80

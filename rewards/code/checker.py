@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rewards.base import Outcome
-from rewards.code.checks import give_back_runner, take_runner
-from rewards.code.codec import Unencodable
-from rewards.code.compare import same
+from rewards.code.cases import CheckTests, FunctionTests, ProgramTests, Tests
+from rewards.code.check_runner import give_back_runner, take_runner
+from rewards.code.equality import same
 from rewards.code.sandbox import Candidate, CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
-from rewards.code.tests import CheckTests, FunctionTests, ProgramTests, Tests
+from rewards.code.sandbox.codec import Unencodable
 
 _ENDS = (Outcome.TIMEOUT, Outcome.MEMORY, Outcome.CRASHED, Outcome.FORBIDDEN, Outcome.SYNTAX_ERROR, Outcome.TOO_LARGE)
 _SHOWN_CHARACTERS = 300
@@ -60,7 +60,7 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
 
     Raises:
         SandboxFault: If the sandbox failed.
-        rewards.code.checks.CheckerFault: If the checker's own process failed.
+        rewards.code.check_runner.CheckerFault: If the checker's own process failed.
         InvalidReference: If the tests' own code is broken.
     """
     run = _Run(tests.total)

@@ -19,7 +19,7 @@ def to_json(value: Any) -> Any:
     """The value in terms of JSON.
 
     Args:
-        value: What `rewards.code.codec.decode` gives.
+        value: What `rewards.code.sandbox.codec.decode` gives.
 
     Raises:
         TypeError: For a type that is no plain data.

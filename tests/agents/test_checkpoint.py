@@ -16,7 +16,7 @@ from agents.checkpoint import CheckpointError
 from agents.envs import env_spec, env_state, importable_id
 from agents.objectives import DAPO
 from agents.policies import LanguageModelPolicy
-from agents.sb3_config import SB3Config
+from agents.sb3.config import SB3Config
 from llm_envs import Problem, register_task
 from llm_envs.curriculum import register_curriculum
 from llm_envs.wrappers import PromptTemplate

@@ -10,11 +10,11 @@ import torch
 from gymnasium.wrappers import TransformObservation
 
 from agents import GRPOAgent, SB3Agent
-from agents.callbacks import CompletionsWriter, UpdateRecord
 from agents.collect import collect
 from agents.engines import CachedEngine
 from agents.envs import env_spec, make_envs
 from agents.rollout import Completion, SamplingParams
+from agents.tracking.callbacks import CompletionsWriter, UpdateRecord
 from llm_envs import Problem, Unicode, register_task
 from rewards import Outcome, RewardResult
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from agents.commands import run
+from agents.cli.app import run
 from llm_envs import Problem, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
-from llm_envs.audit.frames import frame_of, same
+from llm_envs.audit.answer_marks import frame_of, same
 from llm_envs.audit.notation import other_operators
 from llm_envs.audit.prompts import expressions_in, pieces_of
 from llm_envs.registration import Task

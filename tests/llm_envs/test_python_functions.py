@@ -9,13 +9,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-from agents.policies.builtin.corpus import function_demonstration
 from llm_envs.tasks.functions import algorithms, steps
 from llm_envs.tasks.functions.language import RAISES, Function, OutOfSteps
 from llm_envs.tasks.functions.mutants import mutants
 from llm_envs.tasks.functions.testing import MAX_TESTS, MIN_TESTS, candidates, make_tests, same
 from llm_envs.tasks.functions.values import KINDS
 from llm_envs.tasks.python_functions import LEVELS, python_functions
+from tools.tiny_model.corpus import function_demonstration
 
 ID = "llm_envs/PythonFunctions-v0"
 PIECES = [

@@ -12,10 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from rewards.base import Outcome
-from rewards.code import codec
-from rewards.code.sandbox import wire
-from rewards.code.sandbox.base import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
+from rewards.code.sandbox import codec, wire
 from rewards.code.sandbox.launcher import Zygote
+from rewards.code.sandbox.results import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
 
 if TYPE_CHECKING:
     from rewards.code.sandbox.sandbox import Sandbox

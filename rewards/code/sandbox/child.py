@@ -26,8 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.code import codec
-from rewards.code.sandbox import landlock, linux, seccomp, wire
+from rewards.code.sandbox import codec, landlock, linux, seccomp, wire
 
 UID = 1000
 CHANNEL, LIFELINE = 3, 4

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rewards.code.sandbox.base import SandboxFault, WeakSandbox
+from rewards.code.sandbox.results import SandboxFault, WeakSandbox
 
 START_LIMIT = 60.0
 """Seconds for the zygote to import its modules."""
@@ -24,7 +24,7 @@ SCRATCH = "/scratch"
 NOBODY = 65534
 HOWTO = "docs/sandbox.md says what each system needs"
 _PACKAGE = Path(__file__).parent
-_INSIDE = ("wire.py", "linux.py", "landlock.py", "seccomp.py", "child.py", "zygote.py")
+_INSIDE = ("codec.py", "wire.py", "linux.py", "landlock.py", "seccomp.py", "child.py", "zygote.py")
 _BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.argv[:] = ['']; sys.path.insert(0, setup['code']); "
     "from rewards.code.sandbox import zygote; del sys.path[0]; sys.path_importer_cache.clear(); zygote.main(setup)"
@@ -129,7 +129,6 @@ def jail_command(bwrap: str) -> list[str]:
     inside = f"{SCRATCH}/code/rewards/code"
     for folder in ("code", "code/rewards", "code/rewards/code", "code/rewards/code/sandbox"):
         command += ["--perms", "0755", "--dir", f"{SCRATCH}/{folder}"]
-    command += ["--ro-bind", str(_PACKAGE.parent / "codec.py"), f"{inside}/codec.py"]
     for name in _INSIDE:
         command += ["--ro-bind", str(_PACKAGE / name), f"{inside}/sandbox/{name}"]
     command += ["--symlink", SCRATCH, "/dev/shm"]  # for the semaphores of multiprocessing

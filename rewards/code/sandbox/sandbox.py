@@ -7,9 +7,9 @@ import threading
 import weakref
 from typing import Any, Literal, Self
 
-from rewards.code.sandbox.base import Limits, ProgramResult, SandboxFault
 from rewards.code.sandbox.candidate import Candidate
 from rewards.code.sandbox.launcher import Zygote, ZygoteGone
+from rewards.code.sandbox.results import Limits, ProgramResult, SandboxFault
 
 
 class Sandbox:

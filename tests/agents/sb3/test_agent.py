@@ -11,7 +11,7 @@ from stable_baselines3 import A2C, DQN
 
 from agents import GRPOAgent, SB3Agent, SB3Config, evaluate, load_agent, load_policy
 from agents.checkpoint import CheckpointError
-from agents.commands.evaluate import run_checkpoint
+from agents.cli.evaluate import run_checkpoint
 from llm_envs.curriculum import register_curriculum
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"

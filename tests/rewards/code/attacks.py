@@ -147,7 +147,7 @@ READING = {
         f"file {path}": _tries(f"open({path!r}, 'rb').read()")
         for path in ("/etc/shadow", "/etc/passwd", "/root/.bashrc", "/proc/1/environ", "/proc/1/mem", "/home", "/var/log/dpkg.log")
     },
-    "the project": _tries("import rewards.code.reward"),
+    "the project": _tries("import rewards.code.code_tests_reward"),
     "the tests": _tries("import pytest"),
     "home folders": _f("import os\nreturn win(x) if os.path.exists('/root/.bashrc') or os.path.isdir('/home') and os.listdir('/home') else None"),
 }  # fmt: skip

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from rewards.base import Outcome
-from rewards.code.codec import Unencodable, decode, encode
 from rewards.code.sandbox import CandidateError, CandidateRaised, ProgramResult, SandboxFault
+from rewards.code.sandbox.codec import Unencodable, decode, encode
 
 
 class FakeCandidate:
@@ -121,6 +121,6 @@ def fake_sandboxes(monkeypatch):
         made.append(FakeSandbox(**options))
         return made[-1]
 
-    monkeypatch.setattr("rewards.code.reward.Sandbox", make)
-    monkeypatch.setattr("rewards.code.reward._sandboxes", {})
+    monkeypatch.setattr("rewards.code.code_tests_reward.Sandbox", make)
+    monkeypatch.setattr("rewards.code.code_tests_reward._sandboxes", {})
     return made

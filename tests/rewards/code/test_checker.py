@@ -9,8 +9,8 @@ import pytest
 from rewards.base import InvalidReference, Outcome
 from rewards.code import CheckTests, FunctionCase, FunctionTests, ProgramCase, ProgramTests
 from rewards.code import checks as checks_module
+from rewards.code.check_runner import CheckerFault, CheckRunner, give_back_runner, take_runner
 from rewards.code.checker import judge, same_output
-from rewards.code.checks import CheckerFault, CheckRunner, give_back_runner, take_runner
 from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, SandboxFault
 
 LIMITS = Limits()

@@ -13,8 +13,8 @@ import pytest
 from rewards import InvalidReference, Outcome, Reward
 from rewards.base import check_reference
 from rewards.code import CheckTests, CodeTestsReward, FunctionCase, FunctionTests, ProgramCase, ProgramTests, as_dict
-from rewards.code import reward as module
-from rewards.code.checks import CheckerFault
+from rewards.code import code_tests_reward as module
+from rewards.code.check_runner import CheckerFault
 from rewards.code.sandbox import Limits, SandboxFault
 
 TESTS = FunctionTests("f", tuple(FunctionCase((x,), {}, 2 * x) for x in (1, 2, 3, 4)))

@@ -1,0 +1,113 @@
+"""`llm-envs compare`: several agents on one task, from the same start, on a matched budget."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from agents import report
+from agents.cli.common import (
+    check_writable,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
+from agents.evaluation.comparison import Comparison, Run, check_agents, compare
+from agents.evaluation.comparison_report import write_report
+from agents.hardware import resolve_device
+from agents.tracking.callbacks import Callback
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Run several agents on one task and compare them: same start, same held-out problems, same sampling, same budget.
+
+    Leaves comparison.md, comparison.json, comparison.png and a folder for each run. Ctrl-C keeps what was learned; the
+    same command goes on where it stopped, and does not run again what is finished.
+    """
+
+    env: str = "llm_envs/Arithmetic-v0"
+    """Id of the environment (see llm-envs list)."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, each as name=value, such as operands=2."""
+    agents: tuple[str, ...] = ("grpo", "ppo")
+    """Objectives of GRPOAgent (grpo, rloo, weighted-softmax, ...),
+    or ppo, a2c, ppo-token, a2c-token of stable-baselines3. The first is what the others are compared with."""
+    policy: str = "builtin/tiny"
+    """What all start from: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
+    seeds: int = 3
+    """How many seeds each agent is run with: 0, 1, ..."""
+    budget_episodes: int = 5_632
+    """Completions that each run learns from, rounded up to whole updates."""
+    learning_rate: float | None = None
+    """Of all agents; by default each has its own."""
+    max_completion_tokens: int = 64
+    """A completion is cut at this length."""
+    temperature: float = 1.0
+    """Sampling temperature of training and evaluation."""
+    problems: int = 200
+    """How many different held-out problems to ask."""
+    samples: int = 8
+    """How many completions to sample for each of them, beside the greedy one."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads; by default chosen by the size of the model."""
+    out: Path = Path("runs/compare")
+    """Folder of the report and the runs."""
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        check_agents(self.agents)
+
+    def run(self) -> None:
+        """Run, write the report and show its tables."""
+        refuse_split(self.env_args)
+        quiet_loading()
+        console = Console()
+        comparison = Comparison(
+            env=spec_with(self.env, self.env_args),
+            policy=self.policy,
+            agents=self.agents,
+            seeds=tuple(range(self.seeds)),
+            budget_episodes=self.budget_episodes,
+            learning_rate=self.learning_rate,
+            max_completion_tokens=self.max_completion_tokens,
+            temperature=self.temperature,
+            problems=self.problems,
+            samples=self.samples,
+            device=self.device,
+        )
+        check_writable(self.out / "comparison.md")
+        threads = use_threads(self.threads, comparison.load_start())
+
+        def watch(title: str) -> Callback:
+            console.print(title, highlight=False)
+            return report.TrainingProgress(console)
+
+        def show(run: Run) -> None:
+            accuracy = 100 * sum(run.sampled) / len(run.sampled)
+            console.print(f"{run.agent}, seed {run.seed}: held-out accuracy {accuracy:.1f} % sampled", highlight=False)
+
+        try:
+            before, runs = compare(comparison, self.out, watch, show)
+        except KeyboardInterrupt:
+            console.print("Stopped; the same command goes on where it was saved.")
+            raise
+        packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "stable-baselines3"))
+        device = resolve_device(self.device)
+        cpu = f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"
+        where = cpu if device.type == "cpu" else torch.cuda.get_device_name(device)
+        text = write_report(self.out, comparison, before, runs, f"{time.strftime('%Y-%m-%d')}, {packages}, {where}")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Report: {self.out / 'comparison.md'}", highlight=False, soft_wrap=True)

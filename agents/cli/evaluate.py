@@ -1,0 +1,129 @@
+"""`llm-envs evaluate`: held-out accuracy of a run, or of any policy on any task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from gymnasium.envs.registration import EnvSpec
+from rich.console import Console
+
+from agents.checkpoint import recover
+from agents.cli.common import (
+    UsageError,
+    check_writable,
+    quiet_loading,
+    refuse_split,
+    require_at_least,
+    spec_with,
+    use_threads,
+)
+from agents.envs import env_spec, importable_id
+from agents.evaluation.evaluate import evaluate
+from agents.hardware import resolve_device
+from agents.load import load_agent
+from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+from agents.report import EvaluationProgress
+from agents.rollout import SamplingParams
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a run (or a policy) on held-out problems: greedy and sampled accuracy with confidence intervals."""
+
+    run_or_policy: Annotated[str, tyro.conf.Positional]
+    """A run folder that `llm-envs train` left, or a policy (builtin/tiny, smollm2, a hub name, a folder)."""
+    env: str | None = None
+    """Id of the environment; by default the one of the run."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, each as name=value; by default those of the run."""
+    split: Literal["test", "train"] = "test"
+    """test: held-out problems; train: those of training, to see how far it generalizes."""
+    problems: int = 200
+    """How many different problems to ask."""
+    samples: int = 8
+    """How many completions to sample for each problem, beside the greedy one."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    top_k: int | None = None
+    """Sample only from the k most probable tokens."""
+    top_p: float = 1.0
+    """Sample only from the most probable tokens that have this probability together."""
+    stop: tuple[str, ...] | None = None
+    """Texts that end a completion; by default the run's, or none."""
+    max_completion_tokens: int | None = None
+    """A completion is cut at this length; by default the run's, or 64."""
+    seed: int = 0
+    """Names the problems and the sampling noise."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int | None = None
+    """CPU threads; by default chosen by the size of the model."""
+    output: Path | None = None
+    """Also write the report, with every completion, to this JSON file."""
+    chat: ChatFormat = field(default_factory=ChatFormat)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads", "top_k")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        require_at_least(0, self, "temperature", "seed")
+
+    def run(self) -> None:
+        """Evaluate and print the report."""
+        refuse_split(self.env_args)
+        if self.output is not None:
+            check_writable(self.output)
+        quiet_loading()
+        console = Console()
+        policy, env, sampling = self._load()
+        spec = spec_with(env, self.env_args) if isinstance(env, str) else env
+        use_threads(self.threads, policy)
+        with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
+            report = evaluate(
+                policy,
+                spec,
+                problems=self.problems,
+                samples=self.samples,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                stop=sampling.stop if self.stop is None else self.stop,
+                max_completion_tokens=self.max_completion_tokens or sampling.max_completion_tokens,
+                split=self.split,
+                seed=self.seed,
+                on_progress=progress,
+            )
+        console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+        if self.output is not None:
+            report.save(self.output)
+
+    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, SamplingParams]:
+        """The policy, the environment (an id where the command line names one, else a spec), and how a run sampled."""
+        checkpoint = run_checkpoint(Path(self.run_or_policy))
+        if checkpoint is not None:
+            if self.chat != ChatFormat():
+                raise UsageError(
+                    "a run keeps the system prompt and examples it was trained with; leave these options out"
+                )
+            agent = load_agent(checkpoint, device=self.device)
+            of_the_run = importable_id(agent.env_spec) if self.env_args else agent.env_spec
+            return agent.policy, self.env or of_the_run, agent.sampling
+        if self.env is None:
+            raise UsageError(
+                f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"
+            )
+        env_spec(self.env)  # a wrong id is found before a model is loaded
+        policy = load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat)
+        return policy, self.env, SamplingParams()
+
+
+def run_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a path stands for: a run folder's, or itself; None where it is neither."""
+    for candidate in (folder / "checkpoint", folder):
+        recover(candidate)
+        if (candidate / "agent.json").is_file():
+            return candidate
+    return None

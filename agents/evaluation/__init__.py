@@ -1,0 +1,1 @@
+"""Evaluation: held-out accuracy with intervals, and comparisons of several agents."""

@@ -1,0 +1,395 @@
+"""Evaluation on held-out problems: greedy and sampled, with confidence intervals over problems."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from agents.base_agent import Agent
+from agents.collect import collect
+from agents.engines import RolloutEngine, default_engine
+from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
+from agents.hardware import resolve_device
+from agents.policies import LanguageModelPolicy, load_policy
+from agents.rollout import Rollout, SamplingParams
+from agents.tracking.callbacks import rollout_as_json, rollout_from_json
+
+CONFIDENCE = 0.95
+_MAX_ROWS = 1024
+_ATTEMPTS_PER_PROBLEM = 20
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over problems with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_percent(self) -> str:
+        """Such as `31.2 [27.9, 34.8]`, in percent."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What `evaluate` found; `print` shows it as text.
+
+    Attributes:
+        env: The environment's id.
+        env_kwargs: Its arguments.
+        problems: How many different problems were asked.
+        samples: How many completions were sampled for each, beside the greedy one.
+        temperature: Of the sampled completions.
+        greedy: Share of problems solved by greedy decoding.
+        pass_at_k: For each k, the probability that one of k sampled completions is right; k = 1 is the sampled
+            accuracy.
+        mean_reward: Of the sampled completions.
+        outcomes: How often each outcome occurred among the sampled completions.
+        split: Of the problems; `"test"` are held-out ones.
+        truncated: Share of sampled completions that were cut by the token limit.
+        greedy_rollouts: One per problem.
+        sampled_rollouts: `samples` per problem, next to each other, in the same order of problems.
+        top_k: Of the sampled completions, see `SamplingParams`.
+        top_p: Of them.
+        stop: Of all completions.
+    """
+
+    env: str
+    env_kwargs: dict[str, Any]
+    problems: int
+    samples: int
+    temperature: float
+    greedy: Estimate
+    pass_at_k: dict[int, Estimate]
+    mean_reward: Estimate
+    outcomes: dict[str, int]
+    truncated: float
+    split: str | None
+    greedy_rollouts: tuple[Rollout, ...]
+    sampled_rollouts: tuple[Rollout, ...]
+    top_k: int | None = None
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def sampled_accuracy_by_problem(self) -> np.ndarray:
+        """(problems,) share of right completions."""
+        return _correct(self.sampled_rollouts).reshape(self.problems, self.samples).mean(axis=1)
+
+    def greedy_by_problem(self) -> np.ndarray:
+        """(problems,) 1.0 where greedy decoding is right."""
+        return _correct(self.greedy_rollouts)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.env} {self.env_kwargs or ''}".strip(),
+            f"{self.problems} problems of split {self.split}, greedy and {self.samples} samples each at temperature "
+            f"{self.temperature:g}{self._restrictions()}; 95 % intervals over problems",
+            f"greedy accuracy  {self.greedy.as_percent()} %",
+            *(f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items()),
+            f"mean reward      {self.mean_reward.value:.3f} [{self.mean_reward.low:.3f}, {self.mean_reward.high:.3f}]",
+            f"truncated        {100 * self.truncated:.1f} %",
+            "outcomes         " + ", ".join(f"{name} {count}" for name, count in self.outcomes.items()),
+        ]
+        return "\n".join(lines)
+
+    def _restrictions(self) -> str:
+        top_k = "" if self.top_k is None else f", top-k {self.top_k}"
+        top_p = "" if self.top_p == 1 else f", top-p {self.top_p:g}"
+        return top_k + top_p + (f", stopped by {', '.join(map(repr, self.stop))}" if self.stop else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Figures, and every completion that they were computed from."""
+        estimates = {"greedy": self.greedy, "mean_reward": self.mean_reward}
+        estimates |= {f"pass@{k}": estimate for k, estimate in self.pass_at_k.items()}
+        return {
+            "env": self.env,
+            "env_kwargs": self.env_kwargs,
+            "problems": self.problems,
+            "samples": self.samples,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "stop": list(self.stop),
+            **{name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()},
+            "outcomes": self.outcomes,
+            "truncated": self.truncated,
+            "split": self.split,
+            "greedy_rollouts": [rollout_as_json(rollout) for rollout in self.greedy_rollouts],
+            "sampled_rollouts": [rollout_as_json(rollout) for rollout in self.sampled_rollouts],
+        }
+
+    def save(self, file: Path) -> None:
+        """Write `as_json` to a file."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> EvaluationReport:
+        """Read what `save` wrote; the rollouts come back without their token ids, which are not stored."""
+        record = json.loads(file.read_text(encoding="utf-8"))
+        greedy, sampled = (
+            [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
+        )
+        return summarize(
+            record["env"],
+            record["env_kwargs"],
+            record["samples"],
+            record["temperature"],
+            record["split"],
+            greedy,
+            sampled,
+            top_k=record.get("top_k"),
+            top_p=record.get("top_p", 1.0),
+            stop=tuple(record.get("stop", ())),
+        )
+
+
+def evaluate(
+    agent: Agent | LanguageModelPolicy | str | Path,
+    env: EnvLike | None = None,
+    *,
+    problems: int = 200,
+    samples: int = 8,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    max_completion_tokens: int = 64,
+    split: str | None = "test",
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EvaluationReport:
+    """Ask a policy held-out problems, once greedily and `samples` times by sampling.
+
+    The problems are distinct (by what they ask, see `Problem.key`) and depend on `seed` alone: two policies evaluated
+    with the same arguments get the same ones. The policy and an agent's own randomness are left as they were.
+
+    Args:
+        agent: An agent, a policy, or the name of one for `load_policy`.
+        env: The environment; by default the agent's own.
+        problems: How many different problems to ask. A task with fewer of them gives fewer, and the report says so.
+        samples: How many completions to sample for each.
+        temperature: Of the sampled completions.
+        top_k: Only the k most probable tokens are sampled; None for all.
+        top_p: Only the most probable tokens are sampled, as many as have this probability together; 1 for all.
+        stop: A completion, greedy or sampled, ends when its text contains one of these.
+        max_completion_tokens: A completion is cut at this length.
+        split: Passed to the environment as `split`; None for an environment that has none.
+        seed: Names the problems and the sampling noise.
+        on_progress: Called with the episodes finished and their total.
+
+    Raises:
+        ValueError: `problems` or `samples` is not positive, or `env` is missing.
+        TypeError: The environment has no argument `split`.
+    """
+    if problems < 1 or samples < 1:
+        raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
+    sampling = SamplingParams(max_completion_tokens, temperature, top_k, top_p, tuple(stop))
+    spec = env_spec(env if env is not None else _own_env(agent))
+    policy, engine = _policy_and_engine(agent)
+    kwargs = {} if split is None else {"split": split}
+    seeds = distinct_problem_seeds(spec, problems, seed, **kwargs)
+    generator = torch.Generator(device=policy.device).manual_seed(seed)
+    total = len(seeds) * (1 + samples)
+    done = 0
+
+    def play(group_size: int, sampling: SamplingParams) -> list[Rollout]:
+        nonlocal done
+        at_once = min(len(seeds), max(1, _MAX_ROWS // group_size))
+        rollouts: list[Rollout] = []
+        for start in range(0, len(seeds), at_once):
+            part = seeds[start : start + at_once]
+            envs = make_envs(spec, len(part) * group_size, **kwargs)
+            rollouts += collect(envs, policy, engine, part, group_size, sampling, generator)
+            envs.close()
+            done += len(part) * group_size
+            if on_progress is not None:
+                on_progress(done, total)
+        return rollouts
+
+    greedy = play(1, SamplingParams(max_completion_tokens, 0.0, stop=sampling.stop))
+    sampled = play(samples, sampling)
+    return summarize(
+        spec.id,
+        dict(spec.kwargs),
+        samples,
+        temperature,
+        split,
+        greedy,
+        sampled,
+        top_k=top_k,
+        top_p=top_p,
+        stop=sampling.stop,
+    )
+
+
+def summarize(
+    env: str,
+    env_kwargs: dict[str, Any],
+    samples: int,
+    temperature: float,
+    split: str | None,
+    greedy: Sequence[Rollout],
+    sampled: Sequence[Rollout],
+    *,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    stop: tuple[str, ...] = (),
+) -> EvaluationReport:
+    """Turn one greedy and `samples` sampled rollouts per problem into a report."""
+    problems = len(greedy)
+    counts = _correct(sampled).reshape(problems, samples).sum(axis=1)
+    rewards = np.array([rollout.reward for rollout in sampled]).reshape(problems, samples).mean(axis=1)
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= samples]
+    outcomes = Counter(rollout.outcome for rollout in sampled)
+    return EvaluationReport(
+        env=env,
+        env_kwargs=env_kwargs,
+        problems=problems,
+        samples=samples,
+        temperature=temperature,
+        greedy=proportion_estimate(_correct(greedy)),
+        pass_at_k={
+            k: proportion_estimate(np.array([pass_at_k(samples, int(c), k) for c in counts]), samples // k) for k in ks
+        },
+        mean_reward=mean_estimate(rewards),
+        outcomes=dict(outcomes.most_common()),
+        split=split,
+        truncated=float(np.mean([rollout.completion.truncated for rollout in sampled])),
+        greedy_rollouts=tuple(greedy),
+        sampled_rollouts=tuple(sampled),
+        top_k=top_k,
+        top_p=top_p,
+        stop=stop,
+    )
+
+
+def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs: Any) -> list[int]:
+    """Seeds of different problems, at most `problems` of them: none asks in other words what another one asks.
+
+    Of a finite set (see `register_dataset`), each problem is taken once. Another task with a small problem space runs
+    out: after 20 draws per problem asked for, what was found is returned.
+
+    Args:
+        env: The environment.
+        problems: How many are wanted.
+        seed: Names the sequence of candidates.
+        kwargs: Arguments of the environment, such as `split`.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    envs = make_envs(env, problems, **kwargs)
+    if (count := num_problems(envs)) is not None:
+        envs.close()
+        return rng.permutation(count)[:problems].tolist()
+    found: dict[str, int] = {}
+    for _ in range(_ATTEMPTS_PER_PROBLEM):
+        candidates = rng.integers(2**63, size=problems).tolist()
+        prompts, _ = envs.reset(seed=candidates)
+        for content, candidate in zip(what_is_asked(envs, prompts), candidates, strict=True):
+            if len(found) < problems:
+                found.setdefault(content, candidate)
+        if len(found) == problems:
+            break
+    envs.close()
+    return list(found.values())
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that one of k samples is right, from c right ones among n.
+
+    The unbiased estimator of Chen et al. 2021, arXiv:2107.03374, eq. 1.
+
+    Raises:
+        ValueError: Not `0 <= c <= n` and `1 <= k <= n`.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got {n=}, {c=}, {k=}")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
+    """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
+
+    The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
+    effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
+    and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
+    does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
+    compare intervals that use it, and recommend Wilson's).
+
+    Args:
+        by_problem: (n,) values in [0, 1].
+        tries: How many independent tries of its problem a value can stand for: `m // k` where it is pass@k of m
+            samples. There are at most `n * tries` trials; the variance alone would give more where nearly all values
+            are 1 and those that differ, differ by little. None: no such bound.
+    """
+    n = len(by_problem)
+    p = float(np.mean(by_problem))
+    variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
+    trials = max(n, p * (1 - p) / variance) if variance > 0 else n
+    trials = trials if tries is None else min(trials, n * tries)
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+
+def mean_estimate(by_problem: np.ndarray) -> Estimate:
+    """Mean of per-problem values with Student's t interval over problems; without bound for a single problem."""
+    n = len(by_problem)
+    mean = float(np.mean(by_problem))
+    if n < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(np.std(by_problem, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
+    """Mean of `after - before` on the same problems, with Student's t interval over problems, cut to [-1, 1].
+
+    Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
+    by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
+    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
+
+    Args:
+        before: (n,) shares of right completions, in [0, 1].
+        after: (n,) likewise.
+
+    Raises:
+        ValueError: The two do not have the same problems.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"expected the same problems before and after, got {before.shape} and {after.shape}")
+    difference = after - before
+    mean = float(np.mean(difference))
+    interval = mean_estimate(np.append(difference, (1, -1)) if np.ptp(difference) < _ROUNDING else difference)
+    return Estimate(mean, max(-1.0, min(interval.low, mean)), min(1.0, max(interval.high, mean)))
+
+
+def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:
+    return np.array([float(rollout.correct) for rollout in rollouts])
+
+
+def _own_env(agent: Any) -> EnvLike:
+    spec = getattr(agent, "env_spec", None)
+    if spec is None:
+        raise ValueError("pass the environment to evaluate on: a policy by itself has none")
+    return spec
+
+
+def _policy_and_engine(agent: Agent | LanguageModelPolicy | str | Path) -> tuple[LanguageModelPolicy, RolloutEngine]:
+    if isinstance(agent, Agent):
+        return agent.policy, agent.engine
+    policy = agent if isinstance(agent, LanguageModelPolicy) else load_policy(agent, device=resolve_device("auto"))
+    return policy, default_engine(policy)

@@ -1,0 +1,363 @@
+"""`GRPOAgent`: groups of completions, group-relative advantages, clipped and KL-regularized updates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import checkpoint
+from agents.base_agent import Agent
+from agents.collect import collect
+from agents.engines import RolloutEngine, default_engine
+from agents.envs import (
+    EnvLike,
+    env_spec,
+    env_state,
+    epoch_seeds,
+    make_envs,
+    num_problems,
+    restore_env_state,
+    spec_record,
+)
+from agents.grpo.config import GRPOConfig
+from agents.hardware import resolve_device
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
+from agents.objectives import GRPO, Objective
+from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
+from agents.policies import LanguageModelPolicy, load_policy
+from agents.policies.language_model import Precision
+from agents.rollout import GroupBatch, Rollout, SamplingParams
+from agents.tracking.callbacks import UpdateRecord
+
+__all__ = ["GRPOAgent", "GRPOConfig"]
+
+_OF_EACH_TOKEN = {"kl", "sampler_weight"}
+"""Figures that are means per token, whether or not it is learned from."""
+
+
+class GRPOAgent(Agent):
+    """Group relative policy optimization (DeepSeekMath, arXiv:2402.03300, algorithm 1) of a transformers model.
+
+    Each update draws P problems, resets each G times by repeating its seed, generates one completion per episode,
+    scores all of them in one vector `step`, and takes `epochs * minibatches` AdamW steps on the objective.
+
+    Args:
+        policy: A name for `load_policy`, or a loaded policy.
+        env: An environment id, a spec, or an environment made by `gymnasium.make`.
+        objective: What is optimized, GRPO by default; `agents.objectives` has the others.
+        config: How much is collected and how it is updated.
+        seed: Names the streams of problems and of sampling noise; equal seeds repeat a run exactly on one machine.
+        device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
+        precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
+        engine: What generates; by default the fastest engine that runs the policy's own model.
+
+    Raises:
+        PolicyNotFound: There is no such model.
+        gymnasium.error.Error: There is no such environment.
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | LanguageModelPolicy,
+        env: EnvLike,
+        *,
+        objective: Objective | None = None,
+        config: GRPOConfig | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        precision: Precision = "auto",
+        engine: RolloutEngine | None = None,
+    ) -> None:
+        self.env_spec = env_spec(env)
+        self.config = config or GRPOConfig()
+        self.objective = objective or GRPO()
+        if self.config.kl_target is not None and not getattr(self.objective, "kl_coef", 0.0) > 0:
+            raise ValueError(
+                f"kl_target={self.config.kl_target} adapts the objective's kl_coef, and {self.objective!r} has no KL "
+                "penalty; start with a positive kl_coef"
+            )
+        self.seed = seed
+        self.envs = make_envs(self.env_spec, self.config.episodes_per_update)
+        if not isinstance(policy, LanguageModelPolicy):
+            policy = load_policy(policy, device=resolve_device(device), precision=precision)
+        self.policy = policy
+        self.engine = engine or default_engine(policy)
+        if self.objective.needs_reference:
+            policy.freeze_reference()
+        self.num_episodes = 0
+        self.num_updates = 0
+        self.num_prompts = 0
+        self._parameters = dict(policy.trainable_parameters())
+        self.optimizer = torch.optim.AdamW(
+            list(self._parameters.values()),
+            lr=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=policy.device.type in ("cpu", "cuda"),
+        )
+        self._steps = StepCounter(self.optimizer)
+        # independent streams: problems and minibatches; sampling noise of training; that of predict
+        streams = np.random.SeedSequence(seed).spawn(3)
+        self.rng = np.random.default_rng(streams[0])
+        self.generator = torch_generator(streams[1], policy.device)
+        self._predict_generator = torch_generator(streams[2], policy.device)
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """See `Agent.sampling`."""
+        config = self.config
+        return SamplingParams(config.max_completion_tokens, config.temperature, config.top_k, config.top_p, config.stop)
+
+    @property
+    def summary(self) -> str:
+        """See `Agent.summary`."""
+        config = self.config
+        batch = f"{config.prompts_per_update} prompts x {config.group_size} completions"
+        return f"{type(self.objective).__name__}: {batch} per update, learning rate {config.learning_rate:g}"
+
+    # -- the algorithm -----------------------------------------------------------------------------------------------
+
+    def _total_updates(self, total_episodes: int) -> int:
+        return math.ceil(total_episodes / self.config.episodes_per_update)
+
+    def _update(self, total_episodes: int) -> UpdateRecord:
+        """Collect a batch, take the optimizer steps, and say what happened."""
+        total_updates = self._total_updates(total_episodes)
+        started = time.perf_counter()
+        rollouts, sampled = self._collect()
+        collected = time.perf_counter()
+        batch = self._make_batch(rollouts)
+        learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
+        figures = self._optimize(batch, learning_rate)
+        self.engine.sync_weights(self.policy)
+        if self.config.kl_target is not None:
+            figures["kl_coef"] = self._adapt_kl_coef(figures.get("kl"))
+        self.num_updates += 1
+        self.num_episodes += len(rollouts)
+        finished = time.perf_counter()
+        metrics = rollout_metrics(sampled, self.config.group_size) | figures
+        if self.config.max_refills > 0:
+            metrics["groups_sampled"] = len(sampled) / self.config.group_size
+        metrics["learning_rate"] = learning_rate
+        batches = [sampled[i : i + len(rollouts)] for i in range(0, len(sampled), len(rollouts))]
+        metrics["reward_calls"] = sum(max(rollout.turns for rollout in batch) for batch in batches)
+        metrics["optimizer_steps"] = self._steps.take()
+        metrics["seconds_rollout"] = collected - started
+        metrics["seconds_update"] = finished - collected
+        tokens = sum(rollout.num_tokens for rollout in sampled)
+        metrics["tokens_per_second"] = tokens / (finished - started)
+        return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(sampled))
+
+    def _collect(self) -> tuple[list[Rollout], list[Rollout]]:
+        """The P groups to learn from, and all that were sampled to find them (see `GRPOConfig.max_refills`)."""
+        size, wanted = self.config.group_size, self.config.prompts_per_update
+        if self.config.max_refills == 0:
+            sampled = self._sample()
+            return sampled, sampled
+        sampled = []
+        informative: list[list[Rollout]] = []
+        others: list[list[Rollout]] = []
+        for _ in range(1 + self.config.max_refills):
+            fresh = self._sample()
+            sampled += fresh
+            for i in range(0, len(fresh), size):
+                group = fresh[i : i + size]
+                differ = any(rollout.reward != group[0].reward for rollout in group)
+                (informative if differ else others).append(group)
+            if len(informative) >= wanted:
+                break
+        chosen = (informative + others)[:wanted]
+        return [rollout for group in chosen for rollout in group], sampled
+
+    def _sample(self) -> list[Rollout]:
+        wanted, size = self.config.prompts_per_update, self.config.group_size
+        problems = num_problems(self.envs)
+        if problems is None:
+            seeds = self.rng.integers(2**63, size=wanted).tolist()
+        else:  # a data set: each row once in an epoch
+            seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
+        self.num_prompts += wanted
+        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.generator)
+
+    def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
+        """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
+        batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
+        batch = replace(batch, token_limit=self.config.max_completion_tokens)
+        if self.config.overlong_buffer > 0:
+            if any(rollout.turns > 1 for rollout in rollouts):
+                raise ValueError(
+                    "overlong_buffer is for episodes of one completion; this environment has several turns"
+                )
+            lengths = batch.completion_mask.sum(dim=1).view_as(batch.rewards)
+            penalty = soft_overlong_penalty(lengths, self.config.max_completion_tokens, self.config.overlong_buffer)
+            batch = replace(batch, rewards=batch.rewards + penalty)
+        if self.config.mask_truncated:
+            whole = torch.tensor([not rollout.completion.truncated for rollout in rollouts], device=self.policy.device)
+            action_mask = batch.action_mask * whole[:, None]
+            batch = replace(batch, action_mask=action_mask, total_tokens=int(action_mask.sum()))
+        if self.objective.needs_reference:
+            batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
+        if self._rescores and (not self._takes_one_step or self.objective.shapes_rewards):
+            with torch.no_grad():
+                batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
+        return replace(batch, advantages=self.objective.advantages(self.objective.shape_rewards(batch)))
+
+    @property
+    def _rescores(self) -> bool:
+        """Whether the old log-probabilities are computed by the policy, not taken from the rollout.
+
+        In float32 those are the policy's own up to rounding; in bfloat16 they are not, nor where top-k or top-p made
+        them those of a part of the distribution.
+        """
+        is_restricted = self.config.top_k is not None or self.config.top_p < 1
+        return self.policy.precision != "float32" or is_restricted
+
+    @property
+    def _takes_one_step(self) -> bool:
+        """Whether the policy of each loss is still the one that the update starts from."""
+        return self.config.epochs * self.config.minibatches == 1
+
+    def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
+        """(N, T) log-probabilities, computed a micro-batch at a time."""
+        out = torch.zeros_like(batch.sampler_logprobs)
+        for groups in self._micro_batches(torch.arange(len(batch.rewards), device=batch.rewards.device)):
+            part = logprobs(batch.select_groups(groups), self.config.temperature)
+            out[batch.rows_of(groups), : part.shape[1]] = part
+        return out
+
+    def _micro_batches(self, groups: Tensor) -> Iterator[Tensor]:
+        yield from groups.split(max(1, self.config.micro_batch_size // self.config.group_size))
+
+    def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
+        """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = learning_rate
+        sums: Counter[str] = Counter()
+        steps = 0
+        for _ in range(self.config.epochs):
+            order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
+            for groups in order.tensor_split(self.config.minibatches):
+                figures = self._step(batch.select_groups(groups))
+                steps += bool(figures)
+                for name, value in figures.items():
+                    sums[name] += value  # type: ignore[assignment]
+        return {name: value / steps for name, value in sums.items()}
+
+    def _adapt_kl_coef(self, kl: float | None) -> float:
+        """Change the objective's KL coefficient for the next update, and return the one that was used."""
+        objective: Any = self.objective
+        used: float = objective.kl_coef
+        if kl is not None:  # there was something to learn from
+            target, gain = self.config.kl_target, self.config.kl_gain
+            assert target is not None
+            self.objective = replace(objective, kl_coef=adapted_kl_coef(used, kl, target, gain))
+        return used
+
+    def _step(self, minibatch: GroupBatch) -> dict[str, float]:
+        """One optimizer step, its gradient accumulated over micro-batches of whole groups.
+
+        Returns:
+            Figures; none where there was nothing to learn from and no step was taken.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
+        if self.objective.ignores_zero_advantages:
+            # such groups (all rewards equal) are left out; the divisors still count them
+            groups = groups[minibatch.advantages.ne(0).any(dim=1)]
+        tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
+        if tokens == 0:
+            return sums
+        for part in self._micro_batches(groups):
+            micro_batch = minibatch.select_groups(part, of_step=minibatch)
+            logprobs = self.policy.logprobs(micro_batch, self.config.temperature)
+            if self._rescores and self._takes_one_step:
+                micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them
+            loss, figures = self.objective.loss(micro_batch, logprobs)
+            loss.backward()
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
+            sums[name] *= minibatch.total_tokens / tokens
+        gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient of update {self.num_updates + 1} is not finite; nothing was changed by this step. Lower "
+                "the learning rate, or use precision='float32'"
+            )
+        if norm > self.config.max_grad_norm:  # else the gradients, as many as weights, are not touched
+            torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self.config.max_grad_norm, norm)
+        self.optimizer.step()
+        sums["grad_norm"] = norm.item()
+        return sums
+
+    # -- saving and loading ------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """See `Agent.save`. The folder's `policy/` is an ordinary transformers model that any tool loads.
+
+        Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
+        """
+        state = checkpoint.AgentState(
+            **spec_record(self.env_spec),
+            **checkpoint.policy_record(self.policy),
+            objective=self.objective,
+            config=self.config,
+            seed=self.seed,
+            num_episodes=self.num_episodes,
+            num_updates=self.num_updates,
+            num_prompts=self.num_prompts,
+            env_state=env_state(self.envs),
+            numpy_rng=self.rng.bit_generator.state,
+        )
+        generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
+        optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
+        checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer, "generators": generators})
+
+    @classmethod
+    def load(
+        cls, path: str | Path, env: EnvLike | None = None, *, objective: Objective | None = None, device: str = "auto"
+    ) -> Self:
+        """See `Agent.load`.
+
+        The state of torch's generators means nothing on another kind of device: a run that goes on on one draws its
+        sampling noise from new streams, named by the seed and the number of updates.
+
+        Args:
+            path: A folder that `save` wrote.
+            env: Replaces the environment that was saved; needed where that had wrappers.
+            objective: Needed where the saved agent had an objective that this package does not have; replaces it.
+            device: Where to put the policy.
+
+        Raises:
+            CheckpointError: The folder is missing or incomplete.
+        """
+        path = Path(path)
+        state = checkpoint.read_state(path, objective)
+        spec, is_same = checkpoint.read_env(path, state, env)
+        policy = checkpoint.read_policy(path, state, resolve_device(device))
+        agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
+        checkpoint.read_reference(path, policy)
+        checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
+        agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
+        agent.num_prompts = state.num_prompts
+        if is_same:
+            restore_env_state(agent.envs, state.env_state)
+        agent.rng.bit_generator.state = state.numpy_rng
+        if policy.device.type == state.device_type:
+            generators = checkpoint.read_tensors(path, "generators")
+            agent.generator.set_state(generators["training"])
+            agent._predict_generator.set_state(generators["predict"])
+        else:
+            streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
+            agent.generator, agent._predict_generator = (torch_generator(s, policy.device) for s in streams)
+        return agent

@@ -1,0 +1,303 @@
+"""What a program is tested with, as plain data: `FunctionTests`, `CheckTests`, `ProgramTests`.
+
+All three can be written as a mapping that survives JSON (`as_dict`, `load`), which is how a task passes them as the
+reference of a problem.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewards.base import InvalidReference
+from rewards.code.equality import same
+from rewards.code.jsonable import from_json, to_json
+from rewards.code.sandbox.codec import MAX_BYTES, Unencodable, decode, encode
+
+_CALL_BYTES = 1_000  # for the function's name and the like
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCase:
+    """One call and what it must return.
+
+    Attributes:
+        args: The positional arguments, plain data (see `rewards.code.sandbox.codec`).
+        kwargs: The arguments by name.
+        expected: What must come back, plain data.
+    """
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    expected: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTests:
+    """Calls of a function. Results are compared by `rewards.code.equality.same`.
+
+    Attributes:
+        entry_point: The name of the function.
+        cases: The calls, at least one; each counts as one test. They are made in order, in one process.
+        rel_tol: How far a float may be from the expected one, relative to that.
+        abs_tol: How far a float may be from the expected one.
+        nan_equal: Whether NaN equals NaN. Without it no case may expect one.
+        prefix: The beginning of the program that the model was given, if a completion may continue it.
+
+    Raises:
+        InvalidReference: Where an attribute cannot be used.
+    """
+
+    entry_point: str
+    cases: tuple[FunctionCase, ...]
+    rel_tol: float = 0.0
+    abs_tol: float = 0.0
+    nan_equal: bool = False
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name(self.entry_point)
+        _check_text("prefix", self.prefix)
+        for name, most in (("rel_tol", 1.0), ("abs_tol", math.inf)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < most:
+                raise InvalidReference(
+                    f"{name} must be a number of at least 0 and less than {most:g}, not {value!r:.80}"
+                )
+        if not isinstance(self.nan_equal, bool):
+            raise InvalidReference(f"nan_equal must be a bool, not {self.nan_equal!r:.80}")
+        cases = _some("cases", self.cases)
+        checked = tuple(_case(f"cases[{i}]", case, self.nan_equal) for i, case in enumerate(cases))
+        object.__setattr__(self, "cases", checked)
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return len(self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTests:
+    """Test code, as in HumanEval (`def check(candidate)`) or MBPP (lines of `assert`).
+
+    It is the task author's own code and runs in a trusted process, where `candidate`, and the name of the entry point,
+    is a function that passes plain data to the jail and back. A test passes when it ends without an exception.
+
+    Attributes:
+        entry_point: The name of the function.
+        checks: Test programs, each of which counts as one test; a single text is one of them. Each runs by itself after
+            `setup`; if it defines `check`, that is called with `candidate`. It must have an `assert` or a `raise`.
+        setup: Code that the checks need, such as the imports and helpers in a HumanEval prompt.
+        prefix: The beginning of the program that the model was given, if a completion may continue it.
+
+    Raises:
+        InvalidReference: Where an attribute cannot be used.
+    """
+
+    entry_point: str
+    checks: tuple[str, ...]
+    setup: str = ""
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name(self.entry_point)
+        _check_text("prefix", self.prefix)
+        _check_text("setup", self.setup)
+        _tree("setup", self.setup)
+        given: Any = self.checks
+        checks = (given,) if isinstance(given, str) else tuple(_some("checks", given))
+        for i, check in enumerate(checks):
+            _check_text(f"checks[{i}]", check)
+            if not any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(_tree(f"checks[{i}]", check))):
+                raise InvalidReference(f"checks[{i}] has no assert: every program would pass")
+        object.__setattr__(self, "checks", checks)
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return len(self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramCase:
+    """What a program reads and what it must print."""
+
+    stdin: str
+    stdout: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTests:
+    """Runs of a whole program.
+
+    The output is compared line by line. White space at the end of a line and blank lines at the end do not count;
+    anything else does. A program must end with exit code 0.
+
+    Attributes:
+        cases: The runs, at least one; each counts as one test.
+        prefix: The beginning of the program that the model was given, if a completion may continue it.
+
+    Raises:
+        InvalidReference: Where an attribute cannot be used.
+    """
+
+    cases: tuple[ProgramCase, ...]
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("prefix", self.prefix)
+        cases = tuple(_some("cases", self.cases))
+        for i, case in enumerate(cases):
+            if not isinstance(case, ProgramCase):
+                raise InvalidReference(f"cases[{i}] must be a ProgramCase, not a {type(case).__name__}")
+            _check_text(f"cases[{i}].stdin", case.stdin)
+            _check_text(f"cases[{i}].stdout", case.stdout)
+        object.__setattr__(self, "cases", cases)
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return len(self.cases)
+
+
+Tests = FunctionTests | CheckTests | ProgramTests
+
+
+def as_dict(tests: Tests) -> dict[str, Any]:
+    """The tests as a mapping that `json.dumps` writes and `load` reads."""
+    result: dict[str, Any]
+    if isinstance(tests, FunctionTests):
+        result = {"kind": "function", "entry_point": tests.entry_point, "cases": []}
+        for case in tests.cases:
+            row = {"args": [to_json(arg) for arg in case.args], "expected": to_json(case.expected)}
+            if case.kwargs:
+                row["kwargs"] = {name: to_json(value) for name, value in case.kwargs.items()}
+            result["cases"].append(row)
+        result |= {"rel_tol": tests.rel_tol, "abs_tol": tests.abs_tol, "nan_equal": tests.nan_equal}
+    elif isinstance(tests, CheckTests):
+        result = {"kind": "check", "entry_point": tests.entry_point, "checks": list(tests.checks), "setup": tests.setup}
+    else:
+        result = {"kind": "program", "cases": [{"stdin": case.stdin, "stdout": case.stdout} for case in tests.cases]}
+    if tests.prefix:
+        result["prefix"] = tests.prefix
+    return result
+
+
+def load(reference: Any) -> Tests:
+    """The tests that a reference describes.
+
+    Args:
+        reference: Tests, or a mapping as `as_dict` makes it: `kind` (`"function"`, `"check"` or `"program"`) and the
+            attributes. Values may also be Python's own tuples and sets instead of their form in JSON.
+
+    Raises:
+        InvalidReference: Where they cannot be used; it names the field.
+    """
+    if isinstance(reference, FunctionTests | CheckTests | ProgramTests):
+        return reference
+    if not isinstance(reference, Mapping):
+        raise InvalidReference(f"the reference must be tests or a mapping, not a {type(reference).__name__}")
+    fields = dict(reference)
+    kind = fields.pop("kind", None)
+    if kind == "function":
+        _check_keys("", fields, {"entry_point", "cases"}, {"rel_tol", "abs_tol", "nan_equal", "prefix"})
+        rows = _rows(fields.pop("cases"), set(), {"args", "kwargs", "expected"})
+        return FunctionTests(cases=tuple(_read_case(where, row) for where, row in rows), **fields)
+    if kind == "check":
+        _check_keys("", fields, {"entry_point", "checks"}, {"setup", "prefix"})
+        return CheckTests(**fields)
+    if kind == "program":
+        _check_keys("", fields, {"cases"}, {"prefix"})
+        rows = _rows(fields.pop("cases"), {"stdin", "stdout"}, set())
+        return ProgramTests(cases=tuple(ProgramCase(**row) for _, row in rows), **fields)
+    raise InvalidReference(f"kind must be 'function', 'check' or 'program', not {kind!r:.80}")
+
+
+def _rows(cases: Any, needed: set[str], optional: set[str]) -> list[tuple[str, dict[str, Any]]]:
+    rows = []
+    for i, row in enumerate(_some("cases", cases)):
+        if not isinstance(row, Mapping):
+            raise InvalidReference(f"cases[{i}] must be a mapping, not a {type(row).__name__}")
+        _check_keys(f"cases[{i}].", row, needed, optional)
+        rows.append((f"cases[{i}]", dict(row)))
+    return rows
+
+
+def _read_case(where: str, row: dict[str, Any]) -> FunctionCase:
+    if "expected" not in row:
+        raise InvalidReference(f"{where}.expected is missing")
+    values: dict[str, Any] = {}
+    for name, value in row.items():
+        try:
+            values[name] = from_json(value)
+        except ValueError as error:
+            raise InvalidReference(f"{where}.{name}: {error}") from error
+    if not isinstance(values.get("args", []), list | tuple):
+        raise InvalidReference(f"{where}.args must be a list, not a {type(values['args']).__name__}")
+    return FunctionCase(tuple(values.get("args", ())), values.get("kwargs", {}), values["expected"])
+
+
+def _case(where: str, case: Any, nan_equal: bool) -> FunctionCase:
+    """The case with its values reduced to plain data, as the program's will be."""
+    if not isinstance(case, FunctionCase):
+        raise InvalidReference(f"{where} must be a FunctionCase, not a {type(case).__name__}")
+    if not isinstance(case.args, list | tuple):
+        raise InvalidReference(f"{where}.args must be a tuple, not a {type(case.args).__name__}")
+    if not isinstance(case.kwargs, Mapping) or not all(isinstance(name, str) for name in case.kwargs):
+        raise InvalidReference(f"{where}.kwargs must be a mapping with names as keys")
+    values = {}
+    for name, value in (("args", tuple(case.args)), ("kwargs", dict(case.kwargs)), ("expected", case.expected)):
+        try:
+            values[name] = decode(encode(value))
+        except (Unencodable, ValueError) as error:
+            raise InvalidReference(f"{where}.{name}: {error}") from error
+    try:
+        encode(("", values["args"], values["kwargs"], ""), max_bytes=MAX_BYTES - _CALL_BYTES)
+    except Unencodable as error:
+        raise InvalidReference(f"{where}.args: with kwargs, {error}") from error
+    if not same(values["expected"], decode(encode(values["expected"])), nan_equal=nan_equal):
+        raise InvalidReference(
+            f"{where}.expected holds NaN, which equals nothing; set nan_equal (not for sets, keys and complex numbers)"
+        )
+    return FunctionCase(**values)
+
+
+def _some(name: str, values: Any) -> list[Any]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidReference(f"{name} must be a list, not a {type(values).__name__}")
+    found = list(values)
+    if not found:
+        raise InvalidReference(f"{name} is empty: without a test every program would pass")
+    return found
+
+
+def _check_keys(where: str, fields: Mapping[Any, Any], needed: set[str], optional: set[str]) -> None:
+    for name in sorted(needed):
+        if name not in fields:
+            raise InvalidReference(f"{where}{name} is missing")
+    for name in fields:
+        if name not in needed | optional:
+            known = ", ".join(sorted(needed | optional))
+            raise InvalidReference(f"{where}{name!s:.80} is unknown; there are {known}")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        raise InvalidReference(f"entry_point must be the name of a function, not {name!r:.80}")
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise InvalidReference(f"{name} must be a str, not a {type(text).__name__}")
+
+
+def _tree(name: str, source: str) -> ast.AST:
+    """The parsed code of a task's author; a completion never comes here."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidReference(f"{name} is no Python: {error}") from error

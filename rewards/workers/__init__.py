@@ -1,0 +1,1 @@
+"""Slow functions in worker processes that can be killed."""

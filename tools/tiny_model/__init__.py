@@ -1,0 +1,1 @@
+"""How the policy `builtin/tiny` is made."""
