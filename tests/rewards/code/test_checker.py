@@ -8,7 +8,7 @@ import pytest
 
 from rewards.base import InvalidReference, Outcome
 from rewards.code import CheckTests, FunctionCase, FunctionTests, ProgramCase, ProgramTests
-from rewards.code import checks as checks_module
+from rewards.code import check_runner as check_runner_module
 from rewards.code.check_runner import CheckerFault, CheckRunner, give_back_runner, take_runner
 from rewards.code.checker import judge, same_output
 from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, SandboxFault
@@ -278,7 +278,7 @@ def test_an_argument_that_is_no_data_fails_the_test(runner):
 
 
 def test_a_value_beyond_the_link_fails_the_test(runner, monkeypatch):
-    monkeypatch.setattr(checks_module, "LINK_BYTES", 10_000)
+    monkeypatch.setattr(check_runner_module, "LINK_BYTES", 10_000)
     assert "more than 10000 bytes" in runner.run("", "assert f()", "f", lambda args, kwargs: "a" * 20_000)
 
 
@@ -308,8 +308,8 @@ def test_a_lost_process_is_a_fault(runner):
 
 
 def test_runners_are_used_again_and_replaced_in_time(monkeypatch):
-    monkeypatch.setattr(checks_module, "_idle", checks_module.deque())
-    monkeypatch.setattr(checks_module, "_MAX_RUNS", 2)
+    monkeypatch.setattr(check_runner_module, "_idle", check_runner_module.deque())
+    monkeypatch.setattr(check_runner_module, "_MAX_RUNS", 2)
     first, second = take_runner(), take_runner()
     assert first is not second
     give_back_runner(first)
