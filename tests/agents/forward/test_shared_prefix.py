@@ -1,4 +1,4 @@
-"""The fast form against its slow, plain twin: transformers' forward pass over every padded sequence, in float64."""
+"""Packed tokens against their slow, plain twin: transformers' forward pass over every padded sequence, in float64."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from agents.decoders import UnsupportedModel, decoder_of, shared_prefix
 from agents.engines import StaticCacheEngine
-from agents.kernels import split_products
-from agents.kernels.split_products import has_split_products
+from agents.forward import UnsupportedModel, packed_model_of, shared_prefix
+from agents.forward.attention import KEYWORD
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import GroupBatch, SamplingParams
 
@@ -53,21 +52,21 @@ def in_float64(norm):
 
 
 def pair(random_policy, name):
-    """A policy with the fast form and its plain twin, in float64, with equal weights that are not at their start."""
+    """A policy with packed tokens and its plain twin, in float64, with equal weights that are not at their start."""
     architecture, fields = MODELS[name]
     fast = random_policy(architecture, **fields)
-    assert fast.decoder is not None
+    assert fast.packed_model is not None
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in fast.model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
     twin = LanguageModelPolicy(copy.deepcopy(fast.model), fast.tokenizer, plain=True)
-    assert twin.decoder is None
+    assert twin.packed_model is None
     for policy in (fast, twin):
         policy.model.double()
-    for module in twin.model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = in_float64(module)
+        for module in policy.model.modules():
+            if type(module).__name__.endswith("RMSNorm"):
+                module.forward = in_float64(module)
     return fast, twin
 
 
@@ -199,6 +198,37 @@ def test_gradient_checkpointing(random_policy):
     fast.model.gradient_checkpointing_enable()
     assert_equal(fast, twin, batch)
     assert len(runs) == 2  # in the forward pass, and again in the backward pass
+    fast.model.gradient_checkpointing_disable()
+    assert_equal(fast, twin, batch)
+    assert len(runs) == 3
+
+
+def test_gradient_checkpointing_brings_no_dropout(random_policy):
+    """OPT drops out in its layers, which gradient checkpointing needs to be told that they train."""
+    policy = random_policy("opt", ffn_dim=64, word_embed_proj_dim=32, dropout=0.5)
+    assert policy.packed_model is not None
+    batch = make_batch(policy.model.config.vocab_size)
+    expected = policy.logprobs(batch)
+    policy.model.gradient_checkpointing_enable()
+    assert torch.equal(policy.logprobs(batch), expected)
+    assert all(layer.training for layer in policy.model.model.decoder.layers)
+
+
+def test_a_model_that_drops_keywords_is_padded_where_layers_are_computed_again(random_policy):
+    """There, in the backward pass, nothing tells attention what the tokens belong to."""
+    policy = random_policy("stablelm")
+    assert policy.packed_model is not None
+    batch = make_batch(policy.model.config.vocab_size)
+    mask = batch.completion_mask.bool()
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            policy.model.gradient_checkpointing_enable()
+        assert policy.packed_model.has_gradient != checkpointing
+        policy.model.zero_grad()
+        policy.logprobs(batch)[mask].sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for _, parameter in policy.trainable_parameters()]))
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("has_adapters", [False, True])
@@ -215,13 +245,13 @@ def test_gradient_checkpointing_may_be_on_before_there_is_a_policy(random_policy
             model.gradient_checkpointing_enable()
             policy = LanguageModelPolicy(model, tokenizer)
             assert any(module._forward_hooks for module in model.modules())
-        assert policy.decoder is not None
+        assert policy.packed_model is not None
         policy.model.zero_grad()
         mask = batch.completion_mask.bool()
         logprobs = policy.logprobs(batch)[mask]
         logprobs.sum().backward()
         gradient = torch.cat([parameter.grad.flatten() for _, parameter in policy.trainable_parameters()])
-        [[completion]] = StaticCacheEngine(policy).generate([[5, 6]], 1, SamplingParams(9), torch.Generator())
+        [[completion]] = StaticCacheEngine(policy).generate([[5, 6]], 1, SamplingParams(9), seed=0)
         results.append((logprobs.detach(), gradient, completion.ids))
     for found, expected in zip(*results, strict=True):
         assert found == expected if isinstance(found, list) else torch.allclose(found, expected, atol=1e-6)
@@ -239,7 +269,7 @@ def test_adapters(random_policy, name):
             for parameter_name, parameter in policy.model.named_parameters():
                 if "lora_B" in parameter_name:
                     torch.nn.init.normal_(parameter, std=0.1)
-    fast.decoder = decoder_of(fast.model)
+    fast.packed_model = packed_model_of(fast.model)
     batch = make_batch(fast.model.config.vocab_size)
     mask = batch.completion_mask.bool()
     assert_equal(fast, twin, batch)
@@ -248,12 +278,12 @@ def test_adapters(random_policy, name):
     assert not torch.allclose(reference, fast.logprobs(batch)[mask], atol=1e-3)
 
 
-def test_the_frozen_reference_takes_the_fast_form_too(random_policy):
+def test_the_frozen_reference_is_packed_too(random_policy):
     fast, twin = pair(random_policy, "llama")
     batch = make_batch(fast.model.config.vocab_size)
     for policy in (fast, twin):
         policy.freeze_reference()
-    for module in twin.reference.modules():
+    for module in (*fast.reference.modules(), *twin.reference.modules()):
         if isinstance(module, LlamaRMSNorm | GemmaRMSNorm):
             module.forward = in_float64(module)
     with torch.no_grad():
@@ -280,87 +310,81 @@ def test_lower_precisions_are_near(random_policy, precision):
     assert precision == "float32" or error > 1e-5  # it did compute in bfloat16
 
 
-@pytest.mark.skipif(not split_products._has_amx(), reason="this CPU has no AMX, or the system is not Linux")
-@pytest.mark.parametrize("name", ["llama", "llama, tied", "qwen2"])
-def test_split_products_of_float32_are_as_near_as_pytorchs(random_policy, monkeypatch, name):
-    assert has_split_products()
-    exact, _ = pair(random_policy, name)
-    batch = make_batch(exact.model.config.vocab_size)
-    mask = batch.completion_mask.bool()
-    policy = LanguageModelPolicy(copy.deepcopy(exact.model).float(), exact.tokenizer)
-
-    def errors():
-        """Relative, of the log-probabilities and of the gradient of all parameters."""
-        results = []
-        for one in (policy, exact):
-            one.model.zero_grad()
-            logprobs = one.logprobs(batch)
-            logprobs.sum().backward()
-            gradient = torch.cat([p.grad.flatten().double() for _, p in one.trainable_parameters()])
-            results.append((logprobs.detach()[mask], gradient))
-        pairs = zip(*results, strict=True)
-        return [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
-
-    pytorchs = errors()
-    for limit in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
-        monkeypatch.setattr(split_products, limit, 0)
-    calls = []
-    true = split_products._product
-    monkeypatch.setattr(split_products, "_product", lambda *args: calls.append(1) or true(*args))
-    ours = errors()
-    layers = exact.decoder.num_layers
-    # seven products a layer, and the head's; each once forward and twice backward
-    assert len(calls) == 3 * (7 * layers + 1)
-    assert all(our < 1.5 * theirs for our, theirs in zip(ours, pytorchs, strict=True))
-
-
-@pytest.mark.parametrize("name", ["phi3", "gpt2", "smollm3"])
-def test_other_architectures_take_the_plain_pass_and_say_so_once(random_policy, caplog, name):
+@pytest.mark.parametrize(("name", "fields"), [("bloom", {"n_layer": 2, "n_head": 4}), ("mamba", {"state_size": 4})])
+def test_other_architectures_take_the_plain_pass_and_one_message_says_so(random_policy, caplog, name, fields):
     with caplog.at_level(logging.WARNING):
-        policy = random_policy(name)
+        policy = random_policy(name, **fields)
         batch = make_batch(100)
         policy.logprobs(batch)
         policy.logprobs(batch)
-    assert policy.decoder is None
-    [record] = [record for record in caplog.records if "slower" in record.getMessage()]
-    assert "none of the families llama" in record.getMessage()
-
-
-def change_hook(model):
-    model.model.layers[0].register_forward_hook(lambda *_: None)
+    assert policy.packed_model is None
+    assert len([record for record in caplog.records if "padded batches" in record.getMessage()]) == 1
 
 
 def change_head(model):
     model.lm_head = torch.nn.Sequential(model.lm_head)
 
 
-def change_norm(model):
-    model.model.norm = torch.nn.LayerNorm(32)
-
-
 def change_rope(model):
     model.model.rotary_emb.rope_type = "dynamic"
 
 
-def change_code(model):
-    forward = model.model.layers[1].mlp.forward
-    model.model.layers[1].mlp.forward = lambda x: 2 * forward(x)
+def change_logits(model):
+    forward = model.forward
+
+    def scaled(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits = output.logits * 2
+        return output
+
+    model.forward = scaled
+
+
+def change_attention(model, share=0.5):
+    """Something that is there for packed tokens alone."""
+    forward = model.model.layers[1].self_attn.forward
+
+    def changed(*args, **kwargs):
+        output, weights = forward(*args, **kwargs)
+        return output + (share * output.roll(1, -1) if kwargs.get(KEYWORD) else 0.0), weights
+
+    model.model.layers[1].self_attn.forward = changed
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_hook, "hooks"),
         (change_head, "Sequential"),
-        (change_norm, "not the family's"),
         (change_rope, "dynamic"),
-        (change_code, "relative difference"),
+        (change_logits, "its logits are more"),
+        (change_attention, "relative difference"),
     ],
 )
-def test_a_changed_model_is_not_taken_for_its_family(micro_policy, change, message):
+def test_what_packed_tokens_would_not_follow_is_refused(micro_policy, change, message):
     change(micro_policy.model)
     with pytest.raises(UnsupportedModel, match=message):
-        decoder_of(micro_policy.model)
+        packed_model_of(micro_policy.model)
+
+
+def hook(model):
+    model.model.layers[0].register_forward_hook(lambda module, inputs, output: output * 1.1)
+
+
+def other_norm(model):
+    model.model.norm = torch.nn.LayerNorm(32, dtype=torch.float64)
+
+
+def other_code(model):
+    forward = model.model.layers[1].mlp.forward
+    model.model.layers[1].mlp.forward = lambda x: 2 * forward(x)
+
+
+@pytest.mark.parametrize("change", [hook, other_norm, other_code])
+def test_a_changed_model_computes_what_it_was_changed_to(random_policy, change):
+    fast, twin = pair(random_policy, "llama")
+    for policy in (fast, twin):
+        change(policy.model)
+    assert_equal(fast, twin, make_batch(fast.model.config.vocab_size))
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "gemma", "gemma3_text"])
@@ -377,18 +401,17 @@ def test_models_of_low_precision_are_compared_without_its_rounding(random_policy
         rounded = model.model(input_ids=ids[None], use_cache=False).last_hidden_state[0].double()
         exact = copy.deepcopy(model).float().model(input_ids=ids[None], use_cache=False).last_hidden_state[0].double()
     assert (rounded - exact).norm() / exact.norm() > 5e-3
-    assert decoder_of(model).dtype == torch.bfloat16
+    assert packed_model_of(model).dtype == torch.bfloat16
     assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
-    forward = model.model.norm.forward
-    model.model.norm.forward = lambda x: 1.002 * forward(x)
-    with pytest.raises(UnsupportedModel, match=r"relative difference 2\.0e-03"):
-        decoder_of(model)
+    change_attention(model, share=0.02)
+    with pytest.raises(UnsupportedModel, match=r"relative difference \d\.\de-0[123]"):
+        packed_model_of(model)
 
 
 def test_the_comparison_leaves_the_precision_of_products_as_it_was(micro_policy):
     try:
         torch.set_float32_matmul_precision("high")
-        decoder_of(micro_policy.model)
+        packed_model_of(micro_policy.model)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")

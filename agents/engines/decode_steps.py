@@ -1,4 +1,4 @@
-"""`Lines`: the completions that are being decoded side by side, and the step that gives each its next token.
+"""`DecodeSteps`: the completions that are being decoded side by side, and the step that gives each its next token.
 
 The step works in place on tensors that stay where they are, and reads no size that changes from step to step, so that a
 CUDA graph can hold it: the kernels of a whole step, started at once. Without a graph every step of a model of a hundred
@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agents.decoders import LlamaLikeDecoder
 from agents.engines.prompt_cache import SharedPromptCache
 from agents.engines.sampling import sample
+from agents.forward import PackedModel
 from agents.rollout import SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -27,27 +27,27 @@ Capture = Callable[[Callable[[], None]], Callable[[], None]]
 _TOLERANCE = 1e-2
 
 
-class Lines:
-    """The newest token of each line, and what the next one is drawn with.
+class DecodeSteps:
+    """The newest token of each slot, and what the next one is drawn with.
 
     Args:
-        decoder: The model.
+        model: What decodes.
         cache: Its keys and values, with the prompts computed.
         sampling: How to draw.
-        uniforms: (lines, max_completion_tokens), see `agents.engines.sampling`; None for greedy decoding.
-        logits: (lines, V) of the first tokens.
-        positions: (lines,) of the first tokens.
+        uniforms: (slots, max_completion_tokens), see `agents.engines.sampling`; None for greedy decoding.
+        logits: (slots, V) of the first tokens.
+        positions: (slots,) of the first tokens.
         capture: Makes a step repeatable; None: steps run as they are written.
 
     Attributes:
-        ids: (lines,) the newest tokens.
-        logprobs: (lines,) their log-probabilities in nats.
+        ids: (slots,) the newest tokens.
+        logprobs: (slots,) their log-probabilities in nats.
         capture: See above; None once a captured step was seen to differ.
     """
 
     def __init__(
         self,
-        decoder: LlamaLikeDecoder,
+        model: PackedModel,
         cache: SharedPromptCache,
         sampling: SamplingParams,
         uniforms: Tensor | None,
@@ -55,14 +55,14 @@ class Lines:
         positions: Tensor,
         capture: Capture | None,
     ) -> None:
-        self._decoder = decoder
+        self._model = model
         self._cache = cache
         self._sampling = sampling
         self._uniforms = uniforms
         self._positions = positions.clone()
         self.capture = capture
         self._replay: Callable[[], None] | None = None
-        self._drawn = torch.zeros(1, dtype=torch.long, device=logits.device)  # tokens of each line
+        self._drawn = torch.zeros(1, dtype=torch.long, device=logits.device)  # tokens of each slot
         self.ids, self.logprobs = self._draw(logits)
         self._drawn += 1
 
@@ -70,7 +70,7 @@ class Lines:
         return len(self.ids)
 
     def advance(self) -> None:
-        """Give each line its next token."""
+        """Give each slot its next token."""
         has_moved = self._cache.reserve()
         if self.capture is None:
             self._step(None)
@@ -80,10 +80,10 @@ class Lines:
         else:
             self._replay()
 
-    def keep(self, lines: list[int]) -> None:
-        """Let the lines be these, in this order."""
-        self._cache.keep(lines)
-        index = torch.tensor(lines, device=self.ids.device)
+    def keep(self, slots: list[int]) -> None:
+        """Let the slots be these, in this order."""
+        self._cache.keep(slots)
+        index = torch.tensor(slots, device=self.ids.device)
         self.ids, self.logprobs, self._positions = self.ids[index], self.logprobs[index], self._positions[index]
         self._uniforms = None if self._uniforms is None else self._uniforms[index]
         self._replay = None
@@ -94,7 +94,7 @@ class Lines:
 
     def _step(self, column: Tensor | None) -> None:
         hidden = self._cache.step(self.ids, self._positions, column)
-        ids, logprobs = self._draw(self._decoder.logits(hidden).float())
+        ids, logprobs = self._draw(self._model.logits(hidden).float())
         self.ids.copy_(ids)
         self.logprobs.copy_(logprobs)
         self._positions += 1

@@ -1,4 +1,4 @@
-"""Log-probabilities of groups of completions, each prompt computed once for all completions of its group.
+"""`SharedPrefix`: groups of completions as packed tokens, each prompt once for all completions of its group.
 
 Only real tokens are computed (no padding), and of a completion only those that something is predicted from. Attention
 has no other way than padded blocks; where prompts differ in length and blocks would be large, each group is a block of
@@ -13,9 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from agents.decoders.attention import attention
-from agents.decoders.head import token_logprobs_of_hidden
-from agents.decoders.llama import LlamaLikeDecoder
+from agents.forward.attention import AttentionLayer, attention
 
 # entries of a block's attention mask; beyond it a mask for every completion costs more than a pass for every group
 _MASK_ENTRIES = 2**22
@@ -53,40 +51,36 @@ class Groups(Protocol):
         ...
 
 
-def shared_prefix_logprobs(decoder: LlamaLikeDecoder, batch: Groups, temperature: float) -> Tensor:
-    """Log-probabilities of the completion tokens.
+class SharedPrefix:
+    """The tokens of whole groups, packed, and the attention between them.
 
-    Returns:
-        (N, T) nats, float32 at least; 0 where `completion_mask` is 0.
+    Args:
+        batch: P prompts and N = P * G completions.
+        windows: The windows that the model's layers have, see `AttentionLayer`.
+
+    Attributes:
+        tokens: What is computed, and what is predicted from it.
     """
-    packed = _pack(batch)
-    blocks = _blocks(batch, packed, set(decoder.windows))
-    sizes = [block.tokens[0] for block in blocks] + [block.tokens[1] for block in blocks]
 
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        dtype = query.dtype
+    def __init__(self, batch: Groups, windows: set[int | None]) -> None:
+        self.tokens = _pack(batch)
+        self._blocks = _blocks(batch, self.tokens, windows)
+        self._sizes = [block.tokens[0] for block in self._blocks] + [block.tokens[1] for block in self._blocks]
+
+    def attend(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The outputs (S, Hq, Dv) of one layer, see `AttentionContext`."""
         # split and not sliced: the backward pass of each slice would fill a tensor of all tokens
-        q, k, v = (x.to(dtype).split(sizes) for x in (query, key, value))
-        window = decoder.windows[layer]
-        n = len(blocks)
+        q, k, v = (x.split(self._sizes) for x in (query, key, value))
+        n = len(self._blocks)
         parts = [
-            block.attend((q[i], q[n + i]), (k[i], k[n + i]), (v[i], v[n + i]), window, decoder.scale)
-            for i, block in enumerate(blocks)
+            block.attend(layer, (q[i], q[n + i]), (k[i], k[n + i]), (v[i], v[n + i]))
+            for i, block in enumerate(self._blocks)
         ]
         return torch.cat([part[0] for part in parts] + [part[1] for part in parts])
 
-    hidden = decoder.hidden(packed.ids, packed.positions, attend)
-    weight, bias = decoder.head
-    # a group shares its prompt's last token: an index would add up its gradients in the order in which threads come,
-    # and a seed would not repeat a run; this operator adds them in the order of the rows
-    predicting = torch.nn.functional.embedding(packed.sources, hidden)
-    logprobs = token_logprobs_of_hidden(predicting, weight, bias, packed.targets, temperature)
-    out = logprobs.new_zeros(batch.completion_ids.numel())
-    return out.index_copy(0, packed.target_slots, logprobs).view(batch.completion_ids.shape)
-
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
+class PackedTokens:
     """S tokens: those of all prompts, then those of all completions but each one's last, which predicts nothing.
 
     Attributes:
@@ -110,7 +104,7 @@ class _Packed:
     target_slots: Tensor
 
 
-def _pack(batch: Groups) -> _Packed:
+def _pack(batch: Groups) -> PackedTokens:
     prompt_mask, mask = batch.prompt_mask.bool(), batch.completion_mask.bool()
     prompt_lengths, lengths = prompt_mask.sum(1), mask.sum(1)
     order = mask.cumsum(1)  # 1 for the first token of a completion
@@ -124,7 +118,7 @@ def _pack(batch: Groups) -> _Packed:
     input_lengths = (lengths - 1).clamp(min=0)
     first_input = num_prompt_tokens + input_lengths.cumsum(0) - input_lengths
     sources = torch.where(order == 1, last_of_prompt[:, None], first_input[:, None] + order - 2)
-    return _Packed(
+    return PackedTokens(
         ids=torch.cat([batch.prompt_ids[prompt_mask], batch.completion_ids[is_input]]),
         positions=torch.cat([prompt_positions, positions]),
         is_input=is_input,
@@ -157,12 +151,10 @@ class _Block:
     shape: tuple[int, int, int, int]
     masks: dict[int | None, tuple[Tensor | None, Tensor]]
 
-    def attend(
-        self, query: _Parts, key: _Parts, value: _Parts, window: int | None, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs (., Hq, D) of the block's prompt tokens and of its completion tokens."""
+    def attend(self, layer: AttentionLayer, query: _Parts, key: _Parts, value: _Parts) -> tuple[Tensor, Tensor]:
+        """Outputs (., Hq, Dv) of the block's prompt tokens and of its completion tokens."""
         k, g, longest_prompt, longest_completion = self.shape
-        prompt_mask, completion_mask = self.masks[window]
+        prompt_mask, completion_mask = self.masks[layer.window]
 
         def of_prompts(x: _Parts) -> Tensor:
             return _padded(x[0], self.prompt_slots, k, longest_prompt)
@@ -171,15 +163,15 @@ class _Block:
             return _padded(x[1], self.completion_slots, k * g, longest_completion)
 
         prompt_key, prompt_value = of_prompts(key), of_prompts(value)
-        out = _attention(of_prompts(query), prompt_key, prompt_value, prompt_mask, scale)
+        out = attention(of_prompts(query), prompt_key, prompt_value, prompt_mask, layer)
         prompts = _unpadded(out, self.prompt_slots)
         if longest_completion == 0:  # every completion is one token, predicted from the prompt
-            return prompts, query[1]
+            return prompts, prompts[:0]
         keys, values = (
             torch.cat([shared.repeat_interleave(g, dim=0), of_completions(own)], dim=2)
             for shared, own in ((prompt_key, key), (prompt_value, value))
         )
-        out = _attention(of_completions(query), keys, values, completion_mask, scale)
+        out = attention(of_completions(query), keys, values, completion_mask, layer)
         return prompts, _unpadded(out, self.completion_slots)
 
 
@@ -196,21 +188,7 @@ def _unpadded(x: Tensor, slots: Tensor | None) -> Tensor:
     return x if slots is None else x[slots]
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    repeats = query.shape[1] // key.shape[1]
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        # measured: the backward pass of CPU kernels takes four times as long in bfloat16
-        with torch.autocast("cpu", enabled=False):
-            out = _attention(query.float(), key.float(), value.float(), mask, scale)
-        return out.to(query.dtype)
-    if query.device.type != "cpu" and repeats > 1:
-        # there, kernels for grouped queries take no mask
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-        repeats = 1
-    return attention(query, key, value, mask, scale, enable_gqa=repeats > 1)
-
-
-def _blocks(batch: Groups, packed: _Packed, windows: set[int | None]) -> list[_Block]:
+def _blocks(batch: Groups, packed: PackedTokens, windows: set[int | None]) -> list[_Block]:
     g = batch.group_size
     prompts = packed.prompt_lengths.tolist()
     completions = packed.input_lengths.tolist()
