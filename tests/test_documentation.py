@@ -60,12 +60,32 @@ def test_every_metric_is_documented():
     assert {name for name in names if not name.startswith(("outcome/", "metric/"))} <= documented
 
 
-def test_the_architecture_names_every_module():
-    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    for package in ("rewards", "llm_envs", "agents"):
-        for path in (ROOT / package).iterdir():
-            if path.suffix == ".py" and not path.name.startswith("_"):
-                assert path.name in text or path.stem in text, f"docs/architecture.md does not mention {path.name}"
+PACKAGES = sorted(
+    {
+        f"{file.parent.relative_to(ROOT)}/"
+        for top in ("rewards", "llm_envs", "agents")
+        for file in (ROOT / top).rglob("*.py")
+    }
+)
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_architecture_says_what_every_package_is(package):
+    rows = [
+        [cell.strip() for cell in row.split("|")]
+        for row in re.findall(r"^\|(.*)\|$", ARCHITECTURE.read_text("utf-8"), re.M)
+    ]
+    assert any(f"`{package}`" in row[0] and re.search(r"\w{3}", " ".join(row[1:])) for row in rows), (
+        f"no row of a table in docs/architecture.md begins with `{package}` and says what it is"
+    )
+
+
+def test_every_path_in_the_architecture_exists():
+    named = re.findall(r"`([\w.-]+/[\w./-]*|[\w/-]+\.(?:py|md))`", ARCHITECTURE.read_text("utf-8"))
+    paths = [path for path in named if not re.search(r"-v\d+$", path)]  # `llm_envs/Arithmetic-v0` is a task
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize(

@@ -444,12 +444,17 @@ def test_a_save_that_was_killed_between_its_renames_loses_nothing(tmp_path, left
     assert GRPOAgent.load(tmp_path / "saved", device="cpu").num_updates == updates
 
 
-def test_a_curriculum_goes_on_where_the_run_stopped(tmp_path):
+@pytest.fixture
+def climb():
     levels = [{"operands": operands} for operands in (2, 3, 4)]
     register_curriculum("test/Climb-v0", "llm_envs/Arithmetic-v0", levels, threshold=0.1, window=16)
+    yield "test/Climb-v0"
+    del gymnasium.registry["test/Climb-v0"]
 
+
+def test_a_curriculum_goes_on_where_the_run_stopped(climb, tmp_path):
     def agent():
-        return GRPOAgent("builtin/tiny", "test/Climb-v0", config=SMALL, seed=0, device="cpu")
+        return GRPOAgent("builtin/tiny", climb, config=SMALL, seed=0, device="cpu")
 
     straight = agent().learn(64)
     first = agent().learn(32)

@@ -429,3 +429,11 @@ ATTACKS: dict[str, str] = {
     )
     for name, source in attacks.items()
 }  # fmt: skip
+
+ENDLESS = {
+    "flood: ignored signals", "flood: million sets", "flood: recursion without a limit", "flood: regex", "flood: sleep",
+    "flood: spin", "flood: spin in import", "flood: stderr", "flood: tower", "forged: its own reply and silence",
+    "interpreter: a lock held for ever", "interpreter: an event that never comes", "interpreter: unlimited digits",
+    "kernel: a fifo", "patch: builtins", "protocol: half a frame", "protocol: keys that collide",
+}  # fmt: skip
+"""Those that end at a limit of time and show what they do long before: a short limit shows as much as a long one."""

@@ -19,7 +19,9 @@ from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbo
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)
-ATTACKS, MARK, PROGRAMS = (getattr(import_module("attacks"), name) for name in ("ATTACKS", "MARK", "PROGRAMS"))
+ATTACKS, ENDLESS, MARK, PROGRAMS = (
+    getattr(import_module("attacks"), name) for name in ("ATTACKS", "ENDLESS", "MARK", "PROGRAMS")
+)
 HONEST = import_module("honest").HONEST
 
 pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="there is no strong sandbox here")
@@ -49,9 +51,18 @@ PLACES = (
 )
 
 
+# an honest program takes at most 0.2 s of CPU time, and the time in which others have the cores does not count
+LIMITS = Limits(cpu_seconds=1.0, wall_seconds=2.0)
+
+
 @pytest.fixture(scope="module")
 def reward():
-    return CodeTestsReward(limits=Limits(cpu_seconds=2.0, wall_seconds=3.0))
+    return CodeTestsReward(limits=LIMITS, parallel=8)
+
+
+@pytest.fixture(scope="module")
+def impatient():
+    return CodeTestsReward(limits=Limits(cpu_seconds=0.4, wall_seconds=0.8))
 
 
 def completion(source: str) -> str:
@@ -81,11 +92,12 @@ def test_there_are_enough():
     assert len(ATTACKS) >= 250
     assert len(PROGRAMS) >= 30
     assert len(HONEST) >= 75
+    assert set(ATTACKS) >= ENDLESS
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_not_paid(reward, name):
-    (result,) = score(reward, [ATTACKS[name]])
+def test_an_attack_is_not_paid(reward, impatient, name):
+    (result,) = score(impatient if name in ENDLESS else reward, [ATTACKS[name]])
     assert result.reward == 0.0
     assert result.outcome is not Outcome.CORRECT
     assert traces() == set()
@@ -136,8 +148,9 @@ def test_both_modes_give_the_same_verdicts():
     race = "protocol: the channel without waiting"  # it ends where the next call has not come yet
     names = [*list(ATTACKS)[::6], *list(HONEST)[::3]]
     programs = [(ATTACKS | HONEST)[name] for name in names]
-    limits = Limits(cpu_seconds=2.0, wall_seconds=4.0)
-    zygote, fresh = (score(CodeTestsReward(mode=mode, limits=limits), programs) for mode in ("zygote", "fresh"))
+    zygote, fresh = (
+        score(CodeTestsReward(mode=mode, limits=LIMITS, parallel=8), programs) for mode in ("zygote", "fresh")
+    )
     assert [result.reward for result in zygote] == [result.reward for result in fresh]
     assert {result.reward for result in zygote} == {0.0, 1.0}
     outcomes = {name: {a.outcome, b.outcome} for name, a, b in zip(names, zygote, fresh, strict=True)}

@@ -41,8 +41,8 @@ programs += [(name, source, 1.0) for name, source in HONEST.items()]
 random.Random(seed).shuffle(programs)
 cases = [{"args": [x], "kwargs": {}, "expected": x * x} for x in (2, 5, 7, 11)]
 reference = {"kind": "function", "entry_point": "f", "cases": cases}
-# several at once on few cores: only what never ends should reach the limit of wall time
-reward = CodeTestsReward(limits=Limits(cpu_seconds=2.0, wall_seconds=20.0 if not user else 4.0))
+# only what never ends reaches a limit: the time in which others have the cores does not count
+reward = CodeTestsReward(limits=Limits(cpu_seconds=1.0, wall_seconds=3.0), parallel=8)
 completions = [f"```python\\n{source}\\n```" for _, source, _ in programs]
 results = reward([""] * len(programs), completions, [reference] * len(programs))
 wrong = [(name, str(r.outcome)) for (name, _, paid), r in zip(programs, results) if r.reward != paid]
@@ -50,14 +50,12 @@ print(json.dumps({"user": os.getuid(), "grade": grade, "scored": len(results), "
 """
 # Is inside four programs and the test code of one more when it is killed.
 KILLED = """
-import threading, time
 from rewards.code import CodeTestsReward
 from rewards.code.sandbox import Limits
 reward = CodeTestsReward(limits=Limits(wall_seconds=100.0), parallel=5)
 sleeps = "import time\\ndef f(x):\\n    open('left', 'w').write('x')\\n    time.sleep(100)"
 function = {"kind": "function", "entry_point": "f", "cases": [{"args": [1], "expected": 1}]}
 check = {"kind": "check", "entry_point": "f", "checks": ["assert candidate(1) == 1"]}
-threading.Timer(4.0, print, ("ready",), {"flush": True}).start()
 reward([""] * 5, [sleeps] * 5, [function] * 4 + [check])
 """
 
@@ -105,6 +103,18 @@ def running(pids: set[int]) -> set[int]:
     return found
 
 
+def settled(trainer: subprocess.Popen[str]) -> set[int]:
+    """The processes below a program, when six or more are there and none has come for a second."""
+    until = time.monotonic() + 60
+    found, since = descendants(trainer.pid), time.monotonic()
+    while len(running(found)) < 6 or time.monotonic() - since < 1.0:
+        assert time.monotonic() < until, "its processes do not start"
+        time.sleep(0.05)
+        if (now := descendants(trainer.pid)) != found:
+            found, since = now, time.monotonic()
+    return found
+
+
 def pythons() -> list[str]:
     """This interpreter, and the system's of the same version: this one may be in root's home."""
     found = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
@@ -138,9 +148,7 @@ def test_several_trainers_at_once():
 def test_a_killed_trainer_leaves_no_process_no_file_and_no_mount(tmp_path):
     mounts = Path("/proc/self/mountinfo").read_text()
     trainer = start(KILLED, TMPDIR=str(tmp_path))
-    assert trainer.stdout is not None
-    assert trainer.stdout.readline().strip() == "ready"
-    started = descendants(trainer.pid)
+    started = settled(trainer)
     assert len(running(started)) >= 6  # the zygote in its jail, the candidates, the process of the tests
     trainer.send_signal(signal.SIGKILL)
     trainer.communicate(timeout=20)

@@ -733,9 +733,9 @@ def test_a_program_that_is_killed_while_its_host_imports(program, tmp_path):
 def test_the_host_notices_a_dead_program_whose_socket_lives_on(program):
     """A child that was forked without the hook keeps the socket open."""
     one = program(
-        "import os, time\nfrom rewards.workers import pool\n"
+        "import os, time\nfrom rewards.workers import pool as pool_module\n"
         "pool = WorkerPool(pid, workers=1, deadline=30)\npool.map([()])\n"
-        "pool._pools.clear()\n"
+        "pool_module._pools.clear()\n"
         "if os.fork() == 0:\n    os.environ.clear(); os.close(1); os.close(2); time.sleep(4); os._exit(0)\n"
         "print('ready', flush=True)\nos._exit(0)\n"
     )
@@ -748,9 +748,9 @@ def test_the_host_notices_a_dead_program_whose_socket_lives_on(program):
 
 def test_close_ends_the_host_though_a_child_keeps_its_socket(program):
     one = program(
-        "import os, time\nfrom rewards.workers import pool\n"
+        "import os, time\nfrom rewards.workers import pool as pool_module\n"
         "pool = WorkerPool(pid, workers=1, deadline=30)\npool.map([()])\n"
-        "pool._pools.clear()\n"
+        "pool_module._pools.clear()\n"
         "if os.fork() == 0:\n    os.close(1); os.close(2); time.sleep(5); os._exit(0)\n"
         "start = time.monotonic(); pool.close(); print(time.monotonic() - start)\n"
     )
