@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_envs.tasks.functions.values import KINDS
+from llm_envs.tasks.python_functions.argument_kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_envs.tasks.functions.program import Program
+from llm_envs.tasks.python_functions.program import Program
 
 VERBS = {"+": "add", "-": "subtract", "*": "multiply by"}
 _PARAMETERS = "abc"

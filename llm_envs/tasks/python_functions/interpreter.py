@@ -1,7 +1,13 @@
-"""A small part of Python, run by our own functions: syntax trees become closures, and nothing is executed by Python.
+"""An interpreter for the small part of Python in which the generated functions are written.
 
-The same text is what a problem's solution prints and what its expected values are calculated from, so that the two
-cannot disagree. Only the names and methods in the tables below exist, and every run has a budget of steps.
+A function's syntax tree becomes nested closures, which calculate its values; neither `exec` nor `eval` is used. The
+text that a problem's solution prints is also the text that its expected values are calculated from, so the two cannot
+disagree.
+
+Most programs that run here are wrong on purpose: a mutant may loop for ever or make a huge number. So only the names
+and methods in the tables below exist, each run has a budget of steps, and the sizes of values are limited. These
+limits count work and not time, so the hidden tests of a program are the same on every machine. Running the programs as
+Python would need a worker process. An environment draws a problem when it is made, and making it must start no process.
 """
 
 from __future__ import annotations
@@ -13,19 +19,18 @@ from typing import Any
 
 Env = dict[str, Any]
 Expr = Callable[[Env], Any]
-Stmt = Callable[[Env], Any]
+Stmt = Callable[[Env], bool]
 
 MAX_STEPS = 20_000
 _MAX_BITS = 4096
 _MAX_LENGTH = 100_000
 _STEPS, _RESULT = ".steps", ".result"  # names that no program can have
-_NEXT, _BREAK, _CONTINUE, _RETURN = range(4)
 RAISES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
-"""What a wrong program may raise here; a right one raises nothing."""
+"""The exceptions that a wrong program may raise. A right program raises none."""
 
 
 class OutOfSteps(ValueError):
-    """The program ran for too long, or made a value that is too large."""
+    """The program needs more than `MAX_STEPS` steps, or makes a value that is too large."""
 
 
 def _times(left: Any, right: Any) -> Any:
@@ -71,30 +76,28 @@ def _range(*bounds: int) -> range:
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{f.__name__: f for f in (abs, all, any, chr, divmod, len, max, min, ord, sorted, sum)},
-    **{t.__name__: t for t in (bool, dict, int, list, set, str, tuple)},
+    **{f.__name__: f for f in (abs, all, any, chr, int, len, list, max, min, ord, set, sorted, str, sum)},
     "enumerate": lambda *values: list(enumerate(*values)),
     "range": _range,
-    "reversed": lambda values: list(reversed(values)),
     "zip": lambda *values: list(zip(*values, strict=False)),
 }
 _METHODS: dict[type, frozenset[str]] = {
-    list: frozenset(("append", "count", "index", "pop")),
-    dict: frozenset(("get", "items", "keys", "values")),
-    set: frozenset(("add",)),
-    str: frozenset(("count", "endswith", "find", "join", "replace", "split", "startswith", "strip"))
-    | frozenset(("isalpha", "isdigit", "islower", "isupper", "lower", "swapcase", "title", "upper")),
+    list: frozenset(("append", "count", "index")),
+    dict: frozenset(("get", "items", "values")),
+    str: frozenset(("count", "isalpha", "isdigit", "islower", "isupper", "join", "lower", "replace", "split"))
+    | frozenset(("swapcase", "title", "upper")),
 }
 
 
 class Function:
-    """A function of the small language, ready to be called.
+    """A function that can be called, made from its text.
 
     Args:
-        source: The text of one `def`, or its tree.
+        source: The text of one `def` statement, or its syntax tree.
 
     Raises:
-        ValueError: The text uses what the language does not have.
+        ValueError: The text uses a part of Python that this interpreter does not have.
+        SyntaxError: The text is not Python.
     """
 
     def __init__(self, source: str | ast.FunctionDef) -> None:
@@ -104,11 +107,11 @@ class Function:
         self._body = _block(tree.body)
 
     def __call__(self, *arguments: Any) -> Any:
-        """The value for these arguments, which are not changed.
+        """Calculate the value for these arguments. Lists and dictionaries among them are copied first.
 
         Raises:
-            OutOfSteps: The budget was not enough.
-            Exception: One of `RAISES`.
+            OutOfSteps: The program needs too many steps, or makes a value that is too large.
+            Exception: The program fails in another way; always one of `RAISES`.
         """
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, got {len(arguments)}")
@@ -119,7 +122,12 @@ class Function:
 
 
 def parse(source: str) -> ast.FunctionDef:
-    """The tree of a text that is one function definition."""
+    """Return the syntax tree of a text that is one function definition.
+
+    Raises:
+        ValueError: The text is something else.
+        SyntaxError: The text is not Python.
+    """
     [tree] = ast.parse(source).body
     if not isinstance(tree, ast.FunctionDef):
         raise ValueError(f"expected one function definition, got {type(tree).__name__}")
@@ -127,7 +135,7 @@ def parse(source: str) -> ast.FunctionDef:
 
 
 def copy(value: Any) -> Any:
-    """The value with lists and dictionaries of its own."""
+    """Copy lists and dictionaries at every depth; other values are immutable and shared."""
     if isinstance(value, list):
         return [copy(item) for item in value]
     if isinstance(value, dict):
@@ -143,23 +151,17 @@ def _spend(env: Env) -> None:
 
 
 def _unknown(node: ast.AST) -> ValueError:
-    return ValueError(f"the small language has no {type(node).__name__}: {ast.unparse(node)}")
+    return ValueError(f"the interpreter has no {type(node).__name__}: {ast.unparse(node)}")
 
 
-# ---- statements: a closure returns what happens next
+# ---- statements: a closure says whether the function has returned
 
 
 def _block(statements: Sequence[ast.stmt]) -> Stmt:
     parts = [_statement(statement) for statement in statements]
-
-    def run(env: Env) -> int:
-        for part in parts:
-            signal = part(env)
-            if signal:
-                return signal
-        return _NEXT
-
-    return run
+    if len(parts) == 1:
+        return parts[0]
+    return lambda env: any(part(env) for part in parts)
 
 
 def _statement(node: ast.stmt) -> Stmt:
@@ -179,27 +181,21 @@ def _statement(node: ast.stmt) -> Stmt:
             return _for(_target(target), _expression(iterable), _block(body))
         case ast.While(test=test, body=body, orelse=[]):
             return _while(_expression(test), _block(body))
-        case ast.Break():
-            return lambda env: _BREAK
-        case ast.Continue():
-            return lambda env: _CONTINUE
-        case ast.Pass():
-            return lambda env: _NEXT
     raise _unknown(node)
 
 
 def _return(value: Expr) -> Stmt:
-    def run(env: Env) -> int:
+    def run(env: Env) -> bool:
         env[_RESULT] = value(env)
-        return _RETURN
+        return True
 
     return run
 
 
 def _assign(target: Callable[[Env, Any], None], value: Expr) -> Stmt:
-    def run(env: Env) -> int:
+    def run(env: Env) -> bool:
         target(env, value(env))
-        return _NEXT
+        return False
 
     return run
 
@@ -209,30 +205,24 @@ def _if(test: Expr, body: Stmt, orelse: Stmt) -> Stmt:
 
 
 def _for(target: Callable[[Env, Any], None], iterable: Expr, body: Stmt) -> Stmt:
-    def run(env: Env) -> int:
+    def run(env: Env) -> bool:
         for value in iterable(env):
             _spend(env)
             target(env, value)
-            signal = body(env)
-            if signal == _BREAK:
-                break
-            if signal == _RETURN:
-                return _RETURN
-        return _NEXT
+            if body(env):
+                return True
+        return False
 
     return run
 
 
 def _while(test: Expr, body: Stmt) -> Stmt:
-    def run(env: Env) -> int:
+    def run(env: Env) -> bool:
         while test(env):
             _spend(env)
-            signal = body(env)
-            if signal == _BREAK:
-                break
-            if signal == _RETURN:
-                return _RETURN
-        return _NEXT
+            if body(env):
+                return True
+        return False
 
     return run
 
@@ -281,15 +271,15 @@ def _expression(node: ast.expr) -> Expr:
             return _binary(operator.getitem, _expression(container), _expression(index))
         case ast.Slice(lower=lower, upper=upper, step=step):
             return _apply(slice, [_expression(part or ast.Constant(None)) for part in (lower, upper, step)])
-        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
-            return _display({ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)], elements)
+        case ast.List(elts=elements):
+            return _display(list, elements)
+        case ast.Tuple(elts=elements):
+            return _display(tuple, elements)
         case ast.Dict(keys=keys, values=values) if None not in keys:
             names, items = [_expression(key) for key in keys if key], [_expression(value) for value in values]
             return lambda env: {name(env): item(env) for name, item in zip(names, items, strict=True)}
         case ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(elt=element, generators=generators):
             return _comprehension(list, _expression(element), generators)
-        case ast.SetComp(elt=element, generators=generators):
-            return _comprehension(set, _expression(element), generators)
         case ast.DictComp(key=key, value=value, generators=generators):
             return _comprehension(dict, _display(tuple, [key, value]), generators)
         case ast.Lambda(args=arguments, body=body):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from llm_envs.tasks.functions.language import RAISES, Function, parse
-from llm_envs.tasks.functions.mutants import mutants
-from llm_envs.tasks.functions.program import Program
-from llm_envs.tasks.functions.values import KINDS
+from llm_envs.tasks.python_functions.argument_kinds import KINDS
+from llm_envs.tasks.python_functions.interpreter import RAISES, Function, parse
+from llm_envs.tasks.python_functions.mutants import mutants
+from llm_envs.tasks.python_functions.program import Program
 
 MIN_TESTS, MAX_TESTS = 8, 16
 _POOL = {1: 60, 2: 200, 3: 300}  # how many random arguments, for so many parameters

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llm_envs.tasks.functions import algorithms, steps
-from llm_envs.tasks.functions.program import Piece, Program
-from llm_envs.tasks.functions.values import KINDS
+from llm_envs.tasks.python_functions.algorithm_steps import ON_A_COUNT, ON_GRIDS, ON_NUMBERS, ON_TEXTS
+from llm_envs.tasks.python_functions.argument_kinds import KINDS
+from llm_envs.tasks.python_functions.program import Piece, Program
+from llm_envs.tasks.python_functions.simple_steps import NUMBERS, RESULTS, SUMMARIES, TABLES, TEXTS, WORDS
 
-_STEPS = (*steps.NUMBERS, *steps.SUMMARIES, *steps.TABLES, *steps.TEXTS, *steps.WORDS, *steps.RESULTS)
-_CORES = (*algorithms.ON_NUMBERS, *algorithms.ON_A_COUNT, *algorithms.ON_TEXTS, *algorithms.ON_GRIDS)
+_STEPS = (*NUMBERS, *SUMMARIES, *TABLES, *TEXTS, *WORDS, *RESULTS)
+_CORES = (*ON_NUMBERS, *ON_A_COUNT, *ON_TEXTS, *ON_GRIDS)
 _PURE_CORES = tuple(core for core in _CORES if core.takes != core.gives)
 
 
 def numbers(rng: np.random.Generator) -> Program:
     """Level 2: one or two steps on a list of numbers, then a summary of it."""
-    chosen = [_pick(rng, steps.NUMBERS) for _ in range(int(rng.integers(1, 3)))]
-    return compose(rng, [*chosen, _pick(rng, steps.SUMMARIES)])
+    chosen = [_pick(rng, NUMBERS) for _ in range(int(rng.integers(1, 3)))]
+    return compose(rng, [*chosen, _pick(rng, SUMMARIES)])
 
 
 def mixed(rng: np.random.Generator) -> Program:
@@ -42,16 +43,16 @@ def mixed(rng: np.random.Generator) -> Program:
 def algorithm(rng: np.random.Generator) -> Program:
     """Level 4: a core (search, dynamic programming, number theory, matrices) between other steps."""
     core = _pick(rng, _PURE_CORES)
-    same = [step for step in (*steps.NUMBERS, *steps.TEXTS, *algorithms.ON_GRIDS) if step.takes == step.gives]
+    same = [step for step in (*NUMBERS, *TEXTS, *ON_GRIDS) if step.takes == step.gives]
     before = [step for step in same if step.takes == core.takes]
     chosen = [_pick(rng, before)] * int(rng.integers(0, 2)) if before else []
     chosen.append(core)
     if core.gives == "ints":
         if rng.random() < 0.6:
-            chosen.append(_pick(rng, steps.NUMBERS))
-        chosen.append(_pick(rng, steps.SUMMARIES))
+            chosen.append(_pick(rng, NUMBERS))
+        chosen.append(_pick(rng, SUMMARIES))
     elif not before or rng.random() < 0.6:
-        chosen.append(_pick(rng, steps.RESULTS))
+        chosen.append(_pick(rng, RESULTS))
     return compose(rng, chosen)
 
 

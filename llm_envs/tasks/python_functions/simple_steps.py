@@ -3,7 +3,7 @@
 # ruff: noqa: E501 (a description and its code are each one line)
 from __future__ import annotations
 
-from llm_envs.tasks.functions.program import piece
+from llm_envs.tasks.python_functions.program import piece
 
 _LETTERS = tuple("aeost")
 _MARKS = ("-", "_", "+", "*", "/")

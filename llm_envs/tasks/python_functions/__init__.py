@@ -6,14 +6,15 @@ import numpy as np
 
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
-from llm_envs.tasks.functions import expressions, pipelines
-from llm_envs.tasks.functions.program import Program
-from llm_envs.tasks.functions.testing import Case, TestSet, make_tests
+from llm_envs.tasks.python_functions.arithmetic_programs import chain, expression
+from llm_envs.tasks.python_functions.hidden_tests import Case, TestSet, make_tests
+from llm_envs.tasks.python_functions.pipelines import algorithm, mixed, numbers
+from llm_envs.tasks.python_functions.program import Program
 from llm_envs.tasks.writing import check_level
 from rewards.code import CodeTestsReward
 
-LEVELS = (expressions.chain, expressions.expression, pipelines.numbers, pipelines.mixed, pipelines.algorithm)
-"""What draws the programs of each level."""
+LEVELS = (chain, expression, numbers, mixed, algorithm)
+"""For each level, the function that draws a program from a `numpy.random.Generator`."""
 _EXAMPLES = (0, 2, 2, 3, 3)
 _MAX_EXAMPLES = 5
 INSTRUCTION = "Answer with the whole function in a ```python block."
@@ -78,7 +79,7 @@ def python_functions(rng: np.random.Generator, level: int = 0, examples: int | N
 
     The description, the printed solution and the expected values come from one program. Its hidden tests (8 to 16) are
     chosen so that they catch every one-place change of it that any of some 70 to 300 inputs catches; see
-    `functions/testing.py`. They are a function of the program alone: equal problems have equal tests.
+    `hidden_tests.make_tests`. They are a function of the program alone: equal problems have equal tests.
 
     Args:
         rng: Source of randomness.
