@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,9 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from agents.cli.common import CheckFailed, UsageError, parse_env_args, require_at_least
+from agents.cli.options import parse
 from llm_envs.audit import AuditReport, Verdict, audit_task
 
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs audit` with the words that follow it."""
+    parse(Audit, arguments, "llm-envs audit").run()
 
 
 @dataclass(frozen=True)

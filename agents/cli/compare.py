@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +21,16 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
+from agents.cli.options import parse
 from agents.evaluation.comparison import Comparison, Run, check_agents, compare
 from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
 from agents.tracking.callbacks import Callback
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs compare` with the words that follow it."""
+    parse(Compare, arguments, "llm-envs compare").run()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
+from agents.cli.options import parse
 from agents.envs import env_spec, importable_id
 from agents.evaluation.evaluate import evaluate
 from agents.hardware import resolve_device
@@ -27,6 +29,11 @@ from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 from agents.report import EvaluationProgress
 from agents.rollout import SamplingParams
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs evaluate` with the words that follow it."""
+    parse(Evaluate, arguments, "llm-envs evaluate").run()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -11,9 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
+from agents.cli.options import parse
 from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
 
 FAMILIES = "reasoning_gym/"
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs list` with the words that follow it."""
+    parse(ListTasks, arguments, "llm-envs list").run()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from agents.cli.common import require_at_least, spec_with
+from agents.cli.options import parse
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs play` with the words that follow it."""
+    parse(Play, arguments, "llm-envs play").run()
 
 
 @dataclass(frozen=True)
