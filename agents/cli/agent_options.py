@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
+from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
 from agents.base_agent import Agent
-from agents.cli.options import NO_DEFAULT
+from agents.cli.options import OptionalFloat, OptionalInt
 from agents.evaluation.comparison import SB3_AGENTS
 from agents.grpo.agent import GRPOAgent
 from agents.grpo.config import GRPOConfig
@@ -21,11 +21,11 @@ from agents.sb3.config import SB3Config
 class A2COptions:
     """Arguments of stable-baselines3's algorithm under its own names; docs/agents.md lists the defaults."""
 
-    vf_coef: Annotated[float | None, NO_DEFAULT] = None
+    vf_coef: OptionalFloat = None
     """Weight of the value loss."""
-    ent_coef: Annotated[float | None, NO_DEFAULT] = None
+    ent_coef: OptionalFloat = None
     """Weight of the entropy bonus."""
-    gae_lambda: Annotated[float | None, NO_DEFAULT] = None
+    gae_lambda: OptionalFloat = None
     """Lambda of generalized advantage estimation; it acts where an episode has several steps."""
 
 
@@ -33,13 +33,13 @@ class A2COptions:
 class PPOOptions(A2COptions):
     """Arguments of stable-baselines3's algorithm under its own names; docs/agents.md lists the defaults."""
 
-    clip_range: Annotated[float | None, NO_DEFAULT] = None
+    clip_range: OptionalFloat = None
     """How far the probability ratio may move away from 1 and still count."""
-    batch_size: Annotated[int | None, NO_DEFAULT] = None
+    batch_size: OptionalInt = None
     """Steps per optimizer step."""
-    n_epochs: Annotated[int | None, NO_DEFAULT] = None
+    n_epochs: OptionalInt = None
     """How often an update goes through what it collected."""
-    target_kl: Annotated[float | None, NO_DEFAULT] = None
+    target_kl: OptionalFloat = None
     """An update stops when its estimate of KL(old, new) passes 1.5 times this."""
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
-from agents.cli.options import parse
+from agents.cli.options import Flag, parse
 from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
 
 FAMILIES = "reasoning_gym/"
@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> None:
 class ListTasks:
     """List the registered tasks with their arguments and what they are about."""
 
-    families: bool = False
+    families: Flag = False
     """Show each family of reasoning-gym (extra reasoning-gym) as a row of its own."""
 
     def run(self) -> None:

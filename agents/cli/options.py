@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
-"""For an option whose help says what happens without it."""
+"""For an option whose help says what happens without it, or where nothing does."""
+OptionalInt = Annotated[int | None, NO_DEFAULT]
+OptionalFloat = Annotated[float | None, NO_DEFAULT]
+OptionalPath = Annotated[Path | None, NO_DEFAULT]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, NO_DEFAULT]
+EnvArgs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="K=V ...", help_behavior_hint="")]
+EnvId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help_behavior_hint="")]
+Choice = tyro.conf.arg(metavar="STR")
+"""For an option whose help names the choices."""
 _MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed)
 _FROM_FILE = (tyro.conf.FlagConversionOff, tyro.conf.UsePythonSyntaxForLiteralCollections)
 _REGISTRY = ConstructorRegistry()

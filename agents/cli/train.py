@@ -14,7 +14,17 @@ import tyro
 from agents.cli.agent_options import option_groups
 from agents.cli.common import UsageError, parse_env_args, require_at_least
 from agents.cli.config_file import read_config, read_record, refuse_unknown
-from agents.cli.options import NO_DEFAULT, from_values, leaves, parse, parse_known
+from agents.cli.options import (
+    Choice,
+    EnvArgs,
+    Flag,
+    OptionalInt,
+    OptionalPath,
+    from_values,
+    leaves,
+    parse,
+    parse_known,
+)
 from agents.cli.training_run import TrainingRun
 from agents.evaluation.comparison import AGENT_NAMES, SB3_AGENTS
 from agents.objectives import PRESETS
@@ -38,7 +48,7 @@ class Train:
     agent: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS)] = "grpo"
     env: str = "llm_envs/Arithmetic-v0"
     """Id of the environment; see llm-envs list."""
-    env_args: Annotated[tuple[str, ...], tyro.conf.arg(metavar="K=V ...", help_behavior_hint="")] = ()
+    env_args: EnvArgs = ()
     """Its arguments, such as operands=2."""
     policy: str = "builtin/tiny"
     """builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
@@ -46,21 +56,21 @@ class Train:
     """Completions to learn from."""
     seed: int = 0
     """Equal seeds repeat a run."""
-    run_dir: Annotated[Path | None, NO_DEFAULT] = None
+    run_dir: OptionalPath = None
     """Where results go; else a new folder in runs/."""
-    resume: Annotated[tyro.conf.FlagCreatePairsOff[bool], NO_DEFAULT] = False
+    resume: Flag = False
     """Go on with the run in --run-dir, with its settings."""
-    config: Annotated[Path | None, NO_DEFAULT] = None
+    config: OptionalPath = None
     """YAML or JSON with options, or a run's config.json; what is typed wins."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], tyro.conf.arg(metavar="STR")] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"
     """float32, bfloat16, or auto: bfloat16 on CUDA."""
-    matmul_precision: Annotated[Literal["highest", "high", "medium"], tyro.conf.arg(metavar="STR")] = "highest"
+    matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
     """highest, high or medium."""
-    threads: Annotated[int | None, NO_DEFAULT] = None
+    threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
-    lora_rank: Annotated[int | None, NO_DEFAULT] = None
+    lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
     eval_problems: int = 200
     """Held-out problems to ask."""
@@ -83,7 +93,7 @@ class _Early:
     """What decides which other options there are, and options that version 0.1 had in place of the agent's name."""
 
     run_dir: Path | None = None
-    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    resume: Flag = False
     config: Path | None = None
     agent: str | None = None
     objective: str | None = None
