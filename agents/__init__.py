@@ -3,50 +3,97 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.base_agent import Agent
     from agents.evaluation.evaluate import EvaluationReport, evaluate
+    from agents.factory import load_agent, make_agent
     from agents.grpo.agent import GRPOAgent
     from agents.grpo.config import GRPOConfig
-    from agents.load import load_agent
-    from agents.objectives import GRPO
+    from agents.objectives import (
+        CISPO,
+        DAPO,
+        GRPO,
+        GSPO,
+        LUSPO,
+        RLOO,
+        SAPO,
+        VESPO,
+        DrGRPO,
+        PolicyGradient,
+        REINFORCEPlusPlus,
+        WeightedLikelihood,
+    )
     from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-    from agents.sb3 import SB3Agent
+    from agents.rollout import SamplingParams
+    from agents.sb3.agent import SB3Agent
     from agents.sb3.config import SB3Config
     from agents.tracking.callbacks import Callback
 
+if "torch" not in sys.modules:
+    # OpenMP reads it when torch is loaded: threads that wait sleep instead of spinning, which on a machine that does
+    # other work as well costs a multiple of what it saves
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 _HOME = {
     "Agent": "agents.base_agent",
+    "CISPO": "agents.objectives",
     "Callback": "agents.tracking.callbacks",
     "ChatFormat": "agents.policies",
+    "DAPO": "agents.objectives",
+    "DrGRPO": "agents.objectives",
     "EvaluationReport": "agents.evaluation.evaluate",
     "GRPO": "agents.objectives",
     "GRPOAgent": "agents.grpo.agent",
     "GRPOConfig": "agents.grpo.config",
+    "GSPO": "agents.objectives",
+    "LUSPO": "agents.objectives",
     "LanguageModelPolicy": "agents.policies",
-    "SB3Agent": "agents.sb3",
+    "PolicyGradient": "agents.objectives",
+    "REINFORCEPlusPlus": "agents.objectives",
+    "RLOO": "agents.objectives",
+    "SAPO": "agents.objectives",
+    "SB3Agent": "agents.sb3.agent",
     "SB3Config": "agents.sb3.config",
+    "SamplingParams": "agents.rollout",
+    "VESPO": "agents.objectives",
+    "WeightedLikelihood": "agents.objectives",
     "evaluate": "agents.evaluation.evaluate",
-    "load_agent": "agents.load",
+    "load_agent": "agents.factory",
     "load_policy": "agents.policies",
+    "make_agent": "agents.factory",
 }
 
 __all__ = [
+    "CISPO",
+    "DAPO",
     "GRPO",
+    "GSPO",
+    "LUSPO",
+    "RLOO",
+    "SAPO",
+    "VESPO",
     "Agent",
     "Callback",
     "ChatFormat",
+    "DrGRPO",
     "EvaluationReport",
     "GRPOAgent",
     "GRPOConfig",
     "LanguageModelPolicy",
+    "PolicyGradient",
+    "REINFORCEPlusPlus",
     "SB3Agent",
     "SB3Config",
+    "SamplingParams",
+    "WeightedLikelihood",
     "evaluate",
     "load_agent",
     "load_policy",
+    "make_agent",
 ]
 
 

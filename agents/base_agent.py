@@ -12,13 +12,17 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from agents.checkpoint import CommonState
 from agents.collect import noise_seed
-from agents.engines.rollout_engine import RolloutEngine
-from agents.envs import EnvLike
-from agents.loop import deferred_interrupt
-from agents.policies.language_model import LanguageModelPolicy
+from agents.engines import RolloutEngine, default_engine
+from agents.envs import EnvLike, env_spec
+from agents.hardware import resolve_device, use_default_threads
+from agents.interrupts import deferred_interrupt
+from agents.policies import LanguageModelPolicy, load_policy
+from agents.policies.language_model import Precision
 from agents.rollout import SamplingParams
 from agents.tracking.callbacks import Callback, UpdateRecord, as_callback
+from agents.validation import check_at_least, checked
 
 
 class Agent(ABC):
@@ -42,23 +46,51 @@ class Agent(ABC):
     num_episodes: int
     num_updates: int
     in_update: bool = False
-    rng: np.random.Generator
-    """Of the problems that are drawn."""
-    noise: np.random.Generator
-    """Of the sampling of training: gives each call of the engine its seed."""
-    _predict_noise: np.random.Generator
+
+    def __init__(
+        self,
+        policy: str | Path | LanguageModelPolicy,
+        env: EnvLike,
+        *,
+        seed: int,
+        device: str,
+        precision: Precision,
+        engine: RolloutEngine | None,
+    ) -> None:
+        self.env_spec = env_spec(env)
+        self.seed = checked("seed", seed, int)
+        check_at_least(self, 0, "seed")
+        checked("precision", precision, Precision)
+        if not isinstance(policy, str | Path | LanguageModelPolicy):
+            raise TypeError(f"policy must be a name, a folder or a LanguageModelPolicy, got {policy!r}")
+        if not isinstance(policy, LanguageModelPolicy):
+            policy = load_policy(policy, device=resolve_device(device), precision=precision)
+        if policy.device.type == "cpu":
+            use_default_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
+        self.policy = policy
+        self.engine = default_engine(policy) if engine is None else engine
+        self.engine.sync_weights(policy)
+        self.num_episodes = 0
+        self.num_updates = 0
+        # independent streams: problems and minibatches; sampling noise of training; that of predict
+        self.rng, self.noise, self._predict_noise = map(
+            np.random.default_rng, np.random.SeedSequence(self.seed).spawn(3)
+        )
+
+    def _restore(self, state: CommonState) -> None:
+        """Go on from what `save` kept beside tensors and environments."""
+        self.num_episodes, self.num_updates = state.num_episodes, state.num_updates
+        for name, stream in self._streams().items():
+            stream.bit_generator.state = state.random_states[name]
+        self.engine.sync_weights(self.policy)
+
+    def _streams(self) -> dict[str, np.random.Generator]:
+        return {"problems": self.rng, "noise": self.noise, "predict": self._predict_noise}
 
     @property
     def _random_states(self) -> dict[str, Any]:
         """What `save` keeps of the streams of random numbers, as JSON takes it."""
-        streams = {"problems": self.rng, "noise": self.noise, "predict": self._predict_noise}
-        return {name: stream.bit_generator.state for name, stream in streams.items()}
-
-    @_random_states.setter
-    def _random_states(self, states: dict[str, Any]) -> None:
-        self.rng.bit_generator.state = states["problems"]
-        self.noise.bit_generator.state = states["noise"]
-        self._predict_noise.bit_generator.state = states["predict"]
+        return {name: stream.bit_generator.state for name, stream in self._streams().items()}
 
     @property
     @abstractmethod
@@ -128,5 +160,24 @@ class Agent(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, path: str | Path, env: EnvLike | None = None, *, device: str = "auto") -> Self:
-        """Read what `save` wrote; `env` replaces the environment that was saved, or is the same one made again."""
+    def load(
+        cls,
+        path: str | Path,
+        env: EnvLike | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        engine: RolloutEngine | None = None,
+    ) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: The folder.
+            env: Replaces the environment that was saved, or is the same one made again.
+            device: Where to put the policy.
+            precision: Of the computation; None is the one that was saved.
+            engine: What generates; None is the fastest engine that runs the policy's own model.
+
+        Raises:
+            CheckpointError: The folder is missing or incomplete.
+        """

@@ -30,6 +30,7 @@ from agents.envs import EnvLike, env_spec, spec_record
 from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
+from agents.policies.language_model import Precision
 from agents.policies.loading import load_model
 
 FORMAT = 2
@@ -255,8 +256,16 @@ def read_env(path: Path, state: CommonState, env: EnvLike | None) -> tuple[EnvSp
     return spec, all(getattr(state, name) == value for name, value in record.items())
 
 
-def read_policy(path: Path, state: CommonState, device: torch.device) -> LanguageModelPolicy:
+def read_policy(
+    path: Path, state: CommonState, device: torch.device, precision: Precision | None = None
+) -> LanguageModelPolicy:
     """Load the policy with its trained weights.
+
+    Args:
+        path: The checkpoint folder.
+        state: What was read of it.
+        device: Where to put the policy.
+        precision: Replaces the one that was saved.
 
     Raises:
         CheckpointError: They are missing or broken.
@@ -288,7 +297,7 @@ def read_policy(path: Path, state: CommonState, device: torch.device) -> Languag
         tokenizer,
         name=state.policy_name,
         device=device,
-        precision=state.precision,  # type: ignore[arg-type]
+        precision=precision or state.precision,  # type: ignore[arg-type]
         chat=state.chat,
     )
 

@@ -9,6 +9,7 @@ import sys
 import torch
 
 _SMALL_MODEL = 10_000_000
+_THREADS_AT_START = torch.get_num_threads()
 
 
 class DeviceNotFound(ValueError):
@@ -39,8 +40,9 @@ def recommended_threads(num_parameters: int) -> int:
 
     The matrices of a model of less than ten million parameters are so small that more than two threads mostly wait for
     each other, and two gain only where waiting costs nothing. Measured with builtin/tiny on two cores: with
-    `OMP_WAIT_POLICY=passive` (the command line sets it) two threads take 0.65 of the time of one for an update, and the
-    same time when a core is taken by other work; threads that spin instead were seen to cost eight times one thread.
+    `OMP_WAIT_POLICY=passive` (importing `agents` sets it) two threads take 0.65 of the time of one for an update, and
+    the same time when a core is taken by other work; threads that spin instead were seen to cost eight times one
+    thread.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if num_parameters >= _SMALL_MODEL:
@@ -49,12 +51,40 @@ def recommended_threads(num_parameters: int) -> int:
     return min(2, cores) if waits_passively else 1
 
 
+def use_threads(threads: int | None, num_parameters: int) -> int:
+    """Let torch compute with this many CPU threads, and the process keep the memory that it frees.
+
+    The command line calls this, and an agent that is made on the CPU where nobody has chosen a number yet
+    (`use_default_threads`).
+
+    Args:
+        threads: None takes the number in `OMP_NUM_THREADS`, or else `recommended_threads`.
+        num_parameters: Of the model.
+
+    Returns:
+        The number that torch now has.
+    """
+    keep_freed_memory()
+    if threads is None and (given := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():
+        threads = int(given)
+    if threads is None:
+        threads = recommended_threads(num_parameters)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def use_default_threads(num_parameters: int) -> None:
+    """As `use_threads(None, ...)`, unless torch's number of threads was set since this module was loaded."""
+    if torch.get_num_threads() == _THREADS_AT_START:
+        use_threads(None, num_parameters)
+
+
 def keep_freed_memory() -> bool:
     """Let this process reuse the memory it frees, instead of giving it back after each large tensor.
 
     glibc takes tensors of more than 32 MiB, and often smaller ones, from the system and gives them back when they are
     freed; the system then zeroes the pages of the next one. Measured in an update of SmolLM2-135M, in a virtual
-    machine: 4 of 16 seconds. The process keeps its largest footprint from then on. The command line calls this.
+    machine: 4 of 16 seconds. The process keeps its largest footprint from then on.
 
     Returns:
         Whether it took effect; it does not where the C library is not glibc.

@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from agents.validation import check_at_least, check_types
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -26,6 +28,7 @@ class SamplingParams:
         stop: A completion ends when its text contains one of these; the token that completed it is part of it.
 
     Raises:
+        TypeError: A field has a value of another type, such as a text for `stop`.
         ValueError: A field is out of range.
     """
 
@@ -36,16 +39,12 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.max_completion_tokens < 1:
-            raise ValueError(f"max_completion_tokens must be at least 1, got {self.max_completion_tokens}")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}; None is no restriction")
+        check_types(self)
+        check_at_least(self, 1, "max_completion_tokens", "top_k")
+        check_at_least(self, 0, "temperature")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        # a text by itself would be taken for its letters
-        if not isinstance(self.stop, tuple) or not all(self.stop):
+        if not all(self.stop):
             raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
 
 

@@ -8,9 +8,6 @@ import sys
 
 def main() -> None:
     """Entry point: run the subcommand; a mistake in what was asked ends with one line and exit code 2."""
-    # read by OpenMP when torch is loaded: threads that wait sleep instead of spinning, which on a machine that is not
-    # ours alone costs others (and so ourselves) a multiple of what it saves
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of model loaders would break into our own
     sys.path.insert(0, os.getcwd())  # as `python -m` does: --env my_tasks:demo/Doubling-v0 finds my_tasks.py here
     try:

@@ -7,10 +7,9 @@ from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
+from agents import factory
 from agents.base_agent import Agent
 from agents.cli.options import OptionalFloat, OptionalInt
-from agents.evaluation.comparison import SB3_AGENTS
-from agents.grpo.agent import GRPOAgent
 from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS
 from agents.policies import LanguageModelPolicy
@@ -57,13 +56,8 @@ def option_groups(agent: str) -> dict[str, Any]:
 
 def make_agent(name: str, policy: LanguageModelPolicy, env: EnvSpec, groups: dict[str, Any], seed: int) -> Agent:
     """A new agent with the options of `option_groups`."""
-    if name in PRESETS:
-        return GRPOAgent(policy, env, objective=groups["objective"], config=groups["config"], seed=seed)
-    import stable_baselines3
-
-    from agents.sb3 import SB3Agent
-
-    algorithm, view = SB3_AGENTS[name]
-    given = {f.name: v for f in fields(groups["algorithm"]) if (v := getattr(groups["algorithm"], f.name)) is not None}
-    config = replace(groups["config"], algorithm_kwargs=given)
-    return SB3Agent(policy, env, getattr(stable_baselines3, algorithm), view, config=config, seed=seed)
+    config, algorithm = groups["config"], groups.get("algorithm")
+    if algorithm is not None:
+        given = {f.name: v for f in fields(algorithm) if (v := getattr(algorithm, f.name)) is not None}
+        config = replace(config, algorithm_kwargs=given)
+    return factory.make_agent(name, policy, env, config=config, objective=groups.get("objective"), seed=seed)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from gymnasium.envs.registration import EnvSpec
 
+from agents import hardware
 from agents.envs import env_spec, make_envs
-from agents.hardware import keep_freed_memory, recommended_threads
 from agents.policies import LanguageModelPolicy
 
 
@@ -76,19 +75,8 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
 
 
 def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
-    """Set how many CPU threads torch uses, and return the number.
-
-    None takes OMP_NUM_THREADS, or without that chooses by the size of the model. On the CPU, this also lets the process
-    keep the memory that it frees.
-    """
-    if policy.device.type == "cpu":
-        keep_freed_memory()
-    if threads is None and (given := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():
-        threads = int(given)
-    if threads is None:
-        threads = recommended_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
-    torch.set_num_threads(threads)
-    return threads
+    """Set how many CPU threads torch uses for a policy, and return the number; see `agents.hardware.use_threads`."""
+    return hardware.use_threads(threads, sum(parameter.numel() for parameter in policy.model.parameters()))
 
 
 def require_at_least(minimum: int, command: object, *names: str) -> None:

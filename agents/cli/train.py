@@ -26,7 +26,7 @@ from agents.cli.options import (
     parse_known,
 )
 from agents.cli.training_run import TrainingRun
-from agents.evaluation.comparison import AGENT_NAMES, SB3_AGENTS
+from agents.factory import AGENT_NAMES, SB3_AGENTS
 from agents.objectives import PRESETS
 from agents.policies import ChatFormat
 

@@ -21,8 +21,8 @@ from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
 from agents.cli.evaluate import run_checkpoint
 from agents.evaluation.evaluate import EvaluationReport, evaluate
+from agents.factory import load_agent
 from agents.hardware import resolve_device
-from agents.load import load_agent
 from agents.policies import load_policy
 from agents.tracking.callbacks import Callback, CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
 

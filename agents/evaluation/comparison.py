@@ -30,23 +30,12 @@ from agents.evaluation.evaluate import (
     paired_difference,
     proportion_estimate,
 )
+from agents.factory import AGENT_NAMES, default_config, load_agent, make_agent
 from agents.grpo.agent import GRPOAgent
-from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.load import load_agent
-from agents.objectives import PRESETS
 from agents.policies import LanguageModelPolicy, load_policy
-from agents.sb3.config import SB3Config, View
 from agents.tracking.callbacks import Callback, CheckpointEvery, MetricsWriter, read_metrics
 
-SB3_AGENTS: dict[str, tuple[str, View]] = {
-    "ppo": ("PPO", "completion"),
-    "a2c": ("A2C", "completion"),
-    "ppo-token": ("PPO", "token"),
-    "a2c-token": ("A2C", "token"),
-}
-"""Name on the command line to class and view."""
-AGENT_NAMES = (*PRESETS, *SB3_AGENTS)
 PACKAGES = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
 _CHECKPOINT_EVERY = 10
 
@@ -101,16 +90,8 @@ class Comparison:
         }
         if self.learning_rate is not None:
             shared["learning_rate"] = self.learning_rate
-        if name in PRESETS:
-            config = replace(GRPOConfig(), **shared)
-            return GRPOAgent(self.load_start(), self.env, objective=PRESETS[name](), config=config, seed=seed)
-        import stable_baselines3
-
-        from agents.sb3 import SB3Agent
-
-        algorithm, view = SB3_AGENTS[name]
-        cls = getattr(stable_baselines3, algorithm)
-        return SB3Agent(self.load_start(), self.env, cls, view, config=SB3Config(**shared), seed=seed)
+        config = replace(default_config(name), **shared)
+        return make_agent(name, self.load_start(), self.env, config=config, seed=seed)
 
     def evaluate(self, agent: Agent | LanguageModelPolicy) -> EvaluationReport:
         """Ask the held-out problems."""

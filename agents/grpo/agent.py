@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from agents import checkpoint
 from agents.base_agent import Agent
+from agents.batch_metrics import rollout_metrics
 from agents.collect import collect
-from agents.engines import RolloutEngine, default_engine
+from agents.engines import RolloutEngine
 from agents.envs import (
     EnvLike,
-    env_spec,
     env_state,
     epoch_seeds,
     make_envs,
@@ -30,10 +29,10 @@ from agents.envs import (
 )
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate
-from agents.objectives import GRPO, Objective
+from agents.objectives import GRPO, Objective, objective_named
 from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
-from agents.policies import LanguageModelPolicy, load_policy
+from agents.optimization import StepCounter, scheduled_learning_rate
+from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 from agents.tracking.callbacks import UpdateRecord
@@ -53,7 +52,8 @@ class GRPOAgent(Agent):
     Args:
         policy: A name for `load_policy`, or a loaded policy.
         env: An environment id, a spec, or an environment made by `gymnasium.make`.
-        objective: What is optimized, GRPO by default; `agents.objectives` has the others.
+        objective: What is optimized, or its name on the command line; `GRPO()` by default, `agents.objectives` has the
+            others.
         config: How much is collected and how it is updated.
         seed: Names the streams of problems and of sampling noise; equal seeds repeat a run exactly on one machine.
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
@@ -70,46 +70,38 @@ class GRPOAgent(Agent):
         policy: str | Path | LanguageModelPolicy,
         env: EnvLike,
         *,
-        objective: Objective | None = None,
+        objective: Objective | str | None = None,
         config: GRPOConfig | None = None,
         seed: int = 0,
         device: str = "auto",
         precision: Precision = "auto",
         engine: RolloutEngine | None = None,
     ) -> None:
-        self.env_spec = env_spec(env)
-        self.config = config or GRPOConfig()
-        self.objective = objective or GRPO()
+        self.config = GRPOConfig() if config is None else config
+        if not isinstance(self.config, GRPOConfig):
+            raise TypeError(f"config must be a GRPOConfig, got {config!r}")
+        objective = objective_named(objective) if isinstance(objective, str) else objective
+        self.objective = GRPO() if objective is None else objective
+        if not hasattr(self.objective, "loss"):
+            raise TypeError(f"objective must be an objective, such as GRPO(), or the name of one, got {objective!r}")
         if self.config.kl_target is not None and not getattr(self.objective, "kl_coef", 0.0) > 0:
             raise ValueError(
                 f"kl_target={self.config.kl_target} adapts the objective's kl_coef, and {self.objective!r} has no KL "
                 "penalty; start with a positive kl_coef"
             )
-        self.seed = seed
-        self.envs = make_envs(self.env_spec, self.config.episodes_per_update)
-        if not isinstance(policy, LanguageModelPolicy):
-            policy = load_policy(policy, device=resolve_device(device), precision=precision)
-        self.policy = policy
-        self.engine = engine or default_engine(policy)
+        self.envs = make_envs(env, self.config.episodes_per_update)
+        super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         if self.objective.needs_reference:
-            policy.freeze_reference()
-        self.engine.sync_weights(policy)
-        self.num_episodes = 0
-        self.num_updates = 0
+            self.policy.freeze_reference()
         self.num_prompts = 0
-        self._parameters = dict(policy.trainable_parameters())
+        self._parameters = dict(self.policy.trainable_parameters())
         self.optimizer = torch.optim.AdamW(
             list(self._parameters.values()),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
-            fused=policy.device.type in ("cpu", "cuda"),
+            fused=self.policy.device.type in ("cpu", "cuda"),
         )
         self._steps = StepCounter(self.optimizer)
-        # independent streams: problems and minibatches; sampling noise of training; that of predict
-        streams = np.random.SeedSequence(seed).spawn(3)
-        self.rng = np.random.default_rng(streams[0])
-        self.noise = np.random.default_rng(streams[1])
-        self._predict_noise = np.random.default_rng(streams[2])
 
     @property
     def sampling(self) -> SamplingParams:
@@ -325,15 +317,24 @@ class GRPOAgent(Agent):
 
     @classmethod
     def load(
-        cls, path: str | Path, env: EnvLike | None = None, *, objective: Objective | None = None, device: str = "auto"
+        cls,
+        path: str | Path,
+        env: EnvLike | None = None,
+        *,
+        objective: Objective | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+        engine: RolloutEngine | None = None,
     ) -> Self:
-        """See `Agent.load`.
+        """Read what `save` wrote.
 
         Args:
-            path: A folder that `save` wrote.
+            path: The folder.
             env: Replaces the environment that was saved; needed where that had wrappers.
-            objective: Needed where the saved agent had an objective that this package does not have; replaces it.
+            objective: Replaces the objective that was saved; needed where this package does not have it.
             device: Where to put the policy.
+            precision: Of the computation; None is the one that was saved.
+            engine: What generates; None is the fastest engine that runs the policy's own model.
 
         Raises:
             CheckpointError: The folder is missing or incomplete.
@@ -341,14 +342,12 @@ class GRPOAgent(Agent):
         path = Path(path)
         state = checkpoint.read_state(path, objective)
         spec, is_same = checkpoint.read_env(path, state, env)
-        policy = checkpoint.read_policy(path, state, resolve_device(device))
-        agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed)
+        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
+        agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed, engine=engine)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
-        agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.num_prompts = state.num_prompts
         if is_same:
             restore_env_state(agent.envs, state.env_state)
-        agent._random_states = state.random_states
-        agent.engine.sync_weights(policy)
+        agent._restore(state)
         return agent

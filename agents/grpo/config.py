@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from agents.validation import check_at_least, check_positive, check_types
+
 
 @dataclass(frozen=True, slots=True)
 class GRPOConfig:
@@ -64,32 +66,24 @@ class GRPOConfig:
     """How fast it adapts: an update changes kl_coef by at most 0.2 times this."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "prompts_per_update", "group_size", "epochs", "minibatches", "max_completion_tokens", "micro_batch_size",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_types(self)
+        check_at_least(self, 1, "prompts_per_update", "epochs", "minibatches", "max_completion_tokens")
+        check_at_least(self, 1, "micro_batch_size", "top_k")
+        check_at_least(self, 0, "warmup_updates", "weight_decay", "max_refills", "overlong_buffer")
+        check_positive(self, "learning_rate", "max_grad_norm", "temperature", "kl_target")
         if self.group_size < 2:
-            raise ValueError("group_size must be at least 2: a group of one has nothing to be compared with")
+            raise ValueError(
+                f"group_size must be at least 2, got {self.group_size}: a group of one has nothing to be compared with"
+            )
         if self.minibatches > self.prompts_per_update:
             raise ValueError(
                 f"minibatches ({self.minibatches}) must not exceed prompts_per_update ({self.prompts_per_update}): "
                 "a minibatch holds whole groups"
             )
-        for name in ("learning_rate", "max_grad_norm", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup_updates", "weight_decay", "max_refills", "overlong_buffer"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, or None, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not isinstance(self.stop, tuple) or not all(self.stop):
+        if not all(self.stop):
             raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
-        if self.kl_target is not None and not self.kl_target > 0:
-            raise ValueError(f"kl_target must be positive, or None, got {self.kl_target}")
         if not 0 < self.kl_gain <= 1:
             raise ValueError(f"kl_gain must be above 0 and at most 1, got {self.kl_gain}")
         if not 0 <= self.final_lr_fraction <= 1:
@@ -99,8 +93,6 @@ class GRPOConfig:
                 f"overlong_buffer ({self.overlong_buffer}) must not exceed max_completion_tokens "
                 f"({self.max_completion_tokens}): it is the last part of it"
             )
-        if self.lr_schedule not in ("constant", "linear", "cosine"):
-            raise ValueError(f"lr_schedule must be 'constant', 'linear' or 'cosine', got {self.lr_schedule!r}")
 
     @property
     def episodes_per_update(self) -> int:

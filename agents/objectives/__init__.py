@@ -37,6 +37,18 @@ PRESETS: dict[str, Callable[..., Objective]] = {
 }
 """Objectives by the name they have on the command line; called with fields that replace their defaults."""
 
+
+def objective_named(name: str) -> Objective:
+    """The objective of a name with its defaults.
+
+    Raises:
+        ValueError: There is no such objective.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no objective {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
 CLASSES = {
     cls.__name__: cls
     for cls in (
@@ -72,4 +84,5 @@ __all__ = [
     "PolicyGradient",
     "REINFORCEPlusPlus",
     "WeightedLikelihood",
+    "objective_named",
 ]

@@ -6,13 +6,14 @@ docs/objectives.md has the formulas side by side.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from agents.objectives import ops
 from agents.rollout import GroupBatch
+from agents.validation import check_at_least, check_between, check_positive, check_types
 
 Advantages = Literal["group", "centred", "leave_one_out", "batch", "batch_baseline", "none"]
 Ratio = Literal["token", "sequence_mean", "sequence"]
@@ -89,26 +90,15 @@ class PolicyGradient:
     """The largest of these weights."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip_range < 1:
-            raise ValueError(f"clip_range must be between 0 and 1, got {self.clip_range}")
+        check_types(self)
+        check_between(self, "clip_range")
+        check_at_least(self, 0, "kl_coef", "entropy_coef")
+        check_positive(self, "eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "sampler_cap")
+        check_positive(self, "k_pos", "lambda_pos", "k_neg", "lambda_neg")
         if self.dual_clip is not None and not self.dual_clip > 1 + (self.clip_high or self.clip_range):
             raise ValueError(f"dual_clip must be more than 1 + the upper clipping range, got {self.dual_clip}")
         if not 0 <= self.min_ratio < self.max_ratio:
             raise ValueError(f"min_ratio must be from 0 to below max_ratio, got {self.min_ratio} and {self.max_ratio}")
-        for name in ("kl_coef", "entropy_coef"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in (
-            "eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "k_pos", "lambda_pos", "k_neg", "lambda_neg",
-            "sampler_cap",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                allowed = ", ".join(repr(choice) for choice in choices)
-                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
         if self.kl_unbiased and self.kl_in == "reward":
             raise ValueError("kl_unbiased needs kl_in='loss': a KL penalty in the reward has no gradient")
 
@@ -226,18 +216,6 @@ class PolicyGradient:
         if length is None:
             raise ValueError("constant_length is not given, and the batch does not say how long completions may be")
         return ops.constant_length_mean(per_token, mask, batch.total_sequences, length)
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "deviation": get_args(ops.Deviation),
-    "advantage": get_args(Advantages),
-    "ratio": get_args(Ratio),
-    "surrogate": get_args(Surrogate),
-    "aggregation": get_args(Aggregation),
-    "kl_estimator": get_args(ops.KLEstimator),
-    "kl_in": ("loss", "reward"),
-    "sampler_correction": get_args(SamplerCorrection),
-}
 
 
 def _reference(batch: GroupBatch) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from agents.objectives import ops
 from agents.rollout import GroupBatch
+from agents.validation import check_at_least, check_between, check_positive, check_types
 
 Weights = Literal["linear", "softmax", "rank", "rejection"]
 
@@ -49,20 +50,13 @@ class WeightedLikelihood:
     """Weight of the KL penalty (k3, mean over each completion's tokens) to the frozen reference; at 0 none is kept."""
 
     def __post_init__(self) -> None:
-        if self.weights not in get_args(Weights):
-            raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}; got {self.weights!r}")
-        if self.likelihood not in ("sum", "mean"):
-            raise ValueError(f"likelihood must be 'sum' or 'mean', got {self.likelihood!r}")
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be positive, got {self.alpha}")
-        if self.keep is not None and self.keep < 1:
-            raise ValueError(f"keep must be at least 1, got {self.keep}")
+        check_types(self)
+        check_positive(self, "alpha")
+        check_at_least(self, 1, "keep")
+        check_at_least(self, 0, "kl_coef")
+        check_between(self, "clip_range")
         if self.weights == "rejection" and self.keep is None and self.threshold is None:
             raise ValueError("rejection needs keep or threshold: with neither it rejects nothing")
-        if self.clip_range is not None and not 0 < self.clip_range < 1:
-            raise ValueError(f"clip_range must be between 0 and 1, got {self.clip_range}")
-        if not self.kl_coef >= 0:
-            raise ValueError(f"kl_coef must not be negative, got {self.kl_coef}")
 
     @property
     def needs_reference(self) -> bool:

@@ -16,6 +16,7 @@ from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_
 from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
 from agents.rollout import GroupBatch, position_ids
+from agents.validation import checked
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -273,7 +274,12 @@ class LanguageModelPolicy:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `"auto"` means on a device."""
+    """What `"auto"` means on a device.
+
+    Raises:
+        ValueError: The precision is none of those that there are.
+    """
+    checked("precision", precision, Precision)
     if precision != "auto":
         return precision
     # older GPUs emulate it, slower than float32

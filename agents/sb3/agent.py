@@ -21,12 +21,13 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents import checkpoint
 from agents.base_agent import Agent
+from agents.batch_metrics import rollout_metrics
 from agents.checkpoint import CheckpointError
-from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, spec_record
+from agents.engines import RolloutEngine
+from agents.envs import EnvLike, spec_record
 from agents.hardware import resolve_device
-from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate
-from agents.policies import LanguageModelPolicy, load_policy
+from agents.optimization import StepCounter, scheduled_learning_rate
+from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
 from agents.rollout import Rollout, SamplingParams
 from agents.sb3.completion_policy import CompletionPolicy
@@ -93,26 +94,16 @@ class SB3Agent(Agent):
             )
         if view not in ("completion", "token"):
             raise ValueError(f"view must be 'completion' or 'token', got {view!r}")
-        self.env_spec = env_spec(env)
-        self.config = config or SB3Config()
+        self.config = SB3Config() if config is None else config
+        if not isinstance(self.config, SB3Config):
+            raise TypeError(f"config must be an SB3Config, got {config!r}")
         self.view = view
-        self.seed = seed
-        if not isinstance(policy, LanguageModelPolicy):
-            policy = load_policy(policy, device=resolve_device(device), precision=precision)
-        self.policy = policy
-        self.engine = engine or default_engine(policy)
-        self.num_episodes = 0
-        self.num_updates = 0
         self._learning_rate = 0.0
-        # independent streams as in GRPOAgent: problems and minibatches; sampling noise of training; that of predict
-        streams = np.random.SeedSequence(seed).spawn(3)
-        self.rng = np.random.default_rng(streams[0])
-        self.noise = np.random.default_rng(streams[1])
-        self._predict_noise = np.random.default_rng(streams[2])
+        super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         self.envs = self._make_envs()
         self._shaping: KLShaping | None = None
         if self.config.kl_coef > 0:
-            policy.freeze_reference()
+            self.policy.freeze_reference()
             self._shaping = KLShaping(self.envs, self.config.kl_coef, self._log_ratio)
         self.algorithm = self._make_algorithm(algorithm)
         self._steps = StepCounter(self.algorithm.policy.optimizer)
@@ -280,14 +271,18 @@ class SB3Agent(Agent):
         *,
         algorithm: type[OnPolicyAlgorithm] | None = None,
         device: str = "auto",
+        precision: Precision | None = None,
+        engine: RolloutEngine | None = None,
     ) -> Self:
-        """See `Agent.load`.
+        """Read what `save` wrote.
 
         Args:
             path: A folder that `save` wrote.
             env: Replaces the environment that was saved; needed where that had wrappers.
             algorithm: Needed where the saved algorithm is neither stable-baselines3's nor sb3-contrib's.
             device: Where to put the policy.
+            precision: Of the computation; None is the one that was saved.
+            engine: What generates whole completions; None is the fastest engine that runs the policy's own model.
 
         Raises:
             CheckpointError: The folder is missing or incomplete, or the algorithm is unknown.
@@ -295,16 +290,14 @@ class SB3Agent(Agent):
         path = Path(path)
         state = read_state(path)
         spec, is_same = checkpoint.read_env(path, state, env)
-        policy = checkpoint.read_policy(path, state, resolve_device(device))
+        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         made_by = algorithm or find_algorithm(state.algorithm)
-        agent = cls(policy, spec, made_by, state.view, config=state.config, seed=state.seed)
+        agent = cls(policy, spec, made_by, state.view, config=state.config, seed=state.seed, engine=engine)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.algorithm.policy.optimizer, agent._parameters)
         agent.algorithm.policy.value_net.load_state_dict(checkpoint.read_tensors(path, "value_head"))
-        agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.algorithm.num_timesteps = state.num_updates * agent.envs.num_envs * agent.n_steps
-        agent._random_states = state.random_states
-        agent.engine.sync_weights(policy)
+        agent._restore(state)
         if state.episodes is not None and is_same:
             agent._resume(state.episodes)
         return agent

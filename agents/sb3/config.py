@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from agents.validation import check_at_least, check_positive, check_types
+
 View = Literal["completion", "token"]
 """What one step of the environment is, as stable-baselines3 sees it."""
 
@@ -45,19 +47,12 @@ class SB3Config:
     """Further arguments of the algorithm under its own names, such as `{"n_epochs": 4}`; they replace our defaults."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "n_steps", "max_completion_tokens", "max_prompt_tokens", "micro_batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "max_grad_norm", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup_updates", "kl_coef"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_types(self)
+        check_at_least(self, 1, "num_envs", "n_steps", "max_completion_tokens", "max_prompt_tokens", "micro_batch_size")
+        check_at_least(self, 0, "warmup_updates", "kl_coef")
+        check_positive(self, "learning_rate", "max_grad_norm", "temperature")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
-        if self.lr_schedule not in ("constant", "linear", "cosine"):
-            raise ValueError(f"lr_schedule must be 'constant', 'linear' or 'cosine', got {self.lr_schedule!r}")
         if taken := set(self.algorithm_kwargs) & OURS:
             raise ValueError(f"algorithm_kwargs must not have {', '.join(sorted(taken))}: the agent sets them itself")
 
