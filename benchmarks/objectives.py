@@ -34,7 +34,7 @@ class Arguments:
     """Train with each objective and print a Markdown table; each has its own defaults and the same agent."""
 
     objectives: tuple[str, ...] = tuple(PRESETS)
-    """Names, as llm-envs train --objective has them."""
+    """Names, as llm-envs train has them."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of training, the same for all; the held-out problems are always the same."""
     total_episodes: int = 11_520

@@ -67,7 +67,7 @@ class Compare:
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: OptionalInt = None
-    """CPU threads; by default OMP_NUM_THREADS, or chosen by the size of the model."""
+    """CPU threads; else OMP_NUM_THREADS, or by size."""
     out: Path = Path("runs/compare")
     """Folder of the report (comparison.md, .json and .png) and of the runs."""
 

@@ -26,10 +26,9 @@ def read_config(file: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     record = read_record(file)
-    record.pop("ran_on", None)
-    if "resume" in record:
+    if {"agent", "resume", "ran_on"} <= record.keys():  # of a run, and only version 0.1 wrote these names
         record = _from_version_0_1(record)
-    values = dict(record)
+    values = {name: value for name, value in record.items() if name != "ran_on"}
     for group in GROUPS:
         if isinstance(values.get(group), Mapping):
             options = values.pop(group)
@@ -67,7 +66,7 @@ def refuse_unknown(file: Path, names: Collection[str], known: Collection[str], a
         UsageError: There is one; the message has names that look like it.
     """
     for name in sorted(set(names) - set(known)):
-        alike = get_close_matches(name, sorted(known), n=3)
+        alike = get_close_matches(name, sorted({*known, *GROUPS}), n=3)
         hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
         raise UsageError(f"{file} has {name!r}, which is no option of llm-envs train {agent}{hint}")
 
@@ -77,8 +76,7 @@ def _from_version_0_1(record: dict[str, Any]) -> dict[str, Any]:
     moved = ("resume", "run_dir", "objective", "objective_options", "sb3")
     rest = {name: value for name, value in record.items() if name not in moved}
     if record["agent"] == "grpo":
-        objective = {name: value for name, value in record["objective_options"].items() if name != "weights"}
-        return {**rest, "agent": record["objective"], "objective": objective}
+        return {**rest, "agent": record["objective"], "objective": record["objective_options"]}
     config = dict(record["sb3"])
     algorithm, view = config.pop("algorithm_kwargs"), config.pop("view")
     agent = record["agent"] if view == "completion" else f"{record['agent']}-{view}"

@@ -45,13 +45,13 @@ class Evaluate:
     env: Annotated[str | None, NO_DEFAULT] = None
     """Id of the environment; by default the one of the run."""
     env_args: EnvArgs = ()
-    """Its arguments, such as operands=2; by default those of the run."""
+    """Its arguments; by default those of the run."""
     split: Literal["test", "train"] = "test"
-    """test: held-out problems; train: those of training, to see how far it generalizes."""
+    """Held-out problems, or those of training."""
     problems: int = 200
     """How many different problems to ask."""
     samples: int = 8
-    """How many completions to sample for each problem, beside the greedy one."""
+    """Completions to sample of each problem."""
     temperature: float = 1.0
     """Sampling temperature."""
     top_k: OptionalInt = None
@@ -67,9 +67,9 @@ class Evaluate:
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: OptionalInt = None
-    """CPU threads; by default OMP_NUM_THREADS, or chosen by the size of the model."""
+    """CPU threads; else OMP_NUM_THREADS, or by size."""
     output: OptionalPath = None
-    """Also write the report, with every completion, to this JSON file."""
+    """A JSON file for the report and all completions."""
     chat: ChatFormat = field(default_factory=ChatFormat)
 
     def __post_init__(self) -> None:

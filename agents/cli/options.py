@@ -88,10 +88,10 @@ def parse(
     )
 
 
-def parse_known(options: type, arguments: Sequence[str]) -> Any:
+def parse_known(options: type, arguments: Sequence[str], prog: str) -> Any:
     """Read some options of a command line before it is known which others there may be."""
     return tyro.cli(
-        options, args=list(arguments), add_help=False, return_unknown_args=True, config=_MARKERS, registry=_REGISTRY
+        options, args=list(arguments), prog=prog, return_unknown_args=True, config=_MARKERS, registry=_REGISTRY
     )[0]
 
 

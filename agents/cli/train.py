@@ -32,8 +32,8 @@ from agents.policies import ChatFormat
 
 PROG = "llm-envs train"
 _AGENTS = (
-    f"What learns: {', '.join(PRESETS)}; {', '.join(SB3_AGENTS)} of stable-baselines3. "
-    f"It has options of its own: {PROG} AGENT --help."
+    f"What learns: {', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. "
+    f"Its own options: {PROG} AGENT --help."
 )
 _OF_ONE_COMMAND = ("agent", "resume", "config")
 """Options that no file has."""
@@ -47,7 +47,7 @@ class Train:
 
     agent: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS)] = "grpo"
     env: str = "llm_envs/Arithmetic-v0"
-    """Id of the environment; see llm-envs list."""
+    """Id of the task."""
     env_args: EnvArgs = ()
     """Its arguments, such as operands=2."""
     policy: str = "builtin/tiny"
@@ -65,7 +65,7 @@ class Train:
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"
-    """float32, bfloat16, or auto: bfloat16 on CUDA."""
+    """auto, float32 or bfloat16."""
     matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
     """highest, high or medium."""
     threads: OptionalInt = None
@@ -121,13 +121,14 @@ def read_options(arguments: Sequence[str]) -> Any:
         _check_agent(named)
     if {"-h", "--help"} & set(arguments):
         _show_help(named)
-    early = parse_known(_Early, arguments)
+    early = parse_known(_Early, arguments, PROG)
     _refuse_old_options(early)
     if early.resume:
         return _resumed(early, named, arguments)
     values = {} if early.config is None else read_config(early.config)
-    agent = named or str(values.pop("agent", "grpo"))
-    _check_agent(agent)
+    in_file = str(values.pop("agent", "grpo"))
+    agent = named or in_file
+    _check_agent(agent, early.config)
     options = _options(agent)
     default = options() if early.config is None else _of_file(early.config, values, options, agent)
     return _typed(options, arguments, default, named)
@@ -144,8 +145,8 @@ def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
     if early.config is not None:
         raise UsageError(f"--resume reads {file}; leave --config out")
     values = read_config(file)
-    agent = values.pop("agent")
-    _check_agent(agent)
+    agent = str(values.pop("agent", "grpo"))
+    _check_agent(agent, file)
     if named not in (None, agent):
         raise UsageError(f"--resume goes on as the run was started, with the agent {agent}, and not {named}")
     # the number that was used: where none was asked for, another machine would choose another
@@ -170,8 +171,11 @@ def _options(agent: str) -> type:
 
 
 def _of_file(file: Path, values: dict[str, Any], options: type, agent: str) -> Any:
-    known = leaves(options()).keys() - set(_OF_ONE_COMMAND)
-    refuse_unknown(file, values, known, agent)
+    defaults = leaves(options())
+    refuse_unknown(file, values, defaults.keys() - set(_OF_ONE_COMMAND), agent)
+    for name, value in values.items():
+        if isinstance(value, str) and isinstance(defaults[name], tuple):
+            values[name] = (value,)  # as on the command line, a single text is a list of one
     try:
         return from_values(options, values, _prog(agent))
     except SystemExit:
@@ -194,11 +198,12 @@ def _comparable(options: Any) -> dict[str, Any]:
     return {**values, "env_args": parse_env_args(values["env_args"])}
 
 
-def _check_agent(name: str) -> None:
+def _check_agent(name: str, file: Path | None = None) -> None:
     if name not in AGENT_NAMES:
         alike = get_close_matches(name, AGENT_NAMES, n=3)
         hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(AGENT_NAMES)}"
-        raise UsageError(f"there is no agent {name!r}; {hint}")
+        where = "" if file is None else f"{file}: "
+        raise UsageError(f"{where}there is no agent {name!r}; {hint}")
 
 
 def _refuse_old_options(early: _Early) -> None:

@@ -19,6 +19,7 @@ from agents.base_agent import Agent
 from agents.cli.agent_options import make_agent
 from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
+from agents.cli.config_file import read_record
 from agents.cli.evaluate import run_checkpoint
 from agents.evaluation.evaluate import EvaluationReport, evaluate
 from agents.factory import load_agent
@@ -103,7 +104,13 @@ class TrainingRun:
                 "folder and start anew"
             )
         agent = load_agent(checkpoint, device=self._train.device)
-        return agent, run_dir, use_threads(self._train.threads, agent.policy)
+        threads = use_threads(self._train.threads, agent.policy)
+        started_with = read_record(run_dir / "config.json").get("ran_on", {}).get("threads", threads)
+        if threads != started_with:
+            self._console.print(
+                f"The run was started with --threads {started_with}: with {threads} it will end with other weights."
+            )
+        return agent, run_dir, threads
 
     def _record(self, agent: Agent, threads: int) -> dict[str, Any]:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
