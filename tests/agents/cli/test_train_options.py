@@ -22,7 +22,7 @@ from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, use_threads
 from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
-from agents.evaluation.comparison import AGENT_NAMES
+from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
 from agents.tracking.callbacks import Callback, MetricsWriter
 
@@ -323,7 +323,7 @@ def test_a_resumed_run_has_all_settings_of_the_run(finished):
     [(None, None, 2), ("3", None, 3), ("3,2", None, 3), ("3", 5, 5), (None, 5, 5), ("", None, 2), ("all", None, 2)],
 )
 def test_threads_are_those_asked_for_or_of_openmp(environment, typed, expected, micro_policy, monkeypatch):
-    monkeypatch.setattr("agents.cli.common.recommended_threads", lambda parameters: 2)
+    monkeypatch.setattr("agents.hardware.recommended_threads", lambda parameters: 2)
     numbers: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", numbers.append)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -342,7 +342,7 @@ def test_a_resumed_run_keeps_its_threads_and_ends_with_the_same_weights(chosen_b
         words += ["--threads", "1"]
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("agents.cli.common.recommended_threads", lambda parameters: 2)
+    monkeypatch.setattr("agents.hardware.recommended_threads", lambda parameters: 2)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run(["train", *words, "--run-dir", str(straight)]) == 0
 
