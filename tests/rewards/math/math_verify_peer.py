@@ -1,12 +1,12 @@
 """Math-Verify as its README calls it, to be run in worker processes: its timeouts are signals."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from math_verify import parse, verify
 
 
-@lru_cache(maxsize=None)
+@cache
 def parsed_reference(reference: str) -> list[Any]:
     """A reference is that of several completions."""
     return parse(f"${reference}$")
