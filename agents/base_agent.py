@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import torch
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from agents.collect import noise_seed
 from agents.engines.rollout_engine import RolloutEngine
 from agents.envs import EnvLike
 from agents.loop import deferred_interrupt
@@ -41,7 +42,23 @@ class Agent(ABC):
     num_episodes: int
     num_updates: int
     in_update: bool = False
-    _predict_generator: torch.Generator
+    rng: np.random.Generator
+    """Of the problems that are drawn."""
+    noise: np.random.Generator
+    """Of the sampling of training: gives each call of the engine its seed."""
+    _predict_noise: np.random.Generator
+
+    @property
+    def _random_states(self) -> dict[str, Any]:
+        """What `save` keeps of the streams of random numbers, as JSON takes it."""
+        streams = {"problems": self.rng, "noise": self.noise, "predict": self._predict_noise}
+        return {name: stream.bit_generator.state for name, stream in streams.items()}
+
+    @_random_states.setter
+    def _random_states(self, states: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = states["problems"]
+        self.noise.bit_generator.state = states["noise"]
+        self._predict_noise.bit_generator.state = states["predict"]
 
     @property
     @abstractmethod
@@ -101,7 +118,7 @@ class Agent(ABC):
         prompts = [observation] if isinstance(observation, str) else list(observation)
         sampling = replace(self.sampling, temperature=0.0) if deterministic else self.sampling
         ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
-        groups = self.engine.generate(ids, 1, sampling, self._predict_generator) if ids else []
+        groups = self.engine.generate(ids, 1, sampling, noise_seed(self._predict_noise)) if ids else []
         texts = [self.policy.decode(group[0].ids) for group in groups]
         return texts[0] if isinstance(observation, str) else texts
 

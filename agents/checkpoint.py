@@ -1,11 +1,10 @@
 """What an agent writes to disk and reads back: safetensors and JSON, never a pickle.
 
 checkpoint/
-  agent.json              counters, seed, config, objective or algorithm, environment, state of numpy's generator
+  agent.json              counters, seed, config, objective or algorithm, environment, states of random streams
   policy/                 the model and tokenizer in transformers' own layout (with adapters: peft's)
   reference/              the frozen reference, where the objective needs one and it is not the adapters' base
   optimizer.safetensors   the moments and step counts of AdamW, by parameter name
-  generators.safetensors  the states of torch's generators
   value_head.safetensors  the critic, of an agent that has one
 """
 
@@ -33,7 +32,7 @@ from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
 from agents.policies.loading import load_model
 
-FORMAT = 1
+FORMAT = 2
 _NEW, _OLD = ".new", ".old"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -55,7 +54,7 @@ class CommonState:
     seed: int
     num_episodes: int
     num_updates: int
-    numpy_rng: Any
+    random_states: dict[str, Any]
     num_prompts: int = 0
     env_state: dict[str, Any] = field(default_factory=dict)
     env_wrappers: list[str] = field(default_factory=list)
@@ -336,7 +335,7 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, parameters: 
 
 
 def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The content of `NAME.safetensors`: `"generators"` are the states of torch's generators, by name.
+    """The content of `NAME.safetensors`.
 
     Raises:
         CheckpointError: The file is missing or broken.

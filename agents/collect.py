@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from agents.engines.rollout_engine import RolloutEngine
@@ -23,7 +23,7 @@ def collect(
     seeds: Sequence[int],
     group_size: int,
     sampling: SamplingParams,
-    generator: torch.Generator,
+    noise: np.random.Generator,
 ) -> list[Rollout]:
     """Play one episode in each environment: every seed's problem `group_size` times.
 
@@ -37,7 +37,7 @@ def collect(
         seeds: P environment seeds; equal seeds give equal prompts, and that is what makes a group.
         group_size: G.
         sampling: How completions are drawn.
-        generator: Randomness of the sampling.
+        noise: Gives each call of the engine its seed.
 
     Returns:
         N rollouts, the G of one seed next to each other.
@@ -58,7 +58,7 @@ def collect(
         if prompt != prompts[i - i % group_size]:
             raise ValueError(f"the environment gave two prompts for seed {seeds[i // group_size]}: it is not seeded")
     prompt_ids = policy.encode_prompts(prompts[::group_size], sampling.max_completion_tokens)
-    groups = engine.generate(prompt_ids, group_size, sampling, generator)
+    groups = engine.generate(prompt_ids, group_size, sampling, noise_seed(noise))
     episodes = [
         _Episode(
             seeds[i // group_size], prompts[i], prompt_ids[i // group_size], groups[i // group_size][i % group_size]
@@ -85,8 +85,13 @@ def collect(
                 episode.say(message, policy.encode_reply(message, episode.ids[-1]))
                 _check_room(policy, episode, sampling.max_completion_tokens)
         contexts = [episode.prompt_ids + episode.ids for episode in going]
-        for episode, [completion] in zip(going, engine.generate(contexts, 1, sampling, generator), strict=True):
+        for episode, [completion] in zip(going, engine.generate(contexts, 1, sampling, noise_seed(noise)), strict=True):
             episode.write(completion)
+
+
+def noise_seed(noise: np.random.Generator) -> int:
+    """The next seed for `RolloutEngine.generate`."""
+    return int(noise.integers(2**63))
 
 
 def _check_room(policy: LanguageModelPolicy, episode: _Episode, max_completion_tokens: int) -> None:

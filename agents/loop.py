@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from agents.rollout import Rollout
@@ -67,11 +66,6 @@ def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, f
         values = [rollout.metrics[name] for rollout in rollouts if name in rollout.metrics]
         metrics[f"metric/{name}"] = sum(values) / len(values)
     return metrics
-
-
-def torch_generator(stream: np.random.SeedSequence, device: torch.device) -> torch.Generator:
-    """A generator on a device, seeded by a stream."""
-    return torch.Generator(device=device).manual_seed(int(stream.generate_state(1, np.uint64)[0]) >> 1)
 
 
 @contextlib.contextmanager

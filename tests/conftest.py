@@ -14,9 +14,6 @@ from hypothesis import settings
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import llm_envs  # noqa: F401  (registers the tasks)
-from agents.kernels import split_products
-from agents.kernels.fma_products import has_fma_products
-from agents.kernels.loading import vector_flags
 from agents.policies import LanguageModelPolicy, load_policy
 
 settings.register_profile("fuzz", max_examples=100_000, deadline=None)
@@ -53,30 +50,6 @@ def make_random_policy(architecture: str, **extra) -> LanguageModelPolicy:
 def random_policy():
     """A function that makes a policy of a given architecture."""
     return make_random_policy
-
-
-@pytest.fixture
-def always_split(monkeypatch) -> None:
-    """Split products for matrices of every size."""
-    if not split_products._has_amx():
-        pytest.skip("this CPU has no AMX, or the system is not Linux")
-    assert split_products.has_split_products()
-    for name in ("_MIN_ROWS", "_MIN_ENTRIES", "_MIN_ENTRIES_OF_FEW_ROWS", "_MIN_MULTIPLICATIONS", "_MIN_SIDE"):
-        monkeypatch.setattr(split_products, name, 0)
-
-
-@pytest.fixture(params=["matrix units", "vectors"])
-def few_row_products(request, monkeypatch) -> str:
-    """Rollouts of models of every size read their weights once, by either kind of product."""
-    monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
-    if request.param == "matrix units":
-        request.getfixturevalue("always_split")
-    else:
-        if vector_flags() is None:
-            pytest.skip("this CPU has neither AVX-512 nor AVX2")
-        assert has_fma_products()
-        monkeypatch.setattr("agents.kernels.few_rows.has_split_products", lambda: False)
-    return request.param
 
 
 @pytest.fixture

@@ -29,16 +29,15 @@ ALLOWED = {
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.rollout": {"torch"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},
-    "agents.kernels": {"torch", "agents.kernels"},
-    "agents.decoders": {"torch", "agents.decoders", "agents.kernels"},
+    "agents.forward": {"torch", "transformers", "agents.forward"},
     "agents.engines": {
         *("torch", "transformers"),
-        *("agents.decoders", "agents.engines", "agents.kernels", "agents.rollout"),
+        *("agents.forward", "agents.engines", "agents.rollout"),
     },
     "agents.policies.builtin": None,  # a recipe: a program of its own
     "agents.policies": {
         *("torch", "transformers", "peft", "safetensors"),
-        *("agents.decoders", "agents.policies", "agents.rollout"),
+        *("agents.forward", "agents.policies", "agents.rollout"),
     },
     "agents.tracking.callbacks": {"torch", "agents.rollout"},
     "agents": None,

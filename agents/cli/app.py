@@ -1,82 +1,103 @@
-"""The subcommands of `llm-envs`, one file each; command line and help come from their dataclasses."""
+"""The subcommands of `llm-envs`: which there are, and what a mistake looks like. One file each, loaded when chosen."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from difflib import get_close_matches
+from importlib import import_module
 
-import gymnasium
-import tyro
-
-from agents.checkpoint import CheckpointError
-from agents.cli.audit import Audit
-from agents.cli.common import CheckFailed, UsageError
-from agents.cli.compare import Compare
-from agents.cli.evaluate import Evaluate
-from agents.cli.list_tasks import ListTasks
-from agents.cli.play import Play
-from agents.cli.sandbox import SandboxCommand
-from agents.cli.train import Train
-from agents.hardware import DeviceNotFound
-from agents.policies import PolicyNotFound, PromptTooLong
-from rewards import InvalidReference
-from rewards.code.sandbox import WeakSandbox
-
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[ListTasks, tyro.conf.subcommand("list")]
-    | Annotated[Play, tyro.conf.subcommand("play")]
-    | Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[SandboxCommand, tyro.conf.subcommand("sandbox")]
-)
-# mistakes of the person at the keyboard, each with a message that says what to do; anything else is ours: a traceback
-_MISTAKES = (
-    UsageError,
-    CheckpointError,
-    DeviceNotFound,
-    PolicyNotFound,
-    PromptTooLong,
-    InvalidReference,
-    gymnasium.error.Error,
-    ImportError,
-    WeakSandbox,
-    OSError,  # a folder that cannot be written, a disk that is full
-)
+COMMANDS = {
+    "train": ("agents.cli.train", "train a language model on a task, and measure what it learned"),
+    "evaluate": ("agents.cli.evaluate", "held-out accuracy of a run, or of any policy on any task"),
+    "compare": ("agents.cli.compare", "several agents on one task: same start, same budget"),
+    "list": ("agents.cli.list_tasks", "the registered tasks and their arguments"),
+    "play": ("agents.cli.play", "answer a task's prompts yourself and see the verdict"),
+    "audit": ("agents.cli.audit", "attack a task's reward before anybody trains on it"),
+    "sandbox": ("agents.cli.sandbox", "try each layer of the sandbox for code on this machine"),
+}
+"""Name on the command line to the module, whose `run` takes the words that follow, and what it is for."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse the command line and run it.
+    """Run the subcommand that a command line names.
 
     Returns:
         The exit code: 0, or 1 where a check failed, or 2 for a mistake on the command line, or 130 after Ctrl-C.
     """
-    command = tyro.cli(
-        Command,
-        prog="llm-envs",
-        description="Reinforcement learning of language models on verifiable tasks.",
-        args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    name, *rest = arguments or [""]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name not in COMMANDS:
+        alike = get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {alike[0]}?" if alike else ""
+        problem = f"there is no command {name!r}{hint}" if name else "which command?"
+        print(f"llm-envs: {problem}\nFor all commands, run llm-envs --help", file=sys.stderr)
+        return 2
     try:
-        command.run()
-    except CheckFailed as error:
-        print(f"llm-envs: {error}", file=sys.stderr)
-        return 1
+        import_module(COMMANDS[name][0]).run(rest)
     except BrokenPipeError:
         raise
-    except _MISTAKES as error:
-        print(f"llm-envs: {error}{_hint(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
+    except SystemExit as exit_:  # of the parser, which has printed the help or what is wrong
+        return int(exit_.code or 0)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        print(f"llm-envs: {error}{_hint(error)}", file=sys.stderr)
+        if code == 2:
+            print(f"For all options, run llm-envs {name} --help", file=sys.stderr)
+        return code
     return 0
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
+    return f"""usage: llm-envs COMMAND [OPTIONS]
+
+Reinforcement learning of language models on verifiable tasks.
+
+commands:
+{commands}
+
+llm-envs COMMAND --help shows the options of a command."""
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2 for a mistake of the person at the keyboard, whose message says what to do; None for a fault of ours."""
+    import gymnasium
+
+    from agents.checkpoint import CheckpointError
+    from agents.cli.common import CheckFailed, UsageError
+    from agents.hardware import DeviceNotFound
+    from agents.policies import PolicyNotFound, PromptTooLong
+    from rewards import InvalidReference
+    from rewards.code.sandbox import WeakSandbox
+
+    if isinstance(error, CheckFailed):
+        return 1
+    mistakes = (
+        UsageError,
+        CheckpointError,
+        DeviceNotFound,
+        PolicyNotFound,
+        PromptTooLong,
+        InvalidReference,
+        gymnasium.error.Error,
+        ImportError,
+        WeakSandbox,
+        OSError,  # a folder that cannot be written, a disk that is full
+    )
+    return 2 if isinstance(error, mistakes) else None
 
 
 def _hint(error: Exception) -> str:
     """What to do about a message of others that does not say it."""
+    import gymnasium
+
     if isinstance(error, gymnasium.error.UnregisteredEnv):
         return "\n`llm-envs list` shows the tasks; one of your own is named with its module: my_tasks:demo/Doubling-v0"
     return ""

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agents.cli.common import CheckFailed, UsageError, parse_env_args, require_at_least
+from agents.cli.options import EnvArgs, EnvId, Flag, parse
 from llm_envs.audit import AuditReport, Verdict, audit_task
 
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
 
 
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs audit` with the words that follow it."""
+    parse(Audit, arguments, "llm-envs audit").run()
+
+
 @dataclass(frozen=True)
 class Audit:
-    """Attack a task's reward, and look at its problems: a verdict and an example for each property."""
+    """Attack a task's reward: a verdict and an example for each property."""
 
-    env: Annotated[str, tyro.conf.Positional]
+    env: EnvId
     """Id of the task, such as llm_envs/Arithmetic-v0 or my_tasks:demo/Doubling-v0."""
-    env_args: tuple[str, ...] = ()
-    """Arguments of the task, each as name=value."""
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2."""
     problems: int = 20
     """How many problems are attacked."""
     seed: int = 0
     """Names the problems, and the noise of the attacks."""
-    json: bool = False
+    json: Flag = False
     """Print the report as JSON instead of a table."""
 
     def __post_init__(self) -> None:

@@ -76,12 +76,15 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
 
 
 def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
-    """Set how many CPU threads torch uses; None chooses by the size of the model. Returns the number.
+    """Set how many CPU threads torch uses, and return the number.
 
-    On the CPU, also lets the process keep the memory that it frees.
+    None takes OMP_NUM_THREADS, or without that chooses by the size of the model. On the CPU, this also lets the process
+    keep the memory that it frees.
     """
     if policy.device.type == "cpu":
         keep_freed_memory()
+    if threads is None and (given := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():
+        threads = int(given)
     if threads is None:
         threads = recommended_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
     torch.set_num_threads(threads)

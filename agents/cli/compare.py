@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import tyro
 from rich.console import Console
 
 from agents import report
@@ -20,34 +23,38 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
+from agents.cli.options import EnvArgs, OptionalFloat, OptionalInt, parse
 from agents.evaluation.comparison import Comparison, Run, check_agents, compare
 from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
 from agents.tracking.callbacks import Callback
 
 
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs compare` with the words that follow it."""
+    parse(Compare, arguments, "llm-envs compare").run()
+
+
 @dataclass(frozen=True)
 class Compare:
-    """Run several agents on one task and compare them: same start, same held-out problems, same sampling, same budget.
+    """Compare several agents on one task: same start, same problems, same budget.
 
-    Leaves comparison.md, comparison.json, comparison.png and a folder for each run. Ctrl-C keeps what was learned; the
-    same command goes on where it stopped, and does not run again what is finished.
+    Ctrl-C keeps what was learned; the same command goes on where it stopped.
     """
 
     env: str = "llm_envs/Arithmetic-v0"
     """Id of the environment (see llm-envs list)."""
-    env_args: tuple[str, ...] = ()
-    """Arguments of the environment, each as name=value, such as operands=2."""
-    agents: tuple[str, ...] = ("grpo", "ppo")
-    """Objectives of GRPOAgent (grpo, rloo, weighted-softmax, ...),
-    or ppo, a2c, ppo-token, a2c-token of stable-baselines3. The first is what the others are compared with."""
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2."""
+    agents: Annotated[tuple[str, ...], tyro.conf.arg(metavar="AGENT ...")] = ("grpo", "ppo")
+    """Agents as llm-envs train names them; the first is what the others are compared with."""
     policy: str = "builtin/tiny"
     """What all start from: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
     seeds: int = 3
     """How many seeds each agent is run with: 0, 1, ..."""
     budget_episodes: int = 5_632
     """Completions that each run learns from, rounded up to whole updates."""
-    learning_rate: float | None = None
+    learning_rate: OptionalFloat = None
     """Of all agents; by default each has its own."""
     max_completion_tokens: int = 64
     """A completion is cut at this length."""
@@ -59,10 +66,10 @@ class Compare:
     """How many completions to sample for each of them, beside the greedy one."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads; by default chosen by the size of the model."""
+    threads: OptionalInt = None
+    """CPU threads; by default OMP_NUM_THREADS, or chosen by the size of the model."""
     out: Path = Path("runs/compare")
-    """Folder of the report and the runs."""
+    """Folder of the report (comparison.md, .json and .png) and of the runs."""
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
+from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalInt, OptionalPath, parse
 from agents.envs import env_spec, importable_id
 from agents.evaluation.evaluate import evaluate
 from agents.hardware import resolve_device
@@ -29,16 +31,21 @@ from agents.report import EvaluationProgress
 from agents.rollout import SamplingParams
 
 
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs evaluate` with the words that follow it."""
+    parse(Evaluate, arguments, "llm-envs evaluate").run()
+
+
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a run (or a policy) on held-out problems: greedy and sampled accuracy with confidence intervals."""
+    """Held-out accuracy of a run or a policy, greedy and sampled, with intervals."""
 
-    run_or_policy: Annotated[str, tyro.conf.Positional]
+    run_or_policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY", help_behavior_hint="")]
     """A run folder that `llm-envs train` left, or a policy (builtin/tiny, smollm2, a hub name, a folder)."""
-    env: str | None = None
+    env: Annotated[str | None, NO_DEFAULT] = None
     """Id of the environment; by default the one of the run."""
-    env_args: tuple[str, ...] = ()
-    """Arguments of the environment, each as name=value; by default those of the run."""
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2; by default those of the run."""
     split: Literal["test", "train"] = "test"
     """test: held-out problems; train: those of training, to see how far it generalizes."""
     problems: int = 200
@@ -47,21 +54,21 @@ class Evaluate:
     """How many completions to sample for each problem, beside the greedy one."""
     temperature: float = 1.0
     """Sampling temperature."""
-    top_k: int | None = None
+    top_k: OptionalInt = None
     """Sample only from the k most probable tokens."""
     top_p: float = 1.0
     """Sample only from the most probable tokens that have this probability together."""
-    stop: tuple[str, ...] | None = None
+    stop: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = None
     """Texts that end a completion; by default the run's, or none."""
-    max_completion_tokens: int | None = None
+    max_completion_tokens: OptionalInt = None
     """A completion is cut at this length; by default the run's, or 64."""
     seed: int = 0
     """Names the problems and the sampling noise."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    threads: int | None = None
-    """CPU threads; by default chosen by the size of the model."""
-    output: Path | None = None
+    threads: OptionalInt = None
+    """CPU threads; by default OMP_NUM_THREADS, or chosen by the size of the model."""
+    output: OptionalPath = None
     """Also write the report, with every completion, to this JSON file."""
     chat: ChatFormat = field(default_factory=ChatFormat)
 

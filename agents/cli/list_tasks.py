@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium
@@ -11,16 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
+from agents.cli.options import Flag, parse
 from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
 
 FAMILIES = "reasoning_gym/"
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs list` with the words that follow it."""
+    parse(ListTasks, arguments, "llm-envs list").run()
 
 
 @dataclass(frozen=True)
 class ListTasks:
     """List the registered tasks with their arguments and what they are about."""
 
-    families: bool = False
+    families: Flag = False
     """Show each family of reasoning-gym (extra reasoning-gym) as a row of its own."""
 
     def run(self) -> None:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import gymnasium
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from agents.cli.common import require_at_least, spec_with
+from agents.cli.options import EnvArgs, EnvId, OptionalInt, parse
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs play` with the words that follow it."""
+    parse(Play, arguments, "llm-envs play").run()
 
 
 @dataclass(frozen=True)
 class Play:
-    """Answer a task's prompts yourself and see what the reward makes of it; an empty line or Ctrl-D ends the game.
+    """Answer a task's prompts yourself and see what the reward makes of it.
 
     An answer is one line, or goes on to the end of the ``` block that it opens.
+
+    An empty line or Ctrl-D ends the game.
     """
 
-    env: Annotated[str, tyro.conf.Positional]
+    env: EnvId
     """Id of the environment, such as llm_envs/Arithmetic-v0 (see llm-envs list)."""
-    env_args: tuple[str, ...] = ()
-    """Arguments of the environment, each as name=value."""
-    seed: int | None = None
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2."""
+    seed: OptionalInt = None
     """Names the problems; by default they differ from game to game."""
 
     def __post_init__(self) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from agents.cli.common import UsageError
+from agents.cli.options import parse
 from rewards.code.sandbox import sandbox_report
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `llm-envs sandbox` with the words that follow it."""
+    parse(SandboxCommand, arguments, "llm-envs sandbox").run()
 
 
 @dataclass(frozen=True)

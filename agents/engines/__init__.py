@@ -9,4 +9,4 @@ __all__ = ["CachedEngine", "RolloutEngine", "StaticCacheEngine", "default_engine
 
 def default_engine(policy: GenerativePolicy) -> RolloutEngine:
     """The fastest engine that runs the policy's own model."""
-    return CachedEngine(policy) if policy.decoder is None else StaticCacheEngine(policy)
+    return CachedEngine(policy) if policy.packed_model is None else StaticCacheEngine(policy)

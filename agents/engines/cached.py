@@ -30,15 +30,20 @@ class CachedEngine:
         self._policy = policy
         self._max_rows = max_rows
 
+    @property
+    def exact_logprobs(self) -> bool:
+        """Whether the policy computes in float32; in bfloat16 an update rounds differently than a rollout."""
+        return self._policy.precision == "float32"
+
     def sync_weights(self, policy: GenerativePolicy) -> None:
         """Use this policy's model from now on."""
         self._policy = policy
 
     @torch.no_grad()
     def generate(
-        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
     ) -> list[list[Completion]]:
-        """See `RolloutEngine.generate`.
+        """Draw `group_size` completions for each prompt; see `RolloutEngine.generate` for the arguments.
 
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
@@ -49,7 +54,7 @@ class CachedEngine:
         if not prompt_ids or not all(prompt_ids):
             raise ValueError("there must be at least one prompt, and each must have at least one token")
         at_once = max(1, self._max_rows // group_size)
-        uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, generator)
+        uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, seed, self._policy.device)
         groups: list[list[Completion]] = []
         for start in range(0, len(prompt_ids), at_once):
             rows = slice(start * group_size, (start + at_once) * group_size)

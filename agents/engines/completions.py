@@ -37,27 +37,27 @@ class GrowingCompletions:
         # a token is one byte at least
         self._tail = max((len(text.encode()) for text in sampling.stop), default=0) + _MARGIN
         self.live = list(range(rows))
-        """Which completion each line of the decoder's batch is."""
+        """Which completion each slot of the decoding batch has."""
 
     def append(self, ids: list[int], logprobs: list[float]) -> list[int]:
-        """Add a token to each live row, in the order of `live`; returns the lines that go on.
+        """Add a token to each live row, in the order of `live`; returns the slots that go on.
 
         The caller says which order they take with `keep`.
         """
         kept = []
-        for line, (row, token, logprob) in enumerate(zip(self.live, ids, logprobs, strict=True)):
+        for slot, (row, token, logprob) in enumerate(zip(self.live, ids, logprobs, strict=True)):
             tokens = self._ids[row]
             tokens.append(token)
             self._logprobs[row].append(logprob)
             if token in self._end_tokens or (self._stop and self._stops(tokens)):
                 self._truncated[row] = False
             elif len(tokens) < self._limit:
-                kept.append(line)
+                kept.append(slot)
         return kept
 
-    def keep(self, lines: list[int]) -> None:
-        """Let these lines be the live ones, in this order."""
-        self.live = [self.live[line] for line in lines]
+    def keep(self, slots: list[int]) -> None:
+        """Let these slots be the live ones, in this order."""
+        self.live = [self.live[slot] for slot in slots]
 
     def groups(self, group_size: int) -> list[list[Completion]]:
         """The completions, `group_size` a list."""

@@ -1,14 +1,14 @@
-"""The protocol of a rollout engine, and what it needs of a policy."""
+"""The protocol of a rollout engine, and what engines need of a policy."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
-from agents.decoders import LlamaLikeDecoder
+from agents.forward import PackedModel
 from agents.rollout import Completion, SamplingParams
 
 
@@ -17,9 +17,11 @@ class GenerativePolicy(Protocol):
 
     model: Any
     """A transformers model with a language-model head."""
+    packed_model: PackedModel | None
+    """The model for packed tokens, or None where it cannot take them."""
+    precision: Literal["float32", "bfloat16"]
+    """Of the computation."""
     device: torch.device
-    decoder: LlamaLikeDecoder | None
-    """The fast form of the model, or None."""
 
     @property
     def end_token_ids(self) -> frozenset[int]:
@@ -41,10 +43,21 @@ class GenerativePolicy(Protocol):
 
 
 class RolloutEngine(Protocol):
-    """Generates groups of completions from token ids."""
+    """Generates groups of completions from token ids.
+
+    An agent calls `sync_weights` when it has been made, when it has been loaded, and after each update.
+    """
+
+    @property
+    def exact_logprobs(self) -> bool:
+        """Whether log-probabilities of completions are the policy's own up to the rounding of float32.
+
+        Where they are not, agents compute those that an update starts from anew.
+        """
+        ...
 
     def generate(
-        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
     ) -> list[list[Completion]]:
         """Draw `group_size` completions for each prompt.
 
@@ -52,13 +65,17 @@ class RolloutEngine(Protocol):
             prompt_ids: P prompts.
             group_size: G.
             sampling: How to draw.
-            generator: The only source of randomness, on the engine's device.
+            seed: Names the noise, from 0 to 2**63 - 1: equal calls with equal seeds give equal completions.
 
         Returns:
             P lists of G completions.
         """
         ...
 
-    def sync_weights(self, policy: GenerativePolicy) -> None:
-        """Take over the policy's weights after an update; nothing to do where the engine runs its model itself."""
+    def sync_weights(self, policy: Any) -> None:
+        """Take over the policy's weights; an engine that runs the policy's own model has them.
+
+        Args:
+            policy: A `LanguageModelPolicy`; engines of this package ask for no more than `GenerativePolicy`.
+        """
         ...

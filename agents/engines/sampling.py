@@ -11,16 +11,23 @@ import math
 import torch
 from torch import Tensor
 
-from agents.kernels.decoding import exponentiate
+from agents.forward.head import exponentiate
 from agents.rollout import SamplingParams
 
 
-def draw_uniforms(rows: int, sampling: SamplingParams, generator: torch.Generator) -> Tensor | None:
-    """(rows, max_completion_tokens) numbers in [0, 1); None for greedy decoding, which leaves the generator alone."""
+def draw_uniforms(rows: int, sampling: SamplingParams, seed: int, device: torch.device) -> Tensor | None:
+    """(rows, max_completion_tokens) numbers in [0, 1), the same on every kind of device; None for greedy decoding.
+
+    Args:
+        rows: How many completions.
+        sampling: Says how long they can be, and whether they are drawn.
+        seed: Names the numbers.
+        device: Where to put them.
+    """
     if sampling.temperature == 0:
         return None
-    shape = (rows, sampling.max_completion_tokens)
-    return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows, sampling.max_completion_tokens, generator=generator, dtype=torch.float64).to(device)
 
 
 def sample(logits: Tensor, sampling: SamplingParams, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""`StaticCacheEngine`: lean decoding with the fast form of a Llama-like model and a cache that stays where it is."""
+"""`StaticCacheEngine`: decoding of packed tokens with a cache that stays where it is."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.decoders import LlamaLikeDecoder
 from agents.engines.completions import GrowingCompletions
-from agents.engines.lines import Capture, Lines, cuda_graph
+from agents.engines.decode_steps import Capture, DecodeSteps, cuda_graph
 from agents.engines.prompt_cache import SharedPromptCache, without_gaps
 from agents.engines.rollout_engine import GenerativePolicy
 from agents.engines.sampling import draw_uniforms
 from agents.rollout import Completion, SamplingParams
 
-# with fewer tokens to come, preparing the weights costs more than it saves
-_PREPARE_FROM = 8
-# likewise for capturing a step, which takes about three steps' time
+# with fewer tokens to come, capturing a step, which takes about three steps' time, costs more than it saves
 _CAPTURE_FROM = 16
 
 
 class StaticCacheEngine:
     """Generates with the modules of the policy's model: its weights are always the current ones.
 
-    On a GPU steps are captured in CUDA graphs (`agents.engines.lines`), anew whenever the number of lines has halved or
-    the cache has grown. Lines that end before that are computed and ignored.
+    On a GPU steps are captured in CUDA graphs (`agents.engines.decode_steps`), anew whenever the number of slots has
+    halved or the cache has grown. Slots whose completion ends before that are computed and ignored.
 
     Args:
         policy: Whose model generates.
@@ -34,7 +31,7 @@ class StaticCacheEngine:
         capture: What makes a step repeatable; by default a CUDA graph on a GPU, and nothing elsewhere. None: nothing.
 
     Raises:
-        ValueError: The policy's model has no fast form, or `max_rows` is not positive.
+        ValueError: The policy's model cannot compute packed tokens, or `max_rows` is not positive.
     """
 
     def __init__(
@@ -48,21 +45,26 @@ class StaticCacheEngine:
         self._capture = capture
         self.sync_weights(policy)
 
+    @property
+    def exact_logprobs(self) -> bool:
+        """Whether the policy computes in float32; in bfloat16 an update rounds differently than a rollout."""
+        return self._policy.precision == "float32"
+
     def sync_weights(self, policy: GenerativePolicy) -> None:
         """Use this policy's model from now on."""
-        if policy.decoder is None:
+        if policy.packed_model is None:
             raise ValueError(
-                f"{type(policy.model).__name__} has no fast form (agents.decoders.FAMILIES lists those that have); "
+                f"{type(policy.model).__name__} cannot compute packed tokens (its policy has logged why); "
                 "use CachedEngine, which runs any model with a key-value cache"
             )
         self._policy = policy
-        self._decoder = policy.decoder
+        self._model = policy.packed_model
 
     @torch.no_grad()
     def generate(
-        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, generator: torch.Generator
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
     ) -> list[list[Completion]]:
-        """See `RolloutEngine.generate`.
+        """Draw `group_size` completions for each prompt; see `RolloutEngine.generate` for the arguments.
 
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
@@ -72,21 +74,18 @@ class StaticCacheEngine:
         if not prompt_ids or not all(prompt_ids):
             raise ValueError("there must be at least one prompt, and each must have at least one token")
         at_once = max(1, self._max_rows // group_size)
-        uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, generator)
+        uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, seed, self._policy.device)
         groups: list[list[Completion]] = []
         # one autocast for all steps: it casts each weight once, not once a step
         with self._policy.autocast():
-            few = sampling.max_completion_tokens < _PREPARE_FROM
-            decoder = self._decoder if few else self._decoder.for_rollout()
             for start in range(0, len(prompt_ids), at_once):
                 rows = slice(start * group_size, (start + at_once) * group_size)
                 part = None if uniforms is None else uniforms[rows]
-                groups += self._generate(decoder, prompt_ids[start : start + at_once], group_size, sampling, part)
+                groups += self._generate(prompt_ids[start : start + at_once], group_size, sampling, part)
         return groups
 
     def _generate(
         self,
-        decoder: LlamaLikeDecoder,
         prompt_ids: list[list[int]],
         group_size: int,
         sampling: SamplingParams,
@@ -94,31 +93,33 @@ class StaticCacheEngine:
     ) -> list[list[Completion]]:
         n = len(prompt_ids) * group_size
         rows = GrowingCompletions(n, sampling, self._policy.end_token_ids, self._policy.decode)
-        cache = SharedPromptCache(decoder, prompt_ids, group_size, sampling.max_completion_tokens, self._policy.device)
-        logits = decoder.logits(cache.prefill()).float().repeat_interleave(group_size, dim=0)
+        cache = SharedPromptCache(
+            self._model, prompt_ids, group_size, sampling.max_completion_tokens, self._policy.device
+        )
+        logits = self._model.logits(cache.prefill()).float().repeat_interleave(group_size, dim=0)
         positions = torch.tensor([len(prompt) for prompt in prompt_ids], device=logits.device)
         # what is captured must be worth it
         capture = self._capture if sampling.max_completion_tokens >= _CAPTURE_FROM else None
-        lines = Lines(
-            decoder, cache, sampling, uniforms, logits, positions.repeat_interleave(group_size), capture=capture
+        steps = DecodeSteps(
+            self._model, cache, sampling, uniforms, logits, positions.repeat_interleave(group_size), capture=capture
         )
-        active = list(range(n))  # the line of each live completion
+        active = list(range(n))  # the slot of each live completion
         while True:
-            ids, logprobs = lines.ids.tolist(), lines.logprobs.tolist()
-            kept = rows.append([ids[line] for line in active], [logprobs[line] for line in active])
+            ids, logprobs = steps.ids.tolist(), steps.logprobs.tolist()
+            kept = rows.append([ids[slot] for slot in active], [logprobs[slot] for slot in active])
             if not kept:
                 break
             if len(kept) < len(active):
                 place = {active[row]: row for row in kept}
                 active = list(place)
-                if lines.capture is None or 2 * len(active) <= len(lines):
+                if steps.capture is None or 2 * len(active) <= len(steps):
                     order = without_gaps(active)
-                    lines.keep(order)
+                    steps.keep(order)
                     active = list(range(len(order)))
                 else:
                     order = active
-                rows.keep([place[line] for line in order])
-            lines.advance()
-        if capture is not None and lines.capture is None:
-            self._capture = None  # it does not work here; said once
+                rows.keep([place[slot] for slot in order])
+            steps.advance()
+        if capture is not None and steps.capture is None:
+            self._capture = None  # it does not work here, and the log has the reason
         return rows.groups(group_size)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from agents.base_agent import Agent
@@ -201,7 +200,7 @@ def evaluate(
     policy, engine = _policy_and_engine(agent)
     kwargs = {} if split is None else {"split": split}
     seeds = distinct_problem_seeds(spec, problems, seed, **kwargs)
-    generator = torch.Generator(device=policy.device).manual_seed(seed)
+    noise = np.random.default_rng(seed)
     total = len(seeds) * (1 + samples)
     done = 0
 
@@ -212,7 +211,7 @@ def evaluate(
         for start in range(0, len(seeds), at_once):
             part = seeds[start : start + at_once]
             envs = make_envs(spec, len(part) * group_size, **kwargs)
-            rollouts += collect(envs, policy, engine, part, group_size, sampling, generator)
+            rollouts += collect(envs, policy, engine, part, group_size, sampling, noise)
             envs.close()
             done += len(part) * group_size
             if on_progress is not None:

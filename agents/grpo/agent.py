@@ -30,7 +30,7 @@ from agents.envs import (
 )
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
-from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate
 from agents.objectives import GRPO, Objective
 from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
@@ -93,6 +93,7 @@ class GRPOAgent(Agent):
         self.engine = engine or default_engine(policy)
         if self.objective.needs_reference:
             policy.freeze_reference()
+        self.engine.sync_weights(policy)
         self.num_episodes = 0
         self.num_updates = 0
         self.num_prompts = 0
@@ -107,8 +108,8 @@ class GRPOAgent(Agent):
         # independent streams: problems and minibatches; sampling noise of training; that of predict
         streams = np.random.SeedSequence(seed).spawn(3)
         self.rng = np.random.default_rng(streams[0])
-        self.generator = torch_generator(streams[1], policy.device)
-        self._predict_generator = torch_generator(streams[2], policy.device)
+        self.noise = np.random.default_rng(streams[1])
+        self._predict_noise = np.random.default_rng(streams[2])
 
     @property
     def sampling(self) -> SamplingParams:
@@ -185,7 +186,7 @@ class GRPOAgent(Agent):
         else:  # a data set: each row once in an epoch
             seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
         self.num_prompts += wanted
-        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.generator)
+        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.noise)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -214,11 +215,11 @@ class GRPOAgent(Agent):
     def _rescores(self) -> bool:
         """Whether the old log-probabilities are computed by the policy, not taken from the rollout.
 
-        In float32 those are the policy's own up to rounding; in bfloat16 they are not, nor where top-k or top-p made
-        them those of a part of the distribution.
+        They are where the engine's are not the policy's own, and where top-k or top-p made them those of a part of the
+        distribution.
         """
         is_restricted = self.config.top_k is not None or self.config.top_p < 1
-        return self.policy.precision != "float32" or is_restricted
+        return not self.engine.exact_logprobs or is_restricted
 
     @property
     def _takes_one_step(self) -> bool:
@@ -317,20 +318,16 @@ class GRPOAgent(Agent):
             num_updates=self.num_updates,
             num_prompts=self.num_prompts,
             env_state=env_state(self.envs),
-            numpy_rng=self.rng.bit_generator.state,
+            random_states=self._random_states,
         )
-        generators = {"training": self.generator.get_state(), "predict": self._predict_generator.get_state()}
         optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
-        checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer, "generators": generators})
+        checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer})
 
     @classmethod
     def load(
         cls, path: str | Path, env: EnvLike | None = None, *, objective: Objective | None = None, device: str = "auto"
     ) -> Self:
         """See `Agent.load`.
-
-        The state of torch's generators means nothing on another kind of device: a run that goes on on one draws its
-        sampling noise from new streams, named by the seed and the number of updates.
 
         Args:
             path: A folder that `save` wrote.
@@ -352,12 +349,6 @@ class GRPOAgent(Agent):
         agent.num_prompts = state.num_prompts
         if is_same:
             restore_env_state(agent.envs, state.env_state)
-        agent.rng.bit_generator.state = state.numpy_rng
-        if policy.device.type == state.device_type:
-            generators = checkpoint.read_tensors(path, "generators")
-            agent.generator.set_state(generators["training"])
-            agent._predict_generator.set_state(generators["predict"])
-        else:
-            streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
-            agent.generator, agent._predict_generator = (torch_generator(s, policy.device) for s in streams)
+        agent._random_states = state.random_states
+        agent.engine.sync_weights(policy)
         return agent

@@ -42,18 +42,19 @@ class PolicyGradient:
     dual_clip: float | None = None
     """The largest ratio that counts where the advantage is negative; None: no bound."""
     advantage: Advantages = "group"
-    """What is made of the rewards: standardized in the group, its mean subtracted (centred), the mean of the others
-    subtracted (leave_one_out), standardized over the batch without or with the group's mean as baseline (batch,
-    batch_baseline), or left as they are (none)."""
+    """What is made of the rewards: standardized in the group, its mean subtracted (centred),
+    the mean of the others subtracted (leave_one_out),
+    standardized over the batch without or with the group's mean as baseline (batch, batch_baseline),
+    or used unchanged (none)."""
     ratio: Ratio = "token"
-    """The probability ratio of each token, the geometric mean of a completion's (sequence_mean), or their product
-    (sequence)."""
+    """The probability ratio of each token, the geometric mean of a completion's (sequence_mean),
+    or their product (sequence)."""
     surrogate: Surrogate = "clip"
-    """PPO's clipped bound; CISPO's clipped and detached weight on the log-probability; SAPO's sigmoid gate; VESPO's
-    detached gamma weight of the ratio on the log-probability."""
+    """PPO's clipped bound; CISPO's clipped and detached weight on the log-probability; SAPO's sigmoid gate;
+    VESPO's detached gamma weight of the ratio on the log-probability."""
     aggregation: Aggregation = "sequence_mean"
-    """Mean of each completion's mean; mean over all tokens of the step; sum divided by a constant length; mean of each
-    completion's sum."""
+    """Mean of each completion's mean; mean over all tokens of the step; sum divided by a constant length;
+    mean of each completion's sum."""
     constant_length: int | None = None
     """That length, in tokens; None: the longest completion allowed."""
     max_ratio: float = 5.0
@@ -77,13 +78,13 @@ class PolicyGradient:
     kl_in: Literal["loss", "reward"] = "loss"
     """Whether it is a term of the loss, or its sum over the completion is subtracted from the reward."""
     kl_unbiased: bool = False
-    """Whether the estimate in the loss is multiplied by the token's probability ratio, which makes its gradient that of
-    the KL divergence (DeepSeek-V3.2, arXiv:2512.02556, section 3.1)."""
+    """Whether the estimate in the loss is multiplied by the token's probability ratio,
+    which makes its gradient that of the KL divergence (DeepSeek-V3.2, arXiv:2512.02556, section 3.1)."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, estimated from the sampled tokens."""
     sampler_correction: SamplerCorrection = "none"
-    """Importance weights for a sampler that differs from the trainer: by token or completion, truncated at sampler_cap,
-    or masked beyond it."""
+    """Importance weights for a sampler that differs from the trainer:
+    by token or completion, truncated at sampler_cap, or masked beyond it."""
     sampler_cap: float = 2.0
     """The largest of these weights."""
 

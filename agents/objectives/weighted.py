@@ -32,8 +32,8 @@ class WeightedLikelihood:
     """
 
     weights: Weights = "linear"
-    """How rewards become weights: in proportion (linear), by exp(alpha R) (softmax), by rank, or equal among the best
-    (rejection)."""
+    """How rewards become weights: in proportion (linear), by exp(alpha R) (softmax), by rank,
+    or equal among the best (rejection)."""
     alpha: float = 1.0
     """The inverse temperature of softmax weights."""
     keep: int | None = None
@@ -43,8 +43,8 @@ class WeightedLikelihood:
     likelihood: Literal["sum", "mean"] = "sum"
     """Whether a completion's log-likelihood is the sum or the mean over its tokens."""
     clip_range: float | None = None
-    """Half-width of PPO's clipping around ratio 1, where the log-likelihood gives way to the clipped ratio of each
-    token; None: log-likelihood."""
+    """Half-width of PPO's clipping around ratio 1;
+    where it is given, the log-likelihood gives way to the clipped ratio of each token."""
     kl_coef: float = 0.0
     """Weight of the KL penalty (k3, mean over each completion's tokens) to the frozen reference; at 0 none is kept."""
 

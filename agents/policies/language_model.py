@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.decoders import LlamaLikeDecoder, UnsupportedModel, decoder_of
-from agents.decoders.shared_prefix import shared_prefix_logprobs
+from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_model_of
+from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
 from agents.rollout import GroupBatch, position_ids
 
@@ -39,8 +39,8 @@ class LanguageModelPolicy:
         device: Where the model is put.
         precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
         chat: The turns that come before every prompt.
-        plain: Compute with transformers' own forward pass even where there is a faster form of the model: the slow twin
-            that tests and benchmarks compare with.
+        plain: Compute in padded batches even where the model can take packed tokens: the slow twin that tests and
+            benchmarks compare with.
 
     Raises:
         ValueError: `chat` has turns, and the tokenizer has no chat template to put them in.
@@ -74,10 +74,13 @@ class LanguageModelPolicy:
         model.get_input_embeddings().padding_idx = None
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
+        _without_dropout(self.model)
         self._reference: Any = None
-        self._reference_decoder: LlamaLikeDecoder | None = None
-        self.decoder = None if plain else _fast_form(model, name)
-        """The faster form of the model, by its own modules; None where its architecture has none."""
+        self._reference_packed: PackedModel | None = None
+        if not plain:
+            use_onednn_products(self.model)
+        self.packed_model = None if plain else _packed(model, name)
+        """The model for packed tokens; None where its architecture cannot take them, or `plain` was asked for."""
 
     # -- text and tokens ---------------------------------------------------------------------------------------------
 
@@ -179,15 +182,13 @@ class LanguageModelPolicy:
         Returns:
             (N, T) nats in float32; arbitrary where `completion_mask` is 0.
         """
-        return self._logprobs(self.model, self.decoder, batch, temperature)
+        return self._logprobs(self.model, self.packed_model, batch, temperature)
 
-    def _logprobs(self, model: Any, decoder: LlamaLikeDecoder | None, batch: GroupBatch, temperature: float) -> Tensor:
-        if decoder is None:
+    def _logprobs(self, model: Any, packed: PackedModel | None, batch: GroupBatch, temperature: float) -> Tensor:
+        if packed is None or (torch.is_grad_enabled() and not packed.has_gradient):
             return self._plain_logprobs(model, batch, temperature)
         with self.autocast():
-            if not torch.is_grad_enabled():
-                decoder = decoder.without_gradient()
-            return shared_prefix_logprobs(decoder, batch, temperature)
+            return TokenLogprobs(model, packed)(batch, temperature)
 
     def _plain_logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:
         prompts = batch.prompt_ids.repeat_interleave(batch.group_size, dim=0)
@@ -228,8 +229,8 @@ class LanguageModelPolicy:
         if hasattr(model, "_require_grads_hook"):  # of gradient checkpointing, which a copy has no use for
             model.disable_input_require_grads()
         self._reference = model.requires_grad_(False)
-        # the fast form of the policy says that this one has it too
-        self._reference_decoder = None if self.decoder is None else decoder_of(model)
+        # that of the policy says that this one can be packed too
+        self._reference_packed = None if self.packed_model is None else packed_model_of(model)
 
     @property
     def reference(self) -> Any:
@@ -245,10 +246,10 @@ class LanguageModelPolicy:
         """
         if self.has_adapters:
             with self.model.disable_adapter():
-                return self._logprobs(self.model, self.decoder, batch, temperature)
+                return self._logprobs(self.model, self.packed_model, batch, temperature)
         if self._reference is None:
             raise RuntimeError("there is no reference: call freeze_reference() first")
-        return self._logprobs(self._reference, self._reference_decoder, batch, temperature)
+        return self._logprobs(self._reference, self._reference_packed, batch, temperature)
 
     # -- parameters and files ----------------------------------------------------------------------------------------
 
@@ -280,12 +281,20 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["fl
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def _fast_form(model: Any, name: str) -> LlamaLikeDecoder | None:
+def _packed(model: Any, name: str) -> PackedModel | None:
     try:
-        return decoder_of(model)
+        return packed_model_of(model)
     except UnsupportedModel as reason:
-        _log.warning("%s is computed by transformers' own forward pass, which is slower: %s", name or "model", reason)
+        _log.warning("%s is computed in padded batches, which is slower: %s", name or "model", reason)
         return None
+
+
+def _without_dropout(model: Any) -> None:
+    """Set the dropout that modules keep as numbers to 0: gradient checkpointing needs layers that are said to train."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:

@@ -25,7 +25,7 @@ from agents.checkpoint import CheckpointError
 from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, spec_record
 from agents.hardware import resolve_device
-from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate, torch_generator
+from agents.loop import StepCounter, rollout_metrics, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import Rollout, SamplingParams
@@ -107,8 +107,8 @@ class SB3Agent(Agent):
         # independent streams as in GRPOAgent: problems and minibatches; sampling noise of training; that of predict
         streams = np.random.SeedSequence(seed).spawn(3)
         self.rng = np.random.default_rng(streams[0])
-        self.generator = torch_generator(streams[1], policy.device)
-        self._predict_generator = torch_generator(streams[2], policy.device)
+        self.noise = np.random.default_rng(streams[1])
+        self._predict_noise = np.random.default_rng(streams[2])
         self.envs = self._make_envs()
         self._shaping: KLShaping | None = None
         if self.config.kl_coef > 0:
@@ -143,7 +143,7 @@ class SB3Agent(Agent):
         if self.view == "completion":
             network |= {
                 "engine": self.engine,
-                "generator": self.generator,
+                "noise": self.noise,
                 "micro_batch_size": self.config.micro_batch_size,
             }
         made = algorithm(
@@ -262,16 +262,12 @@ class SB3Agent(Agent):
             seed=self.seed,
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
-            numpy_rng=self.rng.bit_generator.state,
+            random_states=self._random_states,
             episodes=None if self.algorithm._last_obs is None else self.envs.state(),
         )
         value_head = self.algorithm.policy.value_net.state_dict()
         tensors = {
             "optimizer": checkpoint.optimizer_tensors(self.algorithm.policy.optimizer, self._parameters),
-            "generators": {
-                "training": self.generator.get_state(),
-                "predict": self._predict_generator.get_state(),
-            },
             "value_head": {name: tensor.contiguous() for name, tensor in value_head.items()},
         }
         checkpoint.write(Path(path), state, self.policy, tensors)
@@ -285,7 +281,7 @@ class SB3Agent(Agent):
         algorithm: type[OnPolicyAlgorithm] | None = None,
         device: str = "auto",
     ) -> Self:
-        """See `Agent.load`; what is said there of another kind of device in `GRPOAgent.load` holds here too.
+        """See `Agent.load`.
 
         Args:
             path: A folder that `save` wrote.
@@ -307,15 +303,8 @@ class SB3Agent(Agent):
         agent.algorithm.policy.value_net.load_state_dict(checkpoint.read_tensors(path, "value_head"))
         agent.num_episodes, agent.num_updates = state.num_episodes, state.num_updates
         agent.algorithm.num_timesteps = state.num_updates * agent.envs.num_envs * agent.n_steps
-        agent.rng.bit_generator.state = state.numpy_rng
-        if policy.device.type == state.device_type:
-            generators = checkpoint.read_tensors(path, "generators")
-            agent.generator.set_state(generators["training"])
-            agent._predict_generator.set_state(generators["predict"])
-        else:
-            streams = np.random.SeedSequence((state.seed, state.num_updates)).spawn(2)
-            for generator, stream in zip((agent.generator, agent._predict_generator), streams, strict=True):
-                generator.set_state(torch_generator(stream, policy.device).get_state())
+        agent._random_states = state.random_states
+        agent.engine.sync_weights(policy)
         if state.episodes is not None and is_same:
             agent._resume(state.episodes)
         return agent

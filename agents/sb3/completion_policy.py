@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -11,6 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from agents.collect import noise_seed
 from agents.engines import RolloutEngine
 from agents.policies import LanguageModelPolicy
 from agents.rollout import SamplingParams
@@ -44,7 +46,7 @@ class CompletionPolicy(ActorCriticPolicy):
         language_model: The policy.
         engine: What generates.
         temperature: Of sampling and of log-probabilities.
-        generator: Source of the sampling noise.
+        noise: Gives each call of the engine its seed.
         micro_batch_size: Completions per forward pass in `forward` and `predict_values`.
         use_sde: Not supported; algorithms pass False.
         kwargs: Further arguments of `ActorCriticPolicy`, such as `optimizer_class`.
@@ -62,7 +64,7 @@ class CompletionPolicy(ActorCriticPolicy):
         language_model: LanguageModelPolicy,
         engine: RolloutEngine,
         temperature: float,
-        generator: torch.Generator,
+        noise: np.random.Generator,
         micro_batch_size: int,
         use_sde: bool = False,
         **kwargs: Any,
@@ -79,7 +81,7 @@ class CompletionPolicy(ActorCriticPolicy):
         )
         self.engine = engine
         self.temperature = temperature
-        self.generator = generator
+        self.noise = noise
         self.micro_batch_size = micro_batch_size
         self.last_logprobs = torch.empty(0)
 
@@ -123,7 +125,7 @@ class CompletionPolicy(ActorCriticPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
         sampling = SamplingParams(len(self.action_space.nvec), 0.0 if deterministic else self.temperature)
-        groups = self.engine.generate(as_lists(observation), 1, sampling, self.generator)
+        groups = self.engine.generate(as_lists(observation), 1, sampling, noise_seed(self.noise))
         completions = [group[0] for group in groups]
         policy = self.language_model
         return as_actions(completions, sampling.max_completion_tokens, policy.pad_token_id, policy.device)

@@ -9,11 +9,11 @@ import numpy as np
 
 from llm_envs.problem import Problem
 from llm_envs.registration import register_task
-from llm_envs.tasks.functions.language import Function, parse
-from llm_envs.tasks.functions.mutants import changed, changes
-from llm_envs.tasks.functions.program import Program
-from llm_envs.tasks.functions.testing import TestSet, catches
 from llm_envs.tasks.python_functions import INSTRUCTION, content, docstring, draw_program, reference
+from llm_envs.tasks.python_functions.hidden_tests import TestSet, catches
+from llm_envs.tasks.python_functions.interpreter import Function, parse
+from llm_envs.tasks.python_functions.mutants import changed, changes
+from llm_envs.tasks.python_functions.program import Program
 from rewards.base import Outcome, RewardResult
 from rewards.code import CodeTestsReward
 

@@ -27,7 +27,7 @@ class ScriptedEngine:
     def __init__(self, policy, texts):
         self.policy, self.texts = policy, list(texts)
 
-    def generate(self, prompt_ids, group_size, sampling, generator):
+    def generate(self, prompt_ids, group_size, sampling, seed):
         encode = self.policy.tokenizer
         completions = [
             Completion(encode(text, add_special_tokens=False)["input_ids"], [], False) for text in self.texts
@@ -40,7 +40,7 @@ class ScriptedEngine:
 
 def play(policy, engine, seeds, group_size, env=ARITHMETIC, **kwargs):
     envs = make_envs(env, len(seeds) * group_size, **kwargs)
-    return collect(envs, policy, engine, seeds, group_size, SamplingParams(8), torch.Generator().manual_seed(0))
+    return collect(envs, policy, engine, seeds, group_size, SamplingParams(8), np.random.default_rng(0))
 
 
 def test_groups_share_a_problem_and_rewards_belong_to_their_completions(micro_policy):
@@ -111,7 +111,7 @@ def test_the_number_of_environments_must_fit(micro_policy):
     with pytest.raises(ValueError, match="2 seeds x 2"):
         collect(
             make_envs(ARITHMETIC, 3), micro_policy, CachedEngine(micro_policy), [1, 2], 2, SamplingParams(1),
-            torch.Generator(),
+            np.random.default_rng(0),
         )  # fmt: skip
 
 

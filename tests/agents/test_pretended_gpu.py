@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from agents import load_policy
-from agents.decoders import shared_prefix
-from agents.engines import StaticCacheEngine, lines
+from agents.engines import StaticCacheEngine, decode_steps
+from agents.forward import shared_prefix
 from agents.rollout import SamplingParams
 from tests.gpu import test_cuda
 from tests.pretend_cuda import CAN_PRETEND, pretend_cuda
@@ -78,7 +78,7 @@ def test_a_step_waits_twice(device):
 
     def waits(tokens):
         before = device.waits
-        engine.generate([[1, 2, 3]], 4, SamplingParams(tokens), torch.Generator(device="cuda").manual_seed(0))
+        engine.generate([[1, 2, 3]], 4, SamplingParams(tokens), seed=0)
         return device.waits - before
 
     assert waits(50) - waits(30) == 2 * 20
@@ -88,8 +88,10 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(device, caplog, monkeypatc
     policy = load_policy("builtin/tiny", device="cuda", precision="float32")
     sampling = SamplingParams(20)
     expected = test_cuda.generate(policy, sampling, make_engine=lambda policy: StaticCacheEngine(policy, capture=None))
-    draw = lines.Lines._draw
-    monkeypatch.setattr(lines.Lines, "_draw", lambda self, logits: logits.sum().item() and draw(self, logits))
+    draw = decode_steps.DecodeSteps._draw
+    monkeypatch.setattr(
+        decode_steps.DecodeSteps, "_draw", lambda self, logits: logits.sum().item() and draw(self, logits)
+    )
     stream = torch.cuda.current_stream()
     found = test_cuda.generate(policy, sampling)
     assert torch.equal(found.completion_ids, expected.completion_ids)
@@ -103,7 +105,7 @@ def test_attention_of_changing_shapes_is_not_cudnns(device, monkeypatch):
     allowed = []
     attention = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
-        "agents.decoders.attention.scaled_dot_product_attention",
+        "agents.forward.attention.scaled_dot_product_attention",
         lambda *arguments, **options: (
             allowed.append(torch.backends.cuda.cudnn_sdp_enabled()) or attention(*arguments, **options)
         ),
@@ -113,4 +115,4 @@ def test_attention_of_changing_shapes_is_not_cudnns(device, monkeypatch):
     assert allowed
     assert not any(allowed)
     assert torch.backends.cuda.cudnn_sdp_enabled()
-    assert shared_prefix.attention.__module__ == "agents.decoders.attention"
+    assert shared_prefix.attention.__module__ == "agents.forward.attention"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zlib import crc32
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 
@@ -53,7 +54,7 @@ def talk():
 
 def play(policy, engine, task, seeds=(1, 2, 3, 4), group_size=4, tokens=14):
     envs = make_envs(task, len(seeds) * group_size)
-    return collect(envs, policy, engine, seeds, group_size, SamplingParams(tokens), torch.Generator().manual_seed(0))
+    return collect(envs, policy, engine, seeds, group_size, SamplingParams(tokens), np.random.default_rng(0))
 
 
 def parts(rollout):
@@ -182,7 +183,7 @@ class Scripted:
     def __init__(self, policy, *turns):
         self.policy, self.turns, self.contexts = policy, list(turns), []
 
-    def generate(self, prompt_ids, group_size, sampling, generator):
+    def generate(self, prompt_ids, group_size, sampling, seed):
         self.contexts.append(prompt_ids)
         ids = self.policy.tokenizer(self.turns.pop(0), add_special_tokens=False)["input_ids"]
         return [[Completion(ids, [0.0] * len(ids), False)] * group_size for _ in prompt_ids]

@@ -22,9 +22,8 @@ PROMPTS = ["What is 1 + 1? End with \\boxed{answer}.", "What is 2 + 2 * (6 - 8)?
 
 
 def generate(policy, sampling, group_size=4, make_engine=default_engine):
-    generator = torch.Generator(device=policy.device).manual_seed(0)
     ids = policy.encode_prompts(PROMPTS)
-    groups = make_engine(policy).generate(ids, group_size, sampling, generator)
+    groups = make_engine(policy).generate(ids, group_size, sampling, seed=0)
     rollouts = [
         Rollout(0, prompt, prompt_ids, completion, "", float(i % 2), "", None, None)
         for prompt, prompt_ids, group in zip(PROMPTS, ids, groups, strict=True)
@@ -74,7 +73,7 @@ def test_engines_agree_on_cuda():
 @pytest.mark.parametrize("vocabulary", [None, 50_000])
 @pytest.mark.parametrize("sampling", [SamplingParams(100), SamplingParams(100, 0.7, top_k=200, top_p=0.9)], ids=str)
 def test_cuda_graphs_do_the_same(caplog, random_policy, precision, vocabulary, sampling):
-    """Steps from a graph against steps kernel by kernel, over halvings of the lines and growth of the cache.
+    """Steps from a graph against steps kernel by kernel, over halvings of the slots and growth of the cache.
 
     Large vocabularies are sorted by other kernels.
     """
@@ -153,7 +152,7 @@ def test_families_sample_what_they_score(caplog, random_policy, architecture, ex
 def test_adapters_sample_what_they_score(caplog, precision):
     pytest.importorskip("peft")
     policy = load_policy("builtin/tiny", device="cuda", precision=precision, lora_rank=4)
-    assert policy.decoder is not None
+    assert policy.packed_model is not None
     with torch.no_grad():
         for name, parameter in policy.trainable_parameters():
             if "lora_B" in name:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import hashlib
 import re
 import types
 
@@ -9,18 +10,18 @@ import gymnasium
 import numpy as np
 import pytest
 
-from llm_envs.tasks.functions import algorithms, steps
-from llm_envs.tasks.functions.language import RAISES, Function, OutOfSteps
-from llm_envs.tasks.functions.mutants import mutants
-from llm_envs.tasks.functions.testing import MAX_TESTS, MIN_TESTS, candidates, make_tests, same
-from llm_envs.tasks.functions.values import KINDS
-from llm_envs.tasks.python_functions import LEVELS, python_functions
+from llm_envs.tasks.python_functions import LEVELS, algorithm_steps, python_functions, simple_steps
+from llm_envs.tasks.python_functions.argument_kinds import KINDS
+from llm_envs.tasks.python_functions.hidden_tests import MAX_TESTS, MIN_TESTS, candidates, make_tests, same
+from llm_envs.tasks.python_functions.interpreter import RAISES, Function, OutOfSteps
+from llm_envs.tasks.python_functions.mutants import mutants
 from tools.tiny_model.corpus import function_demonstration
 
 ID = "llm_envs/PythonFunctions-v0"
 PIECES = [
-    *(steps.NUMBERS + steps.SUMMARIES + steps.TABLES + steps.TEXTS + steps.WORDS + steps.RESULTS),
-    *(algorithms.ON_NUMBERS + algorithms.ON_A_COUNT + algorithms.ON_GRIDS + algorithms.ON_TEXTS),
+    *(simple_steps.NUMBERS + simple_steps.SUMMARIES + simple_steps.TABLES),
+    *(simple_steps.TEXTS + simple_steps.WORDS + simple_steps.RESULTS),
+    *(algorithm_steps.ON_NUMBERS + algorithm_steps.ON_A_COUNT + algorithm_steps.ON_GRIDS + algorithm_steps.ON_TEXTS),
 ]
 
 
@@ -85,6 +86,27 @@ def test_there_are_thousands_of_problems(level):
     assert new > (0.3 if level == 0 else 0.5)  # level 0 has 20,000 in all
 
 
+@pytest.mark.parametrize(
+    ("level", "digest"),
+    [
+        (0, "affafe892a1294d4"),
+        (1, "9922bb56971bbd91"),
+        (2, "dc9420b59f646ecd"),
+        (3, "5b6d5835c955b519"),
+        (4, "4731c825ab5e79e4"),
+    ],
+)
+def test_a_seed_gives_the_same_problem_in_every_version(level, digest):
+    """Recorded with version 0.1.0: prompts, hidden tests with their values, solutions, and what is drawn afterwards."""
+    seen = hashlib.sha256()
+    for seed in range(20):
+        rng = np.random.default_rng((level, seed, 5))
+        problem = python_functions(rng, level=level)
+        drawn = problem.prompt, problem.reference, problem.solution, problem.metadata, problem.key
+        seen.update(repr((*drawn, int(rng.integers(2**62)))).encode())
+    assert seen.hexdigest()[:16] == digest
+
+
 class Variants(ast.NodeVisitor):
     """Mutations other than those that the generator knows, made on the text of a program."""
 
@@ -115,7 +137,7 @@ def variants(source: str):
         try:
             yield Function(text)
         except (SyntaxError, ValueError):
-            continue  # not of the small language
+            continue  # the interpreter does not have it
 
 
 def value_of(function, arguments):
@@ -238,6 +260,6 @@ def test_solutions_of_the_higher_levels_earn_the_reward(level, split):
         ("def f(x):\n    return x.bit_length()", AttributeError),
     ],
 )
-def test_the_small_language_is_small_and_ends(source, error):
+def test_the_interpreter_refuses_other_names_and_stops_long_runs(source, error):
     with pytest.raises(error):
         Function(source)(1)

@@ -12,17 +12,18 @@ import pytest
 from docstring_parser.attrdoc import AttributeDocstrings
 from rich.console import Console
 
-from agents.cli.app import run
+from agents.cli.agent_options import A2COptions, PPOOptions
+from agents.cli.app import COMMANDS, run
 from agents.cli.audit import Audit
 from agents.cli.compare import Compare
 from agents.cli.evaluate import Evaluate
-from agents.cli.objective_options import ObjectiveOptions
 from agents.cli.play import Play
-from agents.cli.sb3_options import SB3Options
 from agents.cli.train import Train
 from agents.grpo.config import GRPOConfig
+from agents.objectives import PolicyGradient, WeightedLikelihood
 from agents.policies import ChatFormat
 from agents.report import TrainingProgress, plot_learning_curve
+from agents.sb3.config import SB3Config
 from llm_envs import Problem, register_task
 from rewards import Outcome, RewardResult
 
@@ -113,13 +114,49 @@ def test_a_run_of_one_update_is_seen_in_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [Train, Evaluate, Compare, Play, Audit, ChatFormat, GRPOConfig, ObjectiveOptions, SB3Options]
+    "options",
+    [
+        Train,
+        Evaluate,
+        Compare,
+        Play,
+        Audit,
+        ChatFormat,
+        GRPOConfig,
+        SB3Config,
+        A2COptions,
+        PPOOptions,
+        PolicyGradient,
+        WeightedLikelihood,
+    ],
 )
 def test_help_breaks_lines_where_a_part_of_a_sentence_ends(options):
     """The parser keeps the line breaks of an option's docstring."""
     for name, (text, _, _) in AttributeDocstrings().get_attr_docs(options).items():
         for line in text.splitlines()[:-1]:
             assert line.endswith((".", ":", ";", ",")), f"{name}: {line}"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_the_screen(command, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert run([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"usage: llm-envs {command or 'COMMAND'} ")
+    assert max(map(len, lines[1:])) <= width  # the terminal breaks a long first line
+    assert len(lines) + len(lines[0]) // width <= 45
+
+
+def test_the_first_help_loads_little():
+    code = (
+        "import sys\n"
+        "from agents.cli.app import run\n"
+        "assert run(['--help']) == 0\n"
+        "print({'torch', 'gymnasium', 'tyro', 'numpy'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.endswith("set()\n")
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback():

@@ -27,8 +27,9 @@ ARCHITECTURES = {
 
 
 def captured_engine(policy):
-    """Steps of constant size where the model has a fast form."""
-    return default_engine(policy) if policy.decoder is None else StaticCacheEngine(policy, capture=lambda step: step)
+    """Steps of constant size where the model can be packed."""
+    is_plain = policy.packed_model is None
+    return default_engine(policy) if is_plain else StaticCacheEngine(policy, capture=lambda step: step)
 
 
 @pytest.mark.parametrize("make_engine", [CachedEngine, default_engine, captured_engine])
@@ -36,8 +37,7 @@ def captured_engine(policy):
 def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy, name, make_engine):
     policy = random_policy(name, **ARCHITECTURES[name])
     prompt_ids = policy.encode_prompts(PROMPTS)
-    generator = torch.Generator().manual_seed(0)
-    groups = make_engine(policy).generate(prompt_ids, 3, SamplingParams(16), generator)
+    groups = make_engine(policy).generate(prompt_ids, 3, SamplingParams(16), seed=0)
     rollouts = [
         Rollout(0, "", ids, completion, "", 0.0, "", None, None)
         for ids, group in zip(prompt_ids, groups, strict=True)
@@ -57,4 +57,4 @@ def test_sampled_and_scored_logprobs_are_those_of_a_plain_forward(random_policy,
 def test_a_recurrent_model_is_refused_with_a_reason(random_policy):
     policy = random_policy("mamba", **ARCHITECTURES["mamba"])
     with pytest.raises(NotImplementedError, match="MambaForCausalLM does not keep"):
-        CachedEngine(policy).generate(policy.encode_prompts(PROMPTS), 2, SamplingParams(4), torch.Generator())
+        CachedEngine(policy).generate(policy.encode_prompts(PROMPTS), 2, SamplingParams(4), seed=0)

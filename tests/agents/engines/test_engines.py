@@ -9,7 +9,6 @@ import torch
 
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
 from agents.engines.prompt_cache import without_gaps
-from agents.kernels.loading import vector_flags
 from agents.policies import load_policy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 
@@ -21,35 +20,12 @@ def captured_engine(policy, max_rows=1024, capture=lambda step: step):
     return StaticCacheEngine(policy, max_rows, capture)
 
 
-def fused_engine(policy, max_rows=1024):
-    """What stands between the products as operators of ours, as for large models."""
-    policy.decoder._is_large = True
-    return StaticCacheEngine(policy, max_rows)
-
-
-def whole_step_engine(policy, max_rows=1024):
-    """Steps that are one operator, as for large models on x86 CPUs."""
-    return fused_engine(policy, max_rows)
-
-
-ENGINES = (CachedEngine, StaticCacheEngine, captured_engine, fused_engine, whole_step_engine)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+ENGINES = (CachedEngine, StaticCacheEngine, captured_engine)
 
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.__name__)
-def engine_class(request, monkeypatch):
-    if request.param is whole_step_engine:
-        prefer_whole_steps(monkeypatch)
+def engine_class(request):
     return request.param
-
-
-def prefer_whole_steps(monkeypatch):
-    if vector_flags() is None:
-        pytest.skip("this CPU has neither AVX-512 nor AVX2")
-    monkeypatch.setattr("agents.decoders.streamed._MIN_ENTRIES", 0)
 
 
 def likely_end(policy):
@@ -65,7 +41,7 @@ def test_greedy_equals_transformers_generate(micro_policy, engine_class, max_row
     """The slow, plain twin, one prompt at a time and without padding."""
     prompt_ids = micro_policy.encode_prompts(PROMPTS)
     engine = engine_class(micro_policy, max_rows=max_rows)
-    groups = engine.generate(prompt_ids, 1, SamplingParams(12, temperature=0), generator())
+    groups = engine.generate(prompt_ids, 1, SamplingParams(12, temperature=0), seed=0)
     for ids, [completion] in zip(prompt_ids, groups, strict=True):
         plain = micro_policy.model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
         assert completion.ids == plain.tolist()
@@ -75,7 +51,7 @@ def test_greedy_equals_transformers_generate(micro_policy, engine_class, max_row
 def test_reported_logprobs_are_those_of_the_policy(micro_policy, engine_class, temperature):
     """Sampler and trainer agree although one has a cache, no padding after the end, and rows that leave the batch."""
     prompt_ids = micro_policy.encode_prompts(PROMPTS)
-    groups = engine_class(micro_policy).generate(prompt_ids, 4, SamplingParams(20, temperature), generator())
+    groups = engine_class(micro_policy).generate(prompt_ids, 4, SamplingParams(20, temperature), seed=0)
     rollouts = [
         Rollout(0, "", ids, completion, "", 0.0, "wrong", None, None)
         for ids, group in zip(prompt_ids, groups, strict=True)
@@ -91,7 +67,7 @@ def test_reported_logprobs_are_those_of_the_policy(micro_policy, engine_class, t
 def test_completions_end_with_the_end_token_and_nothing_after_it(micro_policy, engine_class):
     end = likely_end(micro_policy)
     prompt_ids = micro_policy.encode_prompts(PROMPTS)
-    groups = engine_class(micro_policy).generate(prompt_ids, 64, SamplingParams(200), generator())
+    groups = engine_class(micro_policy).generate(prompt_ids, 64, SamplingParams(200), seed=0)
     completions = [completion for group in groups for completion in group]
     lengths = {len(completion.ids) for completion in completions}
     assert len(lengths) > 20
@@ -112,10 +88,10 @@ def test_rows_that_end_leave_the_batch(micro_policy, engine_class):
             sizes.append(len(input_ids)) or forward(input_ids=input_ids, **kwargs)
         )
     else:
-        hidden = micro_policy.decoder.hidden
-        micro_policy.decoder.hidden = lambda ids, *args: sizes.append(len(ids)) or hidden(ids, *args)
+        hidden = micro_policy.packed_model.hidden
+        micro_policy.packed_model.hidden = lambda ids, *args: sizes.append(len(ids)) or hidden(ids, *args)
     ids = micro_policy.encode_prompts(PROMPTS)
-    engine_class(micro_policy).generate(ids, 32, SamplingParams(100), generator())
+    engine_class(micro_policy).generate(ids, 32, SamplingParams(100), seed=0)
     # each prompt once: as a row, or token by token
     assert sizes[0] == (3 if engine_class is CachedEngine else sum(map(len, ids)))
     assert sizes[1] <= 96
@@ -125,7 +101,7 @@ def test_rows_that_end_leave_the_batch(micro_policy, engine_class):
 
 def test_a_completion_that_ends_at_the_limit_is_not_truncated(micro_policy, engine_class):
     micro_policy.model.generation_config.eos_token_id = list(range(len(micro_policy.tokenizer)))  # any token ends
-    [[completion]] = engine_class(micro_policy).generate([[1, 2]], 1, SamplingParams(1), generator())
+    [[completion]] = engine_class(micro_policy).generate([[1, 2]], 1, SamplingParams(1), seed=0)
     assert len(completion.ids) == 1
     assert not completion.truncated
 
@@ -133,15 +109,15 @@ def test_a_completion_that_ends_at_the_limit_is_not_truncated(micro_policy, engi
 def test_equal_seeds_repeat_and_others_do_not(micro_policy, engine_class):
     engine = engine_class(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)
-    first = engine.generate(ids, 2, SamplingParams(10), generator(1))
-    assert engine.generate(ids, 2, SamplingParams(10), generator(1)) == first
-    assert engine.generate(ids, 2, SamplingParams(10), generator(2)) != first
+    first = engine.generate(ids, 2, SamplingParams(10), seed=1)
+    assert engine.generate(ids, 2, SamplingParams(10), seed=1) == first
+    assert engine.generate(ids, 2, SamplingParams(10), seed=2) != first
 
 
 @pytest.mark.parametrize(("prompts", "group_size"), [([], 1), ([[]], 1), ([[1]], 0)])
 def test_empty_input_is_refused(micro_policy, engine_class, prompts, group_size):
     with pytest.raises(ValueError, match="at least"):
-        engine_class(micro_policy).generate(prompts, group_size, SamplingParams(1), generator())
+        engine_class(micro_policy).generate(prompts, group_size, SamplingParams(1), seed=0)
 
 
 def test_max_rows_must_be_positive(micro_policy, engine_class):
@@ -163,13 +139,11 @@ def test_max_rows_must_be_positive(micro_policy, engine_class):
     ],
     ids=str,
 )
-def test_engines_write_the_same(micro_policy, sampling, monkeypatch):
+def test_engines_write_the_same(micro_policy, sampling):
     """The fast engine and its plain twin, with the same random numbers."""
-    if vector_flags() is not None:
-        prefer_whole_steps(monkeypatch)
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)
-    plain, *others = (engine(micro_policy).generate(ids, 16, sampling, generator(3)) for engine in ENGINES)
+    plain, *others = (engine(micro_policy).generate(ids, 16, sampling, seed=3) for engine in ENGINES)
     for other in others:
         for expected_group, group in zip(plain, other, strict=True):
             for expected, completion in zip(expected_group, group, strict=True):
@@ -183,24 +157,29 @@ def test_a_completion_depends_on_its_place_alone(micro_policy, engine_class):
     ids = micro_policy.encode_prompts(PROMPTS)
     other = [[7, 8, 9], ids[1], [5] * 30, [1]]
     sampling = SamplingParams(60)
-    group = engine_class(micro_policy).generate(ids, 4, sampling, generator())[1]
-    among_others = engine_class(micro_policy).generate(other, 4, sampling, generator())[1]
-    alone = engine_class(micro_policy, max_rows=1).generate(ids, 4, sampling, generator())[1]
+    group = engine_class(micro_policy).generate(ids, 4, sampling, seed=0)[1]
+    among_others = engine_class(micro_policy).generate(other, 4, sampling, seed=0)[1]
+    alone = engine_class(micro_policy, max_rows=1).generate(ids, 4, sampling, seed=0)[1]
     for found in (among_others, alone):
         assert [completion.ids for completion in found] == [completion.ids for completion in group]
 
 
-def test_greedy_touches_no_randomness(micro_policy, engine_class):
-    g = generator()
-    before = g.get_state()
-    engine_class(micro_policy).generate([[1, 2]], 2, SamplingParams(5, temperature=0), g)
-    assert torch.equal(g.get_state(), before)
+def test_nothing_touches_the_global_generator(micro_policy, engine_class):
+    before = torch.get_rng_state()
+    engine_class(micro_policy).generate([[1, 2]], 2, SamplingParams(5), seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_engine_says_whether_its_log_probabilities_are_the_policys(engine_class, precision):
+    policy = load_policy("builtin/tiny", precision=precision)
+    assert engine_class(policy).exact_logprobs == (precision == "float32")
 
 
 def test_any_of_several_end_tokens_ends(micro_policy, engine_class):
     ends = [micro_policy.tokenizer.eos_token_id, 17, 42, 100, 200]
     micro_policy.model.generation_config.eos_token_id = ends
-    groups = engine_class(micro_policy).generate([[1, 2]], 256, SamplingParams(300), generator())
+    groups = engine_class(micro_policy).generate([[1, 2]], 256, SamplingParams(300), seed=0)
     ended = [completion for completion in groups[0] if not completion.truncated]
     assert {completion.ids[-1] for completion in ended} == set(ends)
     assert not any(set(completion.ids[:-1]) & set(ends) for completion in groups[0])
@@ -209,7 +188,7 @@ def test_any_of_several_end_tokens_ends(micro_policy, engine_class):
 @pytest.mark.parametrize("stop", [("7",), ("12", "=", "ab")])
 def test_stop_strings(micro_policy, engine_class, stop):
     """The first token that completes one is the last; a stop string may be spread over tokens."""
-    groups = engine_class(micro_policy).generate([[1, 2]], 64, SamplingParams(100, stop=stop), generator())
+    groups = engine_class(micro_policy).generate([[1, 2]], 64, SamplingParams(100, stop=stop), seed=0)
     decode = micro_policy.decode
     stopped = 0
     for completion in groups[0]:
@@ -225,7 +204,7 @@ def test_the_cache_grows(micro_policy):
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(["Hi"])
     engine = StaticCacheEngine(micro_policy)
-    [group] = engine.generate(ids, 256, SamplingParams(200), generator())
+    [group] = engine.generate(ids, 256, SamplingParams(200), seed=0)
     longest = max(group, key=lambda completion: len(completion.ids))
     assert len(longest.ids) > 100
     with torch.no_grad():
@@ -234,25 +213,25 @@ def test_the_cache_grows(micro_policy):
     assert longest.logprobs == pytest.approx(plain, abs=1e-4)
 
 
-def test_a_captured_step_is_repeated_until_lines_halve_or_the_cache_grows(micro_policy):
+def test_a_captured_step_is_repeated_until_slots_halve_or_the_cache_grows(micro_policy):
     """What is captured is called again with nothing but what is in its tensors."""
     likely_end(micro_policy)
-    captures, replays, lines = [], [], []
-    hidden = micro_policy.decoder.hidden
-    micro_policy.decoder.hidden = lambda ids, *args: lines.append(len(ids)) or hidden(ids, *args)
+    captures, replays, sizes_seen = [], [], []
+    hidden = micro_policy.packed_model.hidden
+    micro_policy.packed_model.hidden = lambda ids, *args: sizes_seen.append(len(ids)) or hidden(ids, *args)
 
     def capture(step):
-        captures.append(len(lines))
+        captures.append(len(sizes_seen))
         return lambda: replays.append(captures[-1]) or step()
 
     ids = micro_policy.encode_prompts(PROMPTS)
     ends = [micro_policy.tokenizer.eos_token_id, 17, 42, 100, 200]
     micro_policy.model.generation_config.eos_token_id = ends
-    groups = captured_engine(micro_policy, capture=capture).generate(ids, 64, SamplingParams(200), generator())
+    groups = captured_engine(micro_policy, capture=capture).generate(ids, 64, SamplingParams(200), seed=0)
     steps = max(len(completion.ids) for group in groups for completion in group) - 1
     assert len(replays) == steps
-    assert len(captures) <= 1 + 7 + 3  # 192 lines halve at most 7 times, 200 columns grow at most 3 times
-    sizes = sorted(set(lines[1:]), reverse=True)
+    assert len(captures) <= 1 + 7 + 3  # 192 slots halve at most 7 times, 200 columns grow at most 3 times
+    sizes = sorted(set(sizes_seen[1:]), reverse=True)
     assert len(sizes) >= 3
     assert all(2 * after <= before for before, after in pairwise(sizes))
 
@@ -272,9 +251,9 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(micro_policy, caplog, capt
     likely_end(micro_policy)
     ids = micro_policy.encode_prompts(PROMPTS)
     engine = captured_engine(micro_policy, capture=capture)
-    expected = StaticCacheEngine(micro_policy).generate(ids, 16, SamplingParams(40), generator())
+    expected = StaticCacheEngine(micro_policy).generate(ids, 16, SamplingParams(40), seed=0)
     for _ in range(2):
-        found = engine.generate(ids, 16, SamplingParams(40), generator())
+        found = engine.generate(ids, 16, SamplingParams(40), seed=0)
         for group, expected_group in zip(found, expected, strict=True):
             assert [completion.ids for completion in group] == [completion.ids for completion in expected_group]
     [record] = caplog.records
@@ -285,8 +264,8 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(micro_policy, caplog, capt
 def test_gaps_are_filled_from_the_end(kept):
     order = without_gaps(kept)
     assert sorted(order) == kept
-    moved = [line for place, line in enumerate(order) if place != line]
-    assert all(line >= len(kept) for line in moved)
+    moved = [slot for place, slot in enumerate(order) if place != slot]
+    assert all(slot >= len(kept) for slot in moved)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -302,7 +281,7 @@ def test_precisions_and_adapters(precision, rank):
     ids = policy.encode_prompts(PROMPTS)
     engine = default_engine(policy)
     assert isinstance(engine, StaticCacheEngine)
-    groups = engine.generate(ids, 4, SamplingParams(20), generator())
+    groups = engine.generate(ids, 4, SamplingParams(20), seed=0)
     rollouts = [
         Rollout(0, "", prompt, completion, "", 0.0, "", None, None)
         for prompt, group in zip(ids, groups, strict=True)
@@ -315,8 +294,8 @@ def test_precisions_and_adapters(precision, rank):
     assert error.mean() < (1e-5 if precision == "float32" else 0.05)
 
 
-def test_a_model_without_fast_form_gets_the_plain_engine(random_policy):
-    policy = random_policy("gpt2", n_embd=32, n_layer=2, n_head=4)
+def test_a_model_that_cannot_be_packed_gets_the_plain_engine(random_policy):
+    policy = random_policy("bloom", n_layer=2, n_head=4)
     assert isinstance(default_engine(policy), CachedEngine)
-    with pytest.raises(ValueError, match="GPT2LMHeadModel has no fast form"):
+    with pytest.raises(ValueError, match="BloomForCausalLM cannot compute packed tokens"):
         StaticCacheEngine(policy)

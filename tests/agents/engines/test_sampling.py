@@ -8,19 +8,7 @@ from scipy import stats
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from agents.engines.sampling import _invert, draw_uniforms, restrict, sample
-from agents.kernels import decoding
-from agents.kernels.loading import vector_flags
 from agents.rollout import SamplingParams
-
-
-@pytest.fixture(params=["PyTorch's operators", "operators of ours"], autouse=True)
-def exponentials(request, monkeypatch):
-    """What makes weights of logits: PyTorch for small vocabularies, an operator of ours for large ones."""
-    is_ours = request.param == "operators of ours"
-    if is_ours and vector_flags() is None:
-        pytest.skip("this CPU has neither AVX-512 nor AVX2")
-    assert not is_ours or decoding.has_fused_decoding()
-    monkeypatch.setattr(decoding, "_LARGE_VOCABULARY", 0 if is_ours else math.inf)
 
 
 def generator(seed=0):
@@ -115,9 +103,13 @@ def test_greedy_takes_the_first_of_the_largest():
     assert logprobs.item() == pytest.approx(torch.log_softmax(logits, 1)[0, 1].item())
 
 
-def test_uniforms_are_not_drawn_for_greedy_decoding():
-    assert draw_uniforms(3, SamplingParams(5, temperature=0), generator()) is None
-    assert draw_uniforms(3, SamplingParams(5), generator()).shape == (3, 5)
+def test_uniforms_are_named_by_a_seed_and_not_drawn_for_greedy_decoding():
+    cpu = torch.device("cpu")
+    assert draw_uniforms(3, SamplingParams(5, temperature=0), 1, cpu) is None
+    numbers = draw_uniforms(3, SamplingParams(5), 1, cpu)
+    assert numbers.shape == (3, 5)
+    assert torch.equal(draw_uniforms(3, SamplingParams(5), 1, cpu), numbers)
+    assert not torch.equal(draw_uniforms(3, SamplingParams(5), 2, cpu), numbers)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Options from a file: YAML or JSON of a person's own, or the `config.json` of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from agents.cli.common import UsageError
+
+GROUPS = ("chat", "config", "objective", "algorithm")
+"""Names under which a file may put the options of a group together, as a run's `config.json` does."""
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a file of options.
+
+    Returns:
+        The values by option, with underscores: those of groups beside the others, lists as tuples, and the arguments of
+        the environment as `name=value` texts. What a run wrote down of its machine is left out.
+
+    Raises:
+        UsageError: It is not a file of options, or has one of them twice.
+        OSError: It cannot be read.
+    """
+    record = read_record(file)
+    record.pop("ran_on", None)
+    if "resume" in record:
+        record = _from_version_0_1(record)
+    values = dict(record)
+    for group in GROUPS:
+        if isinstance(values.get(group), Mapping):
+            options = values.pop(group)
+            if twice := sorted(values.keys() & options.keys()):
+                raise UsageError(f"{file} has {twice[0]!r} twice: by itself and in {group!r}")
+            values |= options
+    if isinstance(arguments := values.get("env_args"), Mapping):
+        values["env_args"] = [f"{name}={value!r}" for name, value in arguments.items()]
+    return {name.replace("-", "_"): _as_tuple(value) for name, value in values.items()}
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds.
+
+    Raises:
+        UsageError: It holds something else, or is neither.
+        OSError: It cannot be read.
+    """
+    import yaml
+
+    text = file.read_text(encoding="utf-8")
+    try:
+        record = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    if not isinstance(record, dict) or not all(isinstance(name, str) for name in record):
+        raise UsageError(f"{file} must hold names of options and their values, such as seed: 1")
+    return record
+
+
+def refuse_unknown(file: Path, names: Collection[str], known: Collection[str], agent: str) -> None:
+    """Refuse names in a file that are no options.
+
+    Raises:
+        UsageError: There is one; the message has names that look like it.
+    """
+    for name in sorted(set(names) - set(known)):
+        alike = get_close_matches(name, sorted(known), n=3)
+        hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
+        raise UsageError(f"{file} has {name!r}, which is no option of llm-envs train {agent}{hint}")
+
+
+def _from_version_0_1(record: dict[str, Any]) -> dict[str, Any]:
+    """The `config.json` of a run of version 0.1, under today's names."""
+    moved = ("resume", "run_dir", "objective", "objective_options", "sb3")
+    rest = {name: value for name, value in record.items() if name not in moved}
+    if record["agent"] == "grpo":
+        objective = {name: value for name, value in record["objective_options"].items() if name != "weights"}
+        return {**rest, "agent": record["objective"], "objective": objective}
+    config = dict(record["sb3"])
+    algorithm, view = config.pop("algorithm_kwargs"), config.pop("view")
+    agent = record["agent"] if view == "completion" else f"{record['agent']}-{view}"
+    return {**rest, "agent": agent, "config": config, "algorithm": algorithm}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
