@@ -8,6 +8,9 @@ import re
 
 import pytest
 
+from rewards.code import CodeTestsReward
+from rewards.code.sandbox import Limits
+
 
 def passes(completion: str, reference) -> bool:
     """Whether the last fenced block, or else the completion behind the prefix, passes the tests."""
@@ -43,3 +46,10 @@ def run_program(source: str, stdin: str) -> str:
 def run_solution():
     """The stand-in's verdict on a completion and a reference."""
     return passes
+
+
+@pytest.fixture
+def short_limits(monkeypatch):
+    """Programs are ended after a second of CPU time: an audit has some that would run for ever."""
+    limits = Limits(cpu_seconds=1.0, wall_seconds=3.0)
+    monkeypatch.setattr(CodeTestsReward, "limits", property(lambda self: limits))

@@ -51,7 +51,7 @@ def registered():
 
 
 @pytest.mark.parametrize("env_id", BUILT_IN)
-def test_every_task_that_comes_with_the_package_passes(env_id):
+def test_every_task_that_comes_with_the_package_passes(env_id, short_limits):
     report = audit_task(env_id, problems=2 if env_id in PROGRAMS else 10, **NEEDS.get(env_id, {}))
     assert report.passed, str(report)
     # a small file is small, and what these machines do with a megabyte of code is not a property of the reward
@@ -176,7 +176,7 @@ def anywhere(completion, reference):
 
 def quadratic(completion, reference):
     if completion.startswith("<answer><answer>"):
-        time.sleep(0.25 * (len(completion) / 2**16) ** 2)
+        time.sleep(0.05 * (len(completion) / 2**16) ** 2)
     return number_of(answer_of(completion)) == int(reference)
 
 
@@ -228,7 +228,8 @@ def that_raises(completion, reference):
     ],
 )
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")  # of what a flawed checker evaluates
-def test_a_known_hole_is_found(task, checker, row):
+def test_a_known_hole_is_found(task, checker, row, monkeypatch):
+    monkeypatch.setattr("llm_envs.audit.consistency.MEGABYTE_SECONDS", 0.5)  # `quadratic` sleeps as long as it takes
     report = audit_task(task(checker), problems=20)
     assert report.row(row).verdict is Verdict.FAIL, str(report)
     assert report.row(row).example

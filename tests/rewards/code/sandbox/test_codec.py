@@ -417,21 +417,22 @@ def collision_in_table(n):
 
 
 PRIME = 2**61 - 1
-SLOW = {
-    "equal hashes": (b"e", sorted(encode(k * PRIME) for k in range(1, 260_000))),
-    "equal hashes of floats": (b"e", sorted(encode(2.0 ** (61 * k)) for k in range(-16, 16))),
-    "equal hashes of tuples": (b"e", sorted(encode((k * PRIME, 0)) for k in range(1, 100_000))),
-    "colliding places": (b"e", sorted(encode(k) for k in collision_in_table(200_000))),
-    "empty sets": (b"l", [b"e" + LENGTH(0)] * 800_000),
-    "surrogates": (b"l", [b"S" + LENGTH(16_776_000) + b"\xed\xa0\x80" * 5_592_000]),
-    "large int": (b"l", [b"I" + LENGTH(16_776_000) + b"\x01" * 16_776_000]),
-    "nothing but None": (b"l", [b"N"] * 16_776_000),
-    "deep": (b"t", [encode(nested(60, lambda v: (v,)))] * 50_000),
+SLOW = {  # made when they are tried: they take seconds to make
+    "equal hashes": lambda: (b"e", sorted(encode(k * PRIME) for k in range(1, 260_000))),
+    "equal hashes of floats": lambda: (b"e", sorted(encode(2.0 ** (61 * k)) for k in range(-16, 16))),
+    "equal hashes of tuples": lambda: (b"e", sorted(encode((k * PRIME, 0)) for k in range(1, 100_000))),
+    "colliding places": lambda: (b"e", sorted(encode(k) for k in collision_in_table(200_000))),
+    "empty sets": lambda: (b"l", [b"e" + LENGTH(0)] * 800_000),
+    "surrogates": lambda: (b"l", [b"S" + LENGTH(16_776_000) + b"\xed\xa0\x80" * 5_592_000]),
+    "large int": lambda: (b"l", [b"I" + LENGTH(16_776_000) + b"\x01" * 16_776_000]),
+    "nothing but None": lambda: (b"l", [b"N"] * 16_776_000),
+    "deep": lambda: (b"t", [encode(nested(60, lambda v: (v,)))] * 50_000),
 }
 
 
-@pytest.mark.parametrize(("tag", "parts"), SLOW.values(), ids=SLOW)
-def test_nothing_of_the_largest_size_is_slow(tag, parts):
+@pytest.mark.parametrize("make", SLOW.values(), ids=SLOW)
+def test_nothing_of_the_largest_size_is_slow(make):
+    tag, parts = make()
     data = tag + LENGTH(len(parts)) + b"".join(parts)
     assert len(data) <= MAX_BYTES
     started = time.thread_time()
