@@ -6,9 +6,9 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -156,47 +156,53 @@ class EvaluationReport:
         )
 
 
+class SamplingOptions(TypedDict, total=False):
+    """The settings of `SamplingParams`, each of which may be left out."""
+
+    max_completion_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float
+    stop: Sequence[str]
+
+
 def evaluate(
     agent: Agent | LanguageModelPolicy | str | Path,
     env: EnvLike | None = None,
     *,
     problems: int = 200,
     samples: int = 8,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    stop: Sequence[str] = (),
-    max_completion_tokens: int = 64,
     split: str | None = "test",
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    **sampling_options: Unpack[SamplingOptions],
 ) -> EvaluationReport:
     """Ask a policy held-out problems, once greedily and `samples` times by sampling.
 
     The problems are distinct (by what they ask, see `Problem.key`) and depend on `seed` alone: two policies evaluated
-    with the same arguments get the same ones. The policy and an agent's own randomness are left as they were.
+    with the same arguments get the same ones. The policy and an agent's own randomness do not change.
+
+    An agent samples as in its training (`agent.sampling`). A policy without an agent samples with the defaults of
+    `SamplingParams`. Each of the sampling options that is given replaces that one setting.
 
     Args:
         agent: An agent, a policy, or the name of one for `load_policy`.
         env: The environment; by default the agent's own.
         problems: How many different problems to ask. A task with fewer of them gives fewer, and the report says so.
         samples: How many completions to sample for each.
-        temperature: Of the sampled completions.
-        top_k: Only the k most probable tokens are sampled; None for all.
-        top_p: Only the most probable tokens are sampled, as many as have this probability together; 1 for all.
-        stop: A completion, greedy or sampled, ends when its text contains one of these.
-        max_completion_tokens: A completion is cut at this length.
         split: Passed to the environment as `split`; None for an environment that has none.
         seed: Names the problems and the sampling noise.
         on_progress: Called with the episodes finished and their total.
+        **sampling_options: `max_completion_tokens`, `temperature`, `top_k`, `top_p` and `stop`, see `SamplingParams`.
+            Greedy completions use `max_completion_tokens` and `stop` too.
 
     Raises:
-        ValueError: `problems` or `samples` is not positive, or `env` is missing.
-        TypeError: The environment has no argument `split`.
+        ValueError: `problems`, `samples` or a sampling option is out of range, or `env` is missing.
+        TypeError: The environment has no argument `split`, or there is no such sampling option.
     """
     if problems < 1 or samples < 1:
         raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
-    sampling = SamplingParams(max_completion_tokens, temperature, top_k, top_p, tuple(stop))
+    sampling = _sampling(agent, sampling_options)
     spec = env_spec(env if env is not None else _own_env(agent))
     policy, engine = _policy_and_engine(agent)
     kwargs = {} if split is None else {"split": split}
@@ -219,18 +225,18 @@ def evaluate(
                 on_progress(done, total)
         return rollouts
 
-    greedy = play(1, SamplingParams(max_completion_tokens, 0.0, stop=sampling.stop))
+    greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
     sampled = play(samples, sampling)
     return summarize(
         spec.id,
         dict(spec.kwargs),
         samples,
-        temperature,
+        sampling.temperature,
         split,
         greedy,
         sampled,
-        top_k=top_k,
-        top_p=top_p,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
         stop=sampling.stop,
     )
 
@@ -379,6 +385,14 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
 
 def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:
     return np.array([float(rollout.correct) for rollout in rollouts])
+
+
+def _sampling(agent: object, options: SamplingOptions) -> SamplingParams:
+    """The agent's sampling or the defaults, with the given options in place of its settings."""
+    settings: dict[str, Any] = dict(options)
+    if not isinstance(settings.get("stop", ""), str):  # a text by itself would be taken for its letters
+        settings["stop"] = tuple(settings["stop"])
+    return replace(agent.sampling if isinstance(agent, Agent) else SamplingParams(), **settings)
 
 
 def _own_env(agent: Any) -> EnvLike:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -18,6 +19,7 @@ from agents.evaluation.evaluate import (
     pass_at_k,
     proportion_estimate,
 )
+from agents.rollout import SamplingParams
 from llm_envs.wrappers import SystemPrompt
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
@@ -235,3 +237,54 @@ def test_sampling_can_be_restricted(tmp_path):
     assert (loaded.top_k, loaded.top_p, loaded.stop) == (None, 0.9, ("=",))
     with pytest.raises(ValueError, match="top_p"):
         evaluate(policy, ARITHMETIC, problems=2, samples=1, top_p=0.0)
+
+
+class Sampled(Exception):
+    """Carries the sampling settings that the first completions were asked for with."""
+
+
+def sampling_of(agent, monkeypatch, *env, **options):
+    """The settings of the sampled completions; the greedy ones come first and are not generated here."""
+    seen = []
+
+    def collect(envs, policy, engine, seeds, group_size, sampling, *rest):
+        seen.append(sampling)
+        if len(seen) == 2:
+            raise Sampled
+        return []
+
+    monkeypatch.setattr("agents.evaluation.evaluate.collect", collect)
+    with pytest.raises(Sampled):
+        evaluate(agent, *env, problems=2, samples=1, **options)
+    greedy, sampled = seen
+    assert (greedy.temperature, greedy.top_k, greedy.top_p) == (0.0, None, 1.0)
+    assert (greedy.max_completion_tokens, greedy.stop) == (sampled.max_completion_tokens, sampled.stop)
+    return sampled
+
+
+def test_an_agent_is_evaluated_as_it_was_trained_unless_told_otherwise(monkeypatch):
+    config = GRPOConfig(max_completion_tokens=24, temperature=0.7, top_k=5, top_p=0.9, stop=("=",))
+    agent = GRPOAgent("builtin/tiny", ARITHMETIC, config=config, device="cpu")
+    assert sampling_of(agent, monkeypatch) == agent.sampling == SamplingParams(24, 0.7, 5, 0.9, ("=",))
+    for name, value in {
+        "max_completion_tokens": 8,
+        "temperature": 1.0,
+        "top_k": None,
+        "top_p": 1.0,
+        "stop": (),
+    }.items():
+        assert sampling_of(agent, monkeypatch, **{name: value}) == replace(agent.sampling, **{name: value})
+    assert sampling_of(agent, monkeypatch, stop=["a", "b"]).stop == ("a", "b")
+
+
+def test_a_policy_without_an_agent_is_evaluated_with_the_defaults(monkeypatch):
+    policy = load_policy("builtin/tiny", device="cpu")
+    assert sampling_of(policy, monkeypatch, ARITHMETIC) == SamplingParams()
+    assert sampling_of(policy, monkeypatch, ARITHMETIC, top_k=3) == SamplingParams(top_k=3)
+
+
+def test_wrong_sampling_options_are_refused():
+    with pytest.raises(TypeError, match="temprature"):
+        evaluate("builtin/tiny", ARITHMETIC, temprature=1.0)
+    with pytest.raises(ValueError, match="stop"):
+        evaluate("builtin/tiny", ARITHMETIC, stop="end")
