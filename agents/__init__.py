@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.base_agent import Agent
-    from agents.evaluation.evaluate import EvaluationReport, evaluate
+    from agents.evaluation.held_out import EvaluationReport, evaluate
     from agents.grpo.agent import GRPOAgent
     from agents.grpo.config import GRPOConfig
     from agents.load import load_agent
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
     from agents.sb3 import SB3Agent
     from agents.sb3.config import SB3Config
-    from agents.tracking.callbacks import Callback
+    from agents.tracking.callback import Callback
 
 _HOME = {
     "Agent": "agents.base_agent",
-    "Callback": "agents.tracking.callbacks",
+    "Callback": "agents.tracking.callback",
     "ChatFormat": "agents.policies",
-    "EvaluationReport": "agents.evaluation.evaluate",
+    "EvaluationReport": "agents.evaluation.held_out",
     "GRPO": "agents.objectives",
     "GRPOAgent": "agents.grpo.agent",
     "GRPOConfig": "agents.grpo.config",
     "LanguageModelPolicy": "agents.policies",
     "SB3Agent": "agents.sb3",
     "SB3Config": "agents.sb3.config",
-    "evaluate": "agents.evaluation.evaluate",
+    "evaluate": "agents.evaluation.held_out",
     "load_agent": "agents.load",
     "load_policy": "agents.policies",
 }

@@ -17,7 +17,7 @@ from agents.envs import EnvLike
 from agents.loop import deferred_interrupt
 from agents.policies.language_model import LanguageModelPolicy
 from agents.rollout import SamplingParams
-from agents.tracking.callbacks import Callback, UpdateRecord, as_callback
+from agents.tracking.callback import Callback, UpdateRecord, as_callback
 
 
 class Agent(ABC):

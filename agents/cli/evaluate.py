@@ -21,12 +21,12 @@ from agents.cli.common import (
     use_threads,
 )
 from agents.envs import env_spec, importable_id
-from agents.evaluation.evaluate import evaluate
+from agents.evaluation.held_out import evaluate
 from agents.hardware import resolve_device
 from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-from agents.report import EvaluationProgress
 from agents.rollout import SamplingParams
+from agents.tracking.progress import EvaluationProgress
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
-from agents import report
 from agents.base_agent import Agent
 from agents.cli.common import (
     UsageError,
@@ -29,13 +28,17 @@ from agents.cli.common import (
 from agents.cli.evaluate import run_checkpoint
 from agents.cli.objective_options import ObjectiveName, ObjectiveOptions
 from agents.cli.sb3_options import IN_ALGORITHM, AgentName, SB3Options, check_options
-from agents.evaluation.evaluate import EvaluationReport, evaluate
+from agents.evaluation import run_report
+from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.grpo.agent import GRPOAgent
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.load import load_agent
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-from agents.tracking.callbacks import CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
+from agents.tracking.completions_file import CompletionsWriter
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.periodic_checkpoints import CheckpointEvery
+from agents.tracking.progress import EvaluationProgress, TrainingProgress
 
 _DEFAULT_EPISODES = 11_520  # 45 updates of 32 x 8
 _FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads")
@@ -109,7 +112,7 @@ class Train:
     def _run(self, console: Console, agent: Agent, run_dir: Path) -> None:
         torch.set_float32_matmul_precision(self.matmul_precision)
         threads = use_threads(self.threads, agent.policy)
-        console.print(report.header(agent, run_dir, threads))
+        console.print(run_report.header(agent, run_dir, threads))
         before = self._before(agent, run_dir, console)
         interrupted = self._learn(agent, run_dir, console)
         self._plot(run_dir, before, None)
@@ -118,7 +121,7 @@ class Train:
         after = self._evaluate(agent, console, "Held-out problems, after")
         after.save(run_dir / "evaluation_after.json")
         self._plot(run_dir, before, after)
-        report.print_comparison(console, before, after)
+        run_report.print_comparison(console, before, after)
         console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
 
     def _fresh(self) -> tuple[Agent, Path]:
@@ -245,7 +248,7 @@ class Train:
             MetricsWriter(run_dir),
             CompletionsWriter(run_dir),
             CheckpointEvery(save, self.checkpoint_every),
-            report.TrainingProgress(console),
+            TrainingProgress(console),
         ]
         interrupted = False
         total_episodes = self.total_episodes or _DEFAULT_EPISODES
@@ -265,10 +268,10 @@ class Train:
         return interrupted
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
-        report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
+        run_report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
 
     def _evaluate(self, agent: Agent, console: Console, title: str) -> EvaluationReport:
-        with report.EvaluationProgress(console, title) as progress:
+        with EvaluationProgress(console, title) as progress:
             return evaluate(
                 agent,
                 problems=self.eval_problems,

@@ -22,14 +22,8 @@ from gymnasium.envs.registration import EnvSpec
 from agents.base_agent import Agent
 from agents.checkpoint import recover
 from agents.envs import importable_id
-from agents.evaluation.evaluate import (
-    Estimate,
-    EvaluationReport,
-    evaluate,
-    mean_estimate,
-    paired_difference,
-    proportion_estimate,
-)
+from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference, proportion_estimate
+from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.grpo.agent import GRPOAgent
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
@@ -37,7 +31,9 @@ from agents.load import load_agent
 from agents.objectives import PRESETS
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.sb3.config import SB3Config, View
-from agents.tracking.callbacks import Callback, CheckpointEvery, MetricsWriter, read_metrics
+from agents.tracking.callback import Callback
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.periodic_checkpoints import CheckpointEvery
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),

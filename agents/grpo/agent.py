@@ -36,7 +36,7 @@ from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
-from agents.tracking.callbacks import UpdateRecord
+from agents.tracking.callback import UpdateRecord
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
 

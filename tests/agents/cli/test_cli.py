@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from agents.cli.app import run
 from agents.cli.common import UsageError, parse_env_args
 from agents.cli.objective_options import ObjectiveName, ObjectiveOptions
-from agents.evaluation.evaluate import EvaluationReport
+from agents.evaluation.held_out import EvaluationReport
 from agents.grpo.agent import GRPOAgent
 from agents.objectives import PRESETS, PolicyGradient, WeightedLikelihood
 from agents.policies.builtin import TINY_PATH
-from agents.tracking.callbacks import MetricsWriter, read_metrics
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",

@@ -20,9 +20,10 @@ from agents.cli.objective_options import ObjectiveOptions
 from agents.cli.play import Play
 from agents.cli.sb3_options import SB3Options
 from agents.cli.train import Train
+from agents.evaluation.run_report import plot_learning_curve
 from agents.grpo.config import GRPOConfig
 from agents.policies import ChatFormat
-from agents.report import TrainingProgress, plot_learning_curve
+from agents.tracking.progress import TrainingProgress
 from llm_envs import Problem, register_task
 from rewards import Outcome, RewardResult
 

@@ -6,17 +6,10 @@ import json
 import pytest
 
 from agents.rollout import Completion, Rollout
-from agents.tracking.callbacks import (
-    Callback,
-    CallbackList,
-    CheckpointEvery,
-    CompletionsWriter,
-    MetricsWriter,
-    UpdateRecord,
-    read_metrics,
-    rollout_as_json,
-    rollout_from_json,
-)
+from agents.tracking.callback import Callback, CallbackList, UpdateRecord
+from agents.tracking.completions_file import CompletionsWriter, rollout_as_json, rollout_from_json
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.periodic_checkpoints import CheckpointEvery
 
 
 def rollout(seed, text="x", reference="4"):
