@@ -34,6 +34,7 @@ from agents.sb3.config import SB3Config, View
 from agents.tracking.callback import Callback
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
+from agents.tracking.run_config import agent_config, deliver_evaluation
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),
@@ -214,11 +215,12 @@ def _run(
         watchers.append(callback(f"{name}, seed {seed}"))
     if agent.num_episodes < comparison.budget_episodes:
         try:
-            agent.learn(comparison.budget_episodes, watchers)
+            agent.learn(comparison.budget_episodes, watchers, run_dir=run_folder)
         finally:
             if agent.num_updates > 0 and not agent.in_update:
                 save()
     report = comparison.evaluate(agent)
+    deliver_evaluation(watchers, agent, report, "after", run_folder)
     rows = read_metrics(run_folder)
     run = Run(
         agent=name,
@@ -235,15 +237,10 @@ def _run(
 
 def run_key(comparison: Comparison, agent: Agent, digest: str) -> dict[str, Any]:
     """Everything that the result of a run depends on."""
-    state: dict[str, Any] = {"kind": type(agent).__name__, "config": asdict(agent.config)}  # type: ignore[attr-defined]
-    if isinstance(agent, GRPOAgent):
-        state |= {"objective": type(agent.objective).__name__, **asdict(agent.objective)}  # type: ignore[call-overload]
-    else:
-        state |= {"algorithm": type(agent.algorithm).__name__, "view": agent.view}  # type: ignore[attr-defined]
     return {
         **_conditions(comparison),
         "weights": digest,
-        "agent": state,
+        "agent": agent_config(agent),
         "seed": agent.seed,
         "budget_episodes": comparison.budget_episodes,
     }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agents.tracking.metrics_files import MetricsWriter, read_metrics
     from agents.tracking.periodic_checkpoints import CheckpointEvery
     from agents.tracking.progress import TrainingProgress
+    from agents.tracking.run_config import deliver_evaluation
 
 _HOME = {
     "Callback": "agents.tracking.callback",
@@ -19,6 +20,7 @@ _HOME = {
     "MetricsWriter": "agents.tracking.metrics_files",
     "TrainingProgress": "agents.tracking.progress",
     "UpdateRecord": "agents.tracking.callback",
+    "deliver_evaluation": "agents.tracking.run_config",
     "read_metrics": "agents.tracking.metrics_files",
 }
 
@@ -29,6 +31,7 @@ __all__ = [
     "MetricsWriter",
     "TrainingProgress",
     "UpdateRecord",
+    "deliver_evaluation",
     "read_metrics",
 ]
 
