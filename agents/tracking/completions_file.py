@@ -20,8 +20,8 @@ class CompletionsWriter(Callback):
         groups_per_update: How many whole groups are written per update.
     """
 
-    def __init__(self, folder: Path, groups_per_update: int = 1) -> None:
-        self._file = folder / "completions.jsonl"
+    def __init__(self, folder: str | Path, groups_per_update: int = 1) -> None:
+        self._file = Path(folder) / "completions.jsonl"
         self._groups = groups_per_update
 
     def on_training_start(self, update: int, total_updates: int) -> None:

@@ -23,8 +23,8 @@ class MetricsWriter(Callback):
         folder: The run folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
         self._rows: list[dict[str, Any]] = []
         self._columns: list[str] = []
         self._tensorboard: Any = None
