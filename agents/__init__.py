@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.base_agent import Agent
-    from agents.evaluation.evaluate import EvaluationReport, evaluate
+    from agents.evaluation.held_out import EvaluationReport, evaluate
     from agents.factory import load_agent, make_agent
     from agents.grpo.agent import GRPOAgent
     from agents.grpo.config import GRPOConfig
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agents.rollout import SamplingParams
     from agents.sb3.agent import SB3Agent
     from agents.sb3.config import SB3Config
-    from agents.tracking.callbacks import Callback
+    from agents.tracking.callback import Callback
 
 if "torch" not in sys.modules:
     # OpenMP reads it when torch is loaded: threads that wait sleep instead of spinning, which on a machine that does
@@ -41,11 +41,11 @@ if "torch" not in sys.modules:
 _HOME = {
     "Agent": "agents.base_agent",
     "CISPO": "agents.objectives",
-    "Callback": "agents.tracking.callbacks",
+    "Callback": "agents.tracking.callback",
     "ChatFormat": "agents.policies",
     "DAPO": "agents.objectives",
     "DrGRPO": "agents.objectives",
-    "EvaluationReport": "agents.evaluation.evaluate",
+    "EvaluationReport": "agents.evaluation.held_out",
     "GRPO": "agents.objectives",
     "GRPOAgent": "agents.grpo.agent",
     "GRPOConfig": "agents.grpo.config",
@@ -61,7 +61,7 @@ _HOME = {
     "SamplingParams": "agents.rollout",
     "VESPO": "agents.objectives",
     "WeightedLikelihood": "agents.objectives",
-    "evaluate": "agents.evaluation.evaluate",
+    "evaluate": "agents.evaluation.held_out",
     "load_agent": "agents.factory",
     "load_policy": "agents.policies",
     "make_agent": "agents.factory",

@@ -21,7 +21,8 @@ from agents.interrupts import deferred_interrupt
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.policies.language_model import Precision
 from agents.rollout import SamplingParams
-from agents.tracking.callbacks import Callback, UpdateRecord, as_callback
+from agents.tracking.callback import AnyCallback, UpdateRecord, as_callback, ends_training
+from agents.tracking.run_config import run_config
 from agents.validation import check_at_least, checked
 
 
@@ -110,17 +111,29 @@ class Agent(ABC):
     def _total_updates(self, total_episodes: int) -> int:
         """At how many updates `learn(total_episodes)` ends, as far as that is known."""
 
-    def learn(self, total_episodes: int, callback: Callback | Sequence[Callback] | None = None) -> Self:
+    def learn(
+        self,
+        total_episodes: int,
+        callback: AnyCallback | Sequence[AnyCallback] | None = None,
+        *,
+        run_dir: str | Path | None = None,
+    ) -> Self:
         """Learn until `num_episodes` reaches `total_episodes`, counted over the agent's life.
 
         Counting over the life makes resuming the same call as starting: load, then `learn` with the same number. An
         update is never cut: the number is rounded up to whole batches of episodes.
+
+        Args:
+            total_episodes: How many episodes the agent has learned from at the end.
+            callback: What is told of each update: a `Callback`, a function of an `UpdateRecord`, or a list of these.
+            run_dir: The folder that callbacks see as `callback.run_dir`; nothing else uses it.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
                 A second Ctrl-C does not wait for that: then the agent is still `in_update`.
         """
         callbacks = as_callback(callback)
+        callbacks.attach(self, run_config(self), None if run_dir is None else Path(run_dir))
         if self.num_episodes >= total_episodes:
             warnings.warn(
                 f"nothing to do: the agent has learned from {self.num_episodes} episodes, and learn({total_episodes}) "
@@ -134,7 +147,7 @@ class Agent(ABC):
                     self.in_update = True
                     record = self._update(total_episodes)
                     self.in_update = False
-                    if callbacks.on_update(record) is False:
+                    if ends_training(callbacks.on_update(record)):
                         break
             finally:
                 callbacks.on_training_end()

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from agents.evaluation.evaluate import Estimate, mean_estimate, paired_difference, pass_at_k, proportion_estimate
+from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference, pass_at_k, proportion_estimate
 
 ACCURACIES = (0.02, 0.1, 0.5, 0.9, 0.98)
 CHANGES = ((0.02, 0.02), (0.02, 0.1), (0.38, 0.9), (0.9, 0.9), (0.9, 0.98))

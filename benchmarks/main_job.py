@@ -18,7 +18,7 @@ import transformers
 import tyro
 
 from agents import GRPO, GRPOAgent, GRPOConfig, evaluate
-from agents.evaluation.evaluate import paired_difference
+from agents.evaluation.estimates import paired_difference
 
 
 @dataclass(frozen=True)

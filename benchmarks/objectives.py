@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 
 from agents import Callback, GRPOAgent, GRPOConfig, evaluate
 from agents.objectives import PRESETS
-from agents.tracking.callbacks import UpdateRecord
+from agents.tracking.callback import UpdateRecord
 
 
 @dataclass(frozen=True)

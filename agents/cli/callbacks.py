@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from agents.cli.common import UsageError
-from agents.tracking.callbacks import Callback
+from agents.tracking.callback import Callback
 
 
 def load_callback(name: str) -> Any:

@@ -14,7 +14,6 @@ import torch
 import tyro
 from rich.console import Console
 
-from agents import report
 from agents.cli.common import (
     check_writable,
     quiet_loading,
@@ -27,7 +26,8 @@ from agents.cli.options import EnvArgs, OptionalFloat, OptionalInt, parse
 from agents.evaluation.comparison import Comparison, Run, check_agents, compare
 from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
-from agents.tracking.callbacks import Callback
+from agents.tracking.callback import Callback
+from agents.tracking.progress import TrainingProgress
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ class Compare:
 
         def watch(title: str) -> Callback:
             console.print(title, highlight=False)
-            return report.TrainingProgress(console)
+            return TrainingProgress(console)
 
         def show(run: Run) -> None:
             accuracy = 100 * sum(run.sampled) / len(run.sampled)

@@ -23,12 +23,12 @@ from agents.cli.common import (
 )
 from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalInt, OptionalPath, parse
 from agents.envs import env_spec, importable_id
-from agents.evaluation.evaluate import evaluate
+from agents.evaluation.held_out import evaluate
 from agents.factory import load_agent
 from agents.hardware import resolve_device
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-from agents.report import EvaluationProgress
 from agents.rollout import SamplingParams
+from agents.tracking.progress import EvaluationProgress
 
 
 def run(arguments: Sequence[str]) -> None:

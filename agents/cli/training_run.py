@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
-from agents import report
 from agents.base_agent import Agent
 from agents.cli.agent_options import make_agent
 from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
 from agents.cli.config_file import read_record
 from agents.cli.evaluate import run_checkpoint
-from agents.evaluation.evaluate import EvaluationReport, evaluate
+from agents.evaluation import run_report
+from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
 from agents.hardware import resolve_device
 from agents.policies import load_policy
-from agents.tracking.callbacks import Callback, CheckpointEvery, CompletionsWriter, MetricsWriter, read_metrics
+from agents.tracking.callback import AnyCallback
+from agents.tracking.completions_file import CompletionsWriter
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.periodic_checkpoints import CheckpointEvery
+from agents.tracking.progress import EvaluationProgress, TrainingProgress
+from agents.tracking.run_config import deliver_evaluation
 
 if TYPE_CHECKING:
     from agents.cli.train import Train
@@ -56,19 +61,28 @@ class TrainingRun:
         """
         quiet_loading()
         train, console = self._train, self._console
-        self._callbacks = [load_callback(name) for name in train.callback]
+        further = [load_callback(name) for name in train.callback]
         torch.set_float32_matmul_precision(train.matmul_precision)
         agent, run_dir, threads = self._resumed() if train.resume else self._fresh()
-        console.print(report.header(agent, run_dir, threads))
-        before = self._before(agent, run_dir)
-        interrupted = self._learn(agent, run_dir)
+        console.print(run_report.header(agent, run_dir, threads))
+        save = functools.partial(agent.save, run_dir / "checkpoint")
+        callbacks: list[AnyCallback] = [
+            MetricsWriter(run_dir),
+            CompletionsWriter(run_dir),
+            CheckpointEvery(save, train.checkpoint_every),
+            *further,
+            TrainingProgress(console),
+        ]
+        before = self._before(agent, run_dir, callbacks)
+        interrupted = self._learn(agent, run_dir, callbacks)
         self._plot(run_dir, before, None)
         if interrupted:
             console.print("Stopped; what was learned is saved. Evaluating it (Ctrl-C again to skip) ...")
         after = self._evaluate(agent, "Held-out problems, after")
         after.save(run_dir / "evaluation_after.json")
+        deliver_evaluation(callbacks, agent, after, "after", run_dir)
         self._plot(run_dir, before, after)
-        report.print_comparison(console, before, after)
+        run_report.print_comparison(console, before, after)
         console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
 
     def _fresh(self) -> tuple[Agent, Path, int]:
@@ -130,7 +144,7 @@ class TrainingRun:
         }
         return {**asked, "ran_on": ran_on}
 
-    def _before(self, agent: Agent, run_dir: Path) -> EvaluationReport:
+    def _before(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"
         if agent.num_updates > 0:
             if not file.is_file():
@@ -138,18 +152,11 @@ class TrainingRun:
             return EvaluationReport.load(file)
         before = self._evaluate(agent, "Held-out problems, before")
         before.save(file)
+        deliver_evaluation(callbacks, agent, before, "before", run_dir)
         return before
 
-    def _learn(self, agent: Agent, run_dir: Path) -> bool:
+    def _learn(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> bool:
         """Learn and save; returns whether Ctrl-C ended it."""
-        save = functools.partial(agent.save, run_dir / "checkpoint")
-        callbacks: list[Callback] = [
-            MetricsWriter(run_dir),
-            CompletionsWriter(run_dir),
-            CheckpointEvery(save, self._train.checkpoint_every),
-            *self._callbacks,
-            report.TrainingProgress(self._console),
-        ]
         interrupted = False
         total_episodes = self._train.total_episodes
         if agent.num_episodes >= total_episodes:
@@ -158,7 +165,7 @@ class TrainingRun:
             )
             return False
         try:
-            agent.learn(total_episodes, callbacks)
+            agent.learn(total_episodes, callbacks, run_dir=run_dir)
         except KeyboardInterrupt:
             if agent.in_update:  # the second one
                 self._console.print(
@@ -166,19 +173,18 @@ class TrainingRun:
                 )
                 raise
             interrupted = True
-        save()
+        agent.save(run_dir / "checkpoint")
         return interrupted
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
-        report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
+        run_report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
 
     def _evaluate(self, agent: Agent, title: str) -> EvaluationReport:
-        with report.EvaluationProgress(self._console, title) as progress:
+        with EvaluationProgress(self._console, title) as progress:
             return evaluate(
                 agent,
                 problems=self._train.eval_problems,
                 samples=self._train.eval_samples,
-                **asdict(agent.sampling),
                 on_progress=progress,
             )
 

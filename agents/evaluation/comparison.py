@@ -22,19 +22,15 @@ from gymnasium.envs.registration import EnvSpec
 from agents.base_agent import Agent
 from agents.checkpoint import recover
 from agents.envs import importable_id
-from agents.evaluation.evaluate import (
-    Estimate,
-    EvaluationReport,
-    evaluate,
-    mean_estimate,
-    paired_difference,
-    proportion_estimate,
-)
+from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference, proportion_estimate
+from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import AGENT_NAMES, default_config, load_agent, make_agent
-from agents.grpo.agent import GRPOAgent
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
-from agents.tracking.callbacks import Callback, CheckpointEvery, MetricsWriter, read_metrics
+from agents.tracking.callback import Callback
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.periodic_checkpoints import CheckpointEvery
+from agents.tracking.run_config import agent_config, deliver_evaluation
 
 PACKAGES = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
 _CHECKPOINT_EVERY = 10
@@ -199,11 +195,12 @@ def _run(
         watchers.append(callback(f"{name}, seed {seed}"))
     if agent.num_episodes < comparison.budget_episodes:
         try:
-            agent.learn(comparison.budget_episodes, watchers)
+            agent.learn(comparison.budget_episodes, watchers, run_dir=run_folder)
         finally:
             if agent.num_updates > 0 and not agent.in_update:
                 save()
     report = comparison.evaluate(agent)
+    deliver_evaluation(watchers, agent, report, "after", run_folder)
     rows = read_metrics(run_folder)
     run = Run(
         agent=name,
@@ -220,15 +217,10 @@ def _run(
 
 def run_key(comparison: Comparison, agent: Agent, digest: str) -> dict[str, Any]:
     """Everything that the result of a run depends on."""
-    state: dict[str, Any] = {"kind": type(agent).__name__, "config": asdict(agent.config)}  # type: ignore[attr-defined]
-    if isinstance(agent, GRPOAgent):
-        state |= {"objective": type(agent.objective).__name__, **asdict(agent.objective)}  # type: ignore[call-overload]
-    else:
-        state |= {"algorithm": type(agent.algorithm).__name__, "view": agent.view}  # type: ignore[attr-defined]
     return {
         **_conditions(comparison),
         "weights": digest,
-        "agent": state,
+        "agent": agent_config(agent),
         "seed": agent.seed,
         "budget_episodes": comparison.budget_episodes,
     }

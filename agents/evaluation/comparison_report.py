@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.comparison import Comparison, Run, Summary, summarize
-from agents.evaluation.evaluate import Estimate, EvaluationReport
+from agents.evaluation.estimates import Estimate
+from agents.evaluation.held_out import EvaluationReport
 
 _AXES = {"episodes": "episodes", "tokens": "generated tokens", "seconds": "seconds of learning"}
 _SMOOTHING = 3

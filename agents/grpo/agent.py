@@ -35,7 +35,7 @@ from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
 from agents.rollout import GroupBatch, Rollout, SamplingParams
-from agents.tracking.callbacks import UpdateRecord
+from agents.tracking.callback import UpdateRecord
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
 

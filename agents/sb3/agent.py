@@ -34,7 +34,7 @@ from agents.sb3.completion_policy import CompletionPolicy
 from agents.sb3.config import SB3Config, View
 from agents.sb3.token_policy import TokenPolicy
 from agents.sb3.vec_env import CompletionVecEnv, KLShaping, TextVecEnv, TokenVecEnv, as_tensors
-from agents.tracking.callbacks import UpdateRecord
+from agents.tracking.callback import UpdateRecord
 
 KNOWN_MODULES = ("stable_baselines3", "sb3_contrib")
 DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {

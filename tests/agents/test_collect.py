@@ -14,7 +14,8 @@ from agents.collect import collect
 from agents.engines import CachedEngine
 from agents.envs import env_spec, make_envs
 from agents.rollout import Completion, SamplingParams
-from agents.tracking.callbacks import CompletionsWriter, UpdateRecord
+from agents.tracking.callback import UpdateRecord
+from agents.tracking.completions_file import CompletionsWriter
 from llm_envs import Problem, Unicode, register_task
 from rewards import Outcome, RewardResult
 

@@ -8,7 +8,7 @@ import torch
 from agents import GRPO, GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.cli.app import run
 from agents.engines import CachedEngine, StaticCacheEngine, default_engine
-from agents.evaluation.evaluate import paired_difference
+from agents.evaluation.estimates import paired_difference
 from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 

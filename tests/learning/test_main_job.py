@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents import GRPOAgent, evaluate
-from agents.evaluation.evaluate import paired_difference
+from agents.evaluation.estimates import paired_difference
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 

@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3 import PPO
 
 from agents import SB3Agent, evaluate
-from agents.evaluation.evaluate import paired_difference
+from agents.evaluation.estimates import paired_difference
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 

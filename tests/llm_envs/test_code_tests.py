@@ -50,7 +50,7 @@ def fence(row):
 
 
 def test_evaluation_visits_distinct_rows_and_all_of_them():
-    from agents.evaluation.evaluate import distinct_problem_seeds
+    from agents.evaluation.held_out import distinct_problem_seeds
 
     spec = gymnasium.spec("llm_envs/CodeTests-v0")
     kwargs = {"path": str(OWN), "held_out": "all", "split": "test"}

@@ -13,7 +13,7 @@ import pytest
 
 from agents import GRPOAgent, GRPOConfig
 from agents.envs import epoch_seeds, make_envs, num_problems
-from agents.evaluation.evaluate import distinct_problem_seeds
+from agents.evaluation.held_out import distinct_problem_seeds
 from llm_envs import Problem, register_dataset
 from llm_envs.audit import audit_task
 from llm_envs.datasets import register_problems

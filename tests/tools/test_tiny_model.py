@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents.evaluation.evaluate import evaluate
+from agents.evaluation.held_out import evaluate
 from agents.policies.builtin import TINY_PATH
 from llm_envs.problem import Problem
 from llm_envs.tasks.arithmetic import INSTRUCTIONS, Expression

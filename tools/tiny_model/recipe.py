@@ -20,7 +20,7 @@ import tyro
 from rich.progress import track
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.evaluation.evaluate import EvaluationReport, evaluate
+from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.policies.language_model import LanguageModelPolicy
 from tools.tiny_model import corpus
 from tools.tiny_model.card import CARD

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from agents.cli.app import run
 from agents.cli.common import UsageError, parse_env_args
-from agents.evaluation.evaluate import EvaluationReport
+from agents.evaluation.held_out import EvaluationReport
 from agents.grpo.agent import GRPOAgent
 from agents.policies.builtin import TINY_PATH
-from agents.tracking.callbacks import MetricsWriter, read_metrics
+from agents.tracking.metrics_files import MetricsWriter, read_metrics
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",

@@ -19,11 +19,12 @@ from agents.cli.compare import Compare
 from agents.cli.evaluate import Evaluate
 from agents.cli.play import Play
 from agents.cli.train import Train
+from agents.evaluation.run_report import plot_learning_curve
 from agents.grpo.config import GRPOConfig
 from agents.objectives import PolicyGradient, WeightedLikelihood
 from agents.policies import ChatFormat
-from agents.report import TrainingProgress, plot_learning_curve
 from agents.sb3.config import SB3Config
+from agents.tracking.progress import TrainingProgress
 from llm_envs import Problem, register_task
 from rewards import Outcome, RewardResult
 

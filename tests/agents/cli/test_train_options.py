@@ -24,7 +24,7 @@ from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
 from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
-from agents.tracking.callbacks import Callback, MetricsWriter
+from agents.tracking import Callback, MetricsWriter
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",

@@ -10,9 +10,9 @@ from agents.cli.app import run
 from agents.envs import env_spec
 from agents.evaluation.comparison import AGENT_NAMES, Comparison, Run, compare, run_key, summarize, weights_digest
 from agents.evaluation.comparison_report import write_report
-from agents.evaluation.evaluate import mean_estimate, paired_difference
+from agents.evaluation.estimates import mean_estimate, paired_difference
 from agents.grpo.agent import GRPOAgent
-from agents.tracking.callbacks import Callback
+from agents.tracking.callback import Callback
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
-from scipy import stats
 
 from agents.base_agent import Agent
 from agents.collect import collect
 from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
+from agents.evaluation.estimates import Estimate, mean_estimate, pass_at_k, proportion_estimate
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
-from agents.tracking.callbacks import rollout_as_json, rollout_from_json
+from agents.tracking.completions_file import rollout_as_json, rollout_from_json
 
-CONFIDENCE = 0.95
 _MAX_ROWS = 1024
 _ATTEMPTS_PER_PROBLEM = 20
-_ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over problems with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_percent(self) -> str:
-        """Such as `31.2 [27.9, 34.8]`, in percent."""
-        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True)
@@ -155,47 +139,53 @@ class EvaluationReport:
         )
 
 
+class SamplingOptions(TypedDict, total=False):
+    """The settings of `SamplingParams`, each of which may be left out."""
+
+    max_completion_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float
+    stop: Sequence[str]
+
+
 def evaluate(
     agent: Agent | LanguageModelPolicy | str | Path,
     env: EnvLike | None = None,
     *,
     problems: int = 200,
     samples: int = 8,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 1.0,
-    stop: Sequence[str] = (),
-    max_completion_tokens: int = 64,
     split: str | None = "test",
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    **sampling_options: Unpack[SamplingOptions],
 ) -> EvaluationReport:
     """Ask a policy held-out problems, once greedily and `samples` times by sampling.
 
     The problems are distinct (by what they ask, see `Problem.key`) and depend on `seed` alone: two policies evaluated
-    with the same arguments get the same ones. The policy and an agent's own randomness are left as they were.
+    with the same arguments get the same ones. The policy and an agent's own randomness do not change.
+
+    An agent samples as in its training (`agent.sampling`). A policy without an agent samples with the defaults of
+    `SamplingParams`. Each of the sampling options that is given replaces that one setting.
 
     Args:
         agent: An agent, a policy, or the name of one for `load_policy`.
         env: The environment; by default the agent's own.
         problems: How many different problems to ask. A task with fewer of them gives fewer, and the report says so.
         samples: How many completions to sample for each.
-        temperature: Of the sampled completions.
-        top_k: Only the k most probable tokens are sampled; None for all.
-        top_p: Only the most probable tokens are sampled, as many as have this probability together; 1 for all.
-        stop: A completion, greedy or sampled, ends when its text contains one of these.
-        max_completion_tokens: A completion is cut at this length.
         split: Passed to the environment as `split`; None for an environment that has none.
         seed: Names the problems and the sampling noise.
         on_progress: Called with the episodes finished and their total.
+        **sampling_options: `max_completion_tokens`, `temperature`, `top_k`, `top_p` and `stop`, see `SamplingParams`.
+            Greedy completions use `max_completion_tokens` and `stop` too.
 
     Raises:
-        ValueError: `problems` or `samples` is not positive, or `env` is missing.
-        TypeError: The environment has no argument `split`.
+        ValueError: `problems`, `samples` or a sampling option is out of range, or `env` is missing.
+        TypeError: The environment has no argument `split`, or there is no such sampling option.
     """
     if problems < 1 or samples < 1:
         raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
-    sampling = SamplingParams(max_completion_tokens, temperature, top_k, top_p, tuple(stop))
+    sampling = _sampling(agent, sampling_options)
     spec = env_spec(env if env is not None else _own_env(agent))
     policy, engine = _policy_and_engine(agent)
     kwargs = {} if split is None else {"split": split}
@@ -218,18 +208,18 @@ def evaluate(
                 on_progress(done, total)
         return rollouts
 
-    greedy = play(1, SamplingParams(max_completion_tokens, 0.0, stop=sampling.stop))
+    greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
     sampled = play(samples, sampling)
     return summarize(
         spec.id,
         dict(spec.kwargs),
         samples,
-        temperature,
+        sampling.temperature,
         split,
         greedy,
         sampled,
-        top_k=top_k,
-        top_p=top_p,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
         stop=sampling.stop,
     )
 
@@ -305,79 +295,16 @@ def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs:
     return list(found.values())
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that one of k samples is right, from c right ones among n.
-
-    The unbiased estimator of Chen et al. 2021, arXiv:2107.03374, eq. 1.
-
-    Raises:
-        ValueError: Not `0 <= c <= n` and `1 <= k <= n`.
-    """
-    if not (0 <= c <= n and 1 <= k <= n):
-        raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got {n=}, {c=}, {k=}")
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
-
-
-def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
-    """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
-
-    The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
-    effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
-    and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
-    does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
-    compare intervals that use it, and recommend Wilson's).
-
-    Args:
-        by_problem: (n,) values in [0, 1].
-        tries: How many independent tries of its problem a value can stand for: `m // k` where it is pass@k of m
-            samples. There are at most `n * tries` trials; the variance alone would give more where nearly all values
-            are 1 and those that differ, differ by little. None: no such bound.
-    """
-    n = len(by_problem)
-    p = float(np.mean(by_problem))
-    variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
-    trials = max(n, p * (1 - p) / variance) if variance > 0 else n
-    trials = trials if tries is None else min(trials, n * tries)
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
-    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
-
-
-def mean_estimate(by_problem: np.ndarray) -> Estimate:
-    """Mean of per-problem values with Student's t interval over problems; without bound for a single problem."""
-    n = len(by_problem)
-    mean = float(np.mean(by_problem))
-    if n < 2:
-        return Estimate(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(np.std(by_problem, ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half)
-
-
-def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Mean of `after - before` on the same problems, with Student's t interval over problems, cut to [-1, 1].
-
-    Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
-    by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
-    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
-
-    Args:
-        before: (n,) shares of right completions, in [0, 1].
-        after: (n,) likewise.
-
-    Raises:
-        ValueError: The two do not have the same problems.
-    """
-    if before.shape != after.shape:
-        raise ValueError(f"expected the same problems before and after, got {before.shape} and {after.shape}")
-    difference = after - before
-    mean = float(np.mean(difference))
-    interval = mean_estimate(np.append(difference, (1, -1)) if np.ptp(difference) < _ROUNDING else difference)
-    return Estimate(mean, max(-1.0, min(interval.low, mean)), min(1.0, max(interval.high, mean)))
-
-
 def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:
     return np.array([float(rollout.correct) for rollout in rollouts])
+
+
+def _sampling(agent: object, options: SamplingOptions) -> SamplingParams:
+    """The agent's sampling or the defaults, with the given options in place of its settings."""
+    settings: dict[str, Any] = dict(options)
+    if not isinstance(settings.get("stop", ""), str):  # a text by itself would be taken for its letters
+        settings["stop"] = tuple(settings["stop"])
+    return replace(agent.sampling if isinstance(agent, Agent) else SamplingParams(), **settings)
 
 
 def _own_env(agent: Any) -> EnvLike:

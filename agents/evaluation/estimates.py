@@ -1,0 +1,96 @@
+"""Statistics of an evaluation: pass@k, and intervals and paired differences where the problem is the unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over problems with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_percent(self) -> str:
+        """Such as `31.2 [27.9, 34.8]`, in percent."""
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that one of k samples is right, from c right ones among n.
+
+    The unbiased estimator of Chen et al. 2021, arXiv:2107.03374, eq. 1.
+
+    Raises:
+        ValueError: Not `0 <= c <= n` and `1 <= k <= n`.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"expected 0 <= c <= n and 1 <= k <= n, got {n=}, {c=}, {k=}")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
+    """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
+
+    The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
+    effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
+    and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
+    does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
+    compare intervals that use it, and recommend Wilson's).
+
+    Args:
+        by_problem: (n,) values in [0, 1].
+        tries: How many independent tries of its problem a value can stand for: `m // k` where it is pass@k of m
+            samples. There are at most `n * tries` trials; the variance alone would give more where nearly all values
+            are 1 and those that differ, differ by little. None: no such bound.
+    """
+    n = len(by_problem)
+    p = float(np.mean(by_problem))
+    variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
+    trials = max(n, p * (1 - p) / variance) if variance > 0 else n
+    trials = trials if tries is None else min(trials, n * tries)
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+
+def mean_estimate(by_problem: np.ndarray) -> Estimate:
+    """Mean of per-problem values with Student's t interval over problems; without bound for a single problem."""
+    n = len(by_problem)
+    mean = float(np.mean(by_problem))
+    if n < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(np.std(by_problem, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
+    """Mean of `after - before` on the same problems, with Student's t interval over problems, cut to [-1, 1].
+
+    Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
+    by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
+    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
+
+    Args:
+        before: (n,) shares of right completions, in [0, 1].
+        after: (n,) likewise.
+
+    Raises:
+        ValueError: The two do not have the same problems.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"expected the same problems before and after, got {before.shape} and {after.shape}")
+    difference = after - before
+    mean = float(np.mean(difference))
+    interval = mean_estimate(np.append(difference, (1, -1)) if np.ptp(difference) < _ROUNDING else difference)
+    return Estimate(mean, max(-1.0, min(interval.low, mean)), min(1.0, max(interval.high, mean)))

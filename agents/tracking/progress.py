@@ -1,0 +1,94 @@
+"""Progress bars: of learning, as a callback, and of an evaluation."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from agents.tracking.callback import Callback, UpdateRecord
+
+_LINES_WITHOUT_TERMINAL = 10
+_WIDE = 100
+"""From this many columns on, everything fits into the line of `TrainingProgress`."""
+
+
+class TrainingProgress(Callback):
+    """A bar with reward, accuracy, KL, tokens per second and time left; without a terminal, a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        wide = console.width >= _WIDE
+        whole = Column(no_wrap=True)  # the bar alone gives way
+        self._progress = Progress(
+            TextColumn("Learning") if wide else SpinnerColumn(table_column=whole),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(table_column=whole),
+            TextColumn("{task.fields[figures]}"),
+            *([TimeElapsedColumn(table_column=whole)] if wide else []),
+            TextColumn("left"),
+            TimeRemainingColumn(table_column=whole),
+            console=console,
+            expand=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, figures="")
+
+    def on_training_start(self, update: int, total_updates: int) -> None:
+        """Show the bar."""
+        self._progress.update(self._task, total=total_updates, completed=update)
+        self._progress.start()
+
+    def on_update(self, record: UpdateRecord) -> None:
+        """Move the bar."""
+        m = record.metrics
+        figures = f"reward {m['reward']:.2f}  accuracy {m['accuracy']:.2f}"
+        figures += f"  KL {m['kl']:.3f}" if "kl" in m else ""
+        figures += f"  {m['tokens_per_second']:,.0f} tok/s"
+        self._progress.update(self._task, completed=record.update, figures=figures)
+        every = max(1, record.total_updates // _LINES_WITHOUT_TERMINAL)
+        if not self._console.is_terminal and (record.update % every == 0 or record.update == record.total_updates):
+            self._console.print(f"update {record.update}/{record.total_updates}  {figures}", highlight=False)
+
+    def on_training_end(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+class EvaluationProgress:
+    """A bar for an evaluation, used as a context manager and called with episodes done and their total."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn(title),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, total=total)
