@@ -146,7 +146,7 @@ def compare(
         comparison: What to run.
         folder: Where runs are kept; what finished there under equal conditions is read instead of run.
         callback: From a title, a callback that watches the run.
-        on_run: Called with each run as it is there.
+        on_run: Called with each run when it is finished, also when it was finished by an earlier call.
 
     Returns:
         The evaluation of the start, and the runs.

@@ -96,7 +96,7 @@ def _points(estimate: Estimate | None) -> str:
         return ""
     if not np.isfinite(estimate.low):
         return f"{100 * estimate.value:+.1f} (one seed)"
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return estimate.as_points()
 
 
 def plot(file: Path, comparison: Comparison, before: EvaluationReport, runs: Sequence[Run]) -> None:

@@ -24,6 +24,10 @@ class Estimate:
         """Such as `31.2 [27.9, 34.8]`, in percent."""
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    def as_points(self) -> str:
+        """Such as `+3.2 [-0.1, +6.5]`: a difference in percentage points, with its sign."""
+        return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
 
 def pass_at_k(n: int, c: int, k: int) -> float:
     """The chance that one of k samples is right, from c right ones among n.
@@ -79,11 +83,11 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
 
     Pairing removes the differences between problems, which are usually the larger part of the noise. Where all differ
     by the same (nothing changed, say), there is no variance to go by; two more problems, one that became right and one
-    that became wrong, then stand for what was not seen: about 3 / n to both sides, as by the rule of three.
+    that became wrong, then stand for changes that were not seen: about 3 / n to both sides, as by the rule of three.
 
     Args:
-        before: (n,) shares of right completions, in [0, 1].
-        after: (n,) likewise.
+        before: (n,) shares of right completions before, in [0, 1].
+        after: (n,) shares of right completions after, of the same problems in the same order.
 
     Raises:
         ValueError: The two do not have the same problems.

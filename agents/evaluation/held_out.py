@@ -125,7 +125,7 @@ class EvaluationReport:
         greedy, sampled = (
             [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
         )
-        return summarize(
+        return report_from_rollouts(
             record["env"],
             record["env_kwargs"],
             record["samples"],
@@ -210,7 +210,7 @@ def evaluate(
 
     greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
     sampled = play(samples, sampling)
-    return summarize(
+    return report_from_rollouts(
         spec.id,
         dict(spec.kwargs),
         samples,
@@ -224,7 +224,7 @@ def evaluate(
     )
 
 
-def summarize(
+def report_from_rollouts(
     env: str,
     env_kwargs: dict[str, Any],
     samples: int,
@@ -269,7 +269,7 @@ def distinct_problem_seeds(env: EnvLike, problems: int, seed: int = 0, **kwargs:
     """Seeds of different problems, at most `problems` of them: none asks in other words what another one asks.
 
     Of a finite set (see `register_dataset`), each problem is taken once. Another task with a small problem space runs
-    out: after 20 draws per problem asked for, what was found is returned.
+    out: after 20 draws for each problem that is wanted, the problems found so far are returned.
 
     Args:
         env: The environment.

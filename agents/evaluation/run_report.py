@@ -57,17 +57,13 @@ def print_comparison(console: Console, before: EvaluationReport, after: Evaluati
     ]
     for name, old, new, old_by_problem, new_by_problem in rows:
         table.add_row(
-            name, old.as_percent(), new.as_percent(), _points(paired_difference(old_by_problem, new_by_problem))
+            name, old.as_percent(), new.as_percent(), paired_difference(old_by_problem, new_by_problem).as_points()
         )
     k = max(after.pass_at_k)
     if k > 1:
         table.add_row(f"pass@{k}", before.pass_at_k[k].as_percent(), after.pass_at_k[k].as_percent(), "")
     console.print(table)
     console.print(completions_table(before, after))
-
-
-def _points(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
 def completions_table(before: EvaluationReport, after: EvaluationReport, problems: int = 3) -> Table:

@@ -61,7 +61,7 @@ class TrainingProgress(Callback):
             self._console.print(f"update {record.update}/{record.total_updates}  {figures}", highlight=False)
 
     def on_training_end(self) -> None:
-        """Leave the bar as it is."""
+        """Stop moving the bar, which stays in the terminal."""
         self._progress.stop()
 
 
