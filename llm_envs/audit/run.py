@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from llm_envs.audit.answer_marks import Frame, frame_of
@@ -18,7 +16,7 @@ from llm_envs.audit.rows import AuditReport, Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.audit.spellings import spellings
 from llm_envs.problem import Problem
-from llm_envs.registration import Task
+from llm_envs.task import find_task
 from rewards.base import Reward, RewardResult
 
 _GUESSED_MARKS = (("\\boxed{", "}"), ("", ""), ("#### ", ""), ("<answer>", "</answer>"), ("The answer is ", "."))
@@ -69,6 +67,8 @@ def audit_task(
     if problems < 2:
         raise ValueError(f"problems must be at least 2 (one problem's solution is tried on another), got {problems}")
     task, arguments = find_task(id, kwargs)
+    if "split" in arguments:
+        raise TypeError("an audit looks at both splits; leave out the argument 'split'")
     tell = on_progress or (lambda part: None)
     tell("problems")
     streams, rows = stream_rows(task, arguments, _DRAWS_PER_PROBLEM * problems, seed)
@@ -93,24 +93,6 @@ def audit_task(
         seed,
         (first, spelled, *attacked, long, *calls, *rows, _partial_row(seen, full)),
     )
-
-
-def find_task(id: str, kwargs: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task of an id, and its arguments: those it was registered with, and those given.
-
-    Raises:
-        TypeError: The id is no task of `register_task`.
-    """
-    module, _, name = id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    spec = gymnasium.spec(name)
-    if not isinstance(spec.entry_point, Task):
-        raise TypeError(f"{name} was not registered with register_task: its reward and problems cannot be reached")
-    arguments = {**spec.kwargs, **kwargs}
-    if "split" in arguments:
-        raise TypeError("an audit looks at both splits; leave out the argument 'split'")
-    return spec.entry_point, arguments
 
 
 def _frame(problem: Problem, reward: Reward) -> Frame | None:

@@ -17,16 +17,14 @@ from llm_envs.audit import AuditFailed, Verdict, audit_task
 from llm_envs.audit.answer_marks import frame_of, same
 from llm_envs.audit.notation import other_operators
 from llm_envs.audit.prompts import expressions_in, pieces_of
-from llm_envs.registration import Task
+from llm_envs.task import task_of
 from rewards import Outcome, RewardResult
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 BUILT_IN = [
-    spec.id
-    for spec in gymnasium.registry.values()
-    if isinstance(spec.entry_point, Task) and spec.id.startswith("llm_envs/")
+    spec.id for spec in gymnasium.registry.values() if task_of(spec) is not None and spec.id.startswith("llm_envs/")
 ]
 DATA = Path(__file__).parent / "data"
 NEEDS = {
