@@ -14,6 +14,7 @@ import llm_envs  # noqa: F401
 from llm_envs.audit import Verdict, audit_task
 from llm_envs.export import from_trl
 from llm_envs.registration import register_task
+from llm_envs.task import find_task
 from rewards.base import Outcome, RewardResult
 
 

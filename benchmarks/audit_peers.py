@@ -22,8 +22,9 @@ from llm_envs.audit import Verdict, audit_task
 from llm_envs.reasoning_gym import FAMILIES
 from llm_envs.reasoning_gym.reward import answer_of
 from llm_envs.registration import register_task
+from llm_envs.task import find_task
 from rewards.base import Outcome, RewardResult
-from rewards.workers.pool import JobStatus, shared_pool
+from rewards.workers import JobStatus, shared_pool
 
 
 def own_score(prompts, completions, references):

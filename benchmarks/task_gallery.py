@@ -14,6 +14,7 @@ import tyro
 import llm_envs  # noqa: F401
 from llm_envs.audit.answer_marks import frame_of
 from llm_envs.audit.prompts import expressions_in
+from llm_envs.task import find_task
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"
 BEGIN, END = "<!-- gallery: benchmarks/task_gallery.py -->", "<!-- end of the gallery -->"

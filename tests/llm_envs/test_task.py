@@ -92,9 +92,7 @@ def test_the_registry_is_printed_with_the_tasks():
 
 
 def test_users_see_their_own_arguments_alone():
-    with pytest.raises(
-        TypeError, match=r"has no argument 'operand'; it takes operands=.*with kwargs \({'operand': 2}\)"
-    ):
+    with pytest.raises(TypeError, match=r"has no argument 'operand'; it takes .* with kwargs \({'operand': 2}\)"):
         gymnasium.make(ARITHMETIC, operand=2)
     env = gymnasium.make(ARITHMETIC, operands=2)
     assert spec_record(env.spec) == {"env_id": ARITHMETIC, "env_kwargs": {"operands": 2}, "env_wrappers": []}
