@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -105,13 +106,127 @@ def test_importing_a_package_does_not_load_torch(package):
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
-def test_every_public_name_of_agents_resolves():
-    import agents
-
-    for name in agents.__all__:
-        assert getattr(agents, name).__name__ == name
+@pytest.mark.parametrize("package", ["rewards", "rewards.workers", "llm_envs", "agents"])
+def test_every_public_name_resolves(package):
+    module = importlib.import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert getattr(value, "__name__", name) == name or package != "agents"
     with pytest.raises(AttributeError, match="nothing"):
-        _ = agents.nothing
+        _ = module.nothing
+
+
+@pytest.mark.parametrize("package", ["rewards", "rewards.workers", "llm_envs"])
+def test_type_checkers_see_every_public_name(package):
+    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("rewards", "llm_envs"))
+        for alias in node.names
+    }
+    assert set(importlib.import_module(package).__all__) == imported
+
+
+def test_importing_rewards_loads_nothing_heavy():
+    code = "import sys, rewards; print(sorted({'sympy', 'torch', 'rewards.math', 'rewards.code'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    code = (
+        "import sys, llm_envs; print(sorted({'sympy', 'torch', 'llm_envs.audit', 'llm_envs.export'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def imported_modules(source: str, modules: set[str], *, package: bool) -> set[str]:
+    """Which of `modules` the source of a module imports, wherever in it.
+
+    Imports for type checkers alone count, but for those of a package, which give its lazy names their types. That a
+    module's parent packages are imported with it does not count.
+    """
+    tree = ast.parse(source)
+    if package:
+        tree.body = [
+            node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        ]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in modules else str(node.module))
+    return found & modules
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or by way of others (strongly connected components)."""
+    reached = {}
+    for start in graph:
+        seen, todo = set(), [start]
+        while todo:
+            for target in graph[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        reached[start] = seen
+    groups = {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in graph
+        if name in reached[name]
+    }
+    return sorted(map(list, groups))
+
+
+def module_graph() -> dict[str, set[str]]:
+    sources = {module_name(file): (ROOT / file).read_text(encoding="utf-8") for file in FILES}
+    packages = {module_name(file) for file in FILES if file.name == "__init__.py"}
+    return {
+        # a package may import the modules inside it by its own name, as `import llm_envs.tasks` does
+        name: imported_modules(source, set(sources), package=name in packages) - {name}
+        for name, source in sources.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert circles(module_graph()) == []
+
+
+def test_circles_are_found():
+    sources = {
+        "p": "import importlib\nif TYPE_CHECKING:\n    from p.a import A\n",
+        "p.a": "from p import b\n",
+        "p.b": "def late():\n    import p.c\n",
+        "p.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.a import A\n",
+        "p.d": "from p.a import A\nimport os\n",
+    }
+    graph = {name: imported_modules(source, set(sources), package=name == "p") for name, source in sources.items()}
+    assert graph == {"p": set(), "p.a": {"p.b"}, "p.b": {"p.c"}, "p.c": {"p.a"}, "p.d": {"p.a"}}
+    assert circles(graph) == [["p.a", "p.b", "p.c"]]
+    graph["p.c"] = {"p"}  # a name of the package, which loads it lazily
+    assert circles(graph) == []
+    graph["p"] = {"p.a"}
+    assert circles(graph) == [["p", "p.a", "p.b", "p.c"]]
+
+
+STANDARD_MODULES = {"os", "sys", "threading", "atexit"}  # underscored functions of theirs that have no other name
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.parts[0] != "agents"], ids=str)
+def test_nothing_reaches_into_another_class(file):
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = ast.unparse(node.value)
+            assert owner in {"self", "cls", "super()", *STANDARD_MODULES}, f"{file}:{node.lineno}: {owner}.{node.attr}"
+
+
+FLOORS = {"rewards": 0, "llm_envs": 1, "agents": 2}
+
+
+def test_no_module_imports_upward():
+    for name, targets in module_graph().items():
+        above = [target for target in targets if FLOORS[target.partition(".")[0]] > FLOORS[name.partition(".")[0]]]
+        assert above == [], f"{name} imports {above}"
 
 
 def exec_of_tests(file: Path, tree: ast.Module) -> list[ast.AST]:

@@ -145,7 +145,7 @@ class WorkerPool:
     def _new_fleet(self) -> Fleet:
         return Fleet(*_target(self.function), self.workers, self.memory, self.deadline)
 
-    def _after_fork(self) -> None:
+    def abandon(self) -> None:
         """Leave the processes to the program that this one was forked from."""
         self._fleet.abandon()
         self._fleet = self._new_fleet()
@@ -428,7 +428,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()  # a thread that is not here may have held the old one
     for pool in list(_pools):
-        pool._after_fork()
+        pool.abandon()
 
 
 if hasattr(os, "register_at_fork"):

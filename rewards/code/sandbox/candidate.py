@@ -9,15 +9,12 @@ import socket
 from contextlib import suppress
 from math import ceil
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rewards.base import Outcome
 from rewards.code.sandbox import codec, wire
 from rewards.code.sandbox.launcher import Zygote
 from rewards.code.sandbox.results import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
-
-if TYPE_CHECKING:
-    from rewards.code.sandbox.sandbox import Sandbox
 
 HELLO_LIMIT = 60.0
 """Seconds for a candidate's process to be ready, and to be gone after it was killed."""
@@ -31,10 +28,16 @@ class Candidate:
     """A jailed process that has executed some source. A context manager; used by one thread.
 
     After a `CandidateError` it has ended.
+
+    Args:
+        zygote: Forks the process.
+        limits: What the source may take.
+        owned: The zygote again, where it serves this candidate alone and is to end with it.
+        owner: Kept alive as long as the candidate: the sandbox, which ends its zygote when it is no longer used.
     """
 
-    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox  # which ends its zygote when nobody has it any more
+    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, owner: object) -> None:
+        self._owner = owner
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
@@ -130,13 +133,25 @@ class Candidate:
             if self._owned is not None:
                 self._owned.close()
 
-    def _run_source(self, source: str) -> None:
+    def run_source(self, source: str) -> None:
+        """Execute the source as a module; called once, before any `call`.
+
+        Raises:
+            CandidateError: If the source is no Python, or its execution raised or broke a limit.
+            SandboxFault: If the sandbox itself fails.
+        """
         kind, answer = self._start(wire.SOURCE, source)
         if kind == wire.DONE and not answer:
             return
         raise self._end(self._failed(kind, answer))
 
-    def _run_program(self, source: str, stdin: str) -> ProgramResult:
+    def run_program(self, source: str, stdin: str) -> ProgramResult:
+        """Execute the source as a program with `stdin` as its standard input; called once, instead of `run_source`.
+
+        Raises:
+            CandidateError: If the source is no Python, or it broke a limit or died by a signal.
+            SandboxFault: If the sandbox itself fails.
+        """
         started = self._start(wire.PROGRAM, (source, stdin), may_end=True)
         raised = None
         if started is not None:
@@ -378,7 +393,7 @@ class Candidate:
         self._lifeline.close()
         os.close(self._stdout)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave the process to the program that this one was forked from."""
         if not self._closed:
             self._closed = True
