@@ -73,8 +73,8 @@ class CurriculumTask(Task):
 
     Attributes:
         stages: The task's problems at each level: a function of the split and the prompt template.
-        threshold: As in `Curriculum`.
-        window: As there.
+        threshold: The share of right completions from which the next level begins.
+        window: How many completions on a level are looked at before it can be left.
         registered_in: The module that registered it, which need not be that of the task it is made of.
     """
 

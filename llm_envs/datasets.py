@@ -63,7 +63,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
     Args:
         id: Namespace, name and version.
         reward: Scores the completions.
-        check: As in `register_task`.
+        check: Whether a short version of `audit_task` attacks the reward at once; then the function is called at once.
 
     Returns:
         The decorator; it returns the function unchanged.
@@ -125,7 +125,7 @@ def register_dataset(
         instruction: A sentence that is put behind each prompt; by default the reward's own, which says how to mark
             the answer. It moves no row between the splits.
         skip_bad_rows: Whether rows that cannot be used are left out, instead of an error.
-        check: As in `register_task`; the table is read at once.
+        check: Whether a short version of `audit_task` attacks the reward at once; then the table is read at once.
 
     Raises:
         TypeError: `reward` cannot be called.

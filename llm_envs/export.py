@@ -155,7 +155,7 @@ def from_verl(compute_score: VerlFunction, *, data_source: str = "", full: float
     Args:
         compute_score: Called with `data_source`, `solution_str`, `ground_truth` and `extra_info`, by name.
         data_source: For references that do not name one.
-        full: As in `from_trl`.
+        full: What a right completion earns: outcome `correct`. Less is `partial`, nothing (or less) `wrong`.
     """
 
     def one(completion: str, reference: Any) -> RewardResult:

@@ -21,7 +21,7 @@ _COMMON = 0.5
 """Share of problems with the same reference above which guessing it is a strategy."""
 
 
-def stream_rows(
+def problem_rows(
     task: Task, kwargs: Mapping[str, Any], draws: int, seed: int
 ) -> tuple[dict[str, ProblemStream], list[Row]]:
     """The streams of the splits that have problems, and the rows about `draws` problems of each.

@@ -246,15 +246,15 @@ class _Batch:
         worker.index = index
         worker.expires = monotonic() + self.deadline
         self.busy[worker.fd] = worker  # before the first byte leaves: after an exception it counts as busy
-        frame = host.JOB.pack(worker.number, len(payload)) + payload
+        message = host.JOB.pack(worker.number, len(payload)) + payload
         try:
-            sent = worker.socket.send(frame)
+            sent = worker.socket.send(message)
         except BlockingIOError:
             sent = 0
         except OSError:
             return  # it died; reading tells
-        if sent < len(frame):
-            worker.rest = memoryview(frame)[sent:]
+        if sent < len(message):
+            worker.rest = memoryview(message)[sent:]
             self.poll.modify(worker.fd, select.POLLIN | select.POLLOUT)
 
     def _push(self, worker: Worker, rest: memoryview) -> None:

@@ -14,7 +14,7 @@ import pytest
 from agents.cli.app import run
 from llm_envs import Problem, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
-from llm_envs.audit.answer_marks import frame_of, same
+from llm_envs.audit.answer_marks import marks_of, same
 from llm_envs.audit.notation import other_operators
 from llm_envs.audit.prompts import expressions_in, pieces_of
 from llm_envs.task import task_of
@@ -400,9 +400,9 @@ def test_without_solutions_the_usual_marks_are_tried():
     ],
 )
 def test_frames(solution, before, answer, after):
-    frame = frame_of(Problem("?", reference=None, solution=solution))
-    assert (frame.before, frame.answer, frame.after) == (before, answer, after)
-    assert frame.fill("7") == f"{before}7{after}"
+    marks = marks_of(Problem("?", reference=None, solution=solution))
+    assert (marks.before, marks.answer, marks.after) == (before, answer, after)
+    assert marks.fill("7") == f"{before}7{after}"
 
 
 def test_what_a_prompt_holds():

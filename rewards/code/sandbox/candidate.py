@@ -182,7 +182,7 @@ class Candidate:
         """Give the process the source, and wait until it has executed it; its start does not count."""
         payload = codec.encode(job)
         number = int.from_bytes(os.urandom(8), "big")
-        self._rest = memoryview(wire.FRAME.pack(kind, number, len(payload)) + payload)
+        self._rest = memoryview(wire.HEADER.pack(kind, number, len(payload)) + payload)
         wall, self._wall = self._wall, HELLO_LIMIT
         try:
             answer = self._receive(first=True)
@@ -197,14 +197,14 @@ class Candidate:
 
     def _exchange(self, kind: bytes, payload: bytes) -> Any:
         self._number = int.from_bytes(os.urandom(8), "big")
-        self._rest = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
+        self._rest = memoryview(wire.HEADER.pack(kind, self._number, len(payload)) + payload)
         return self._receive()
 
     def _receive(self, *, first: bool = False, may_end: bool = False) -> Any:
-        """Send what is left to send, and return the frame that comes back; None if the process ended and may.
+        """Send what is left to send, and return the message that comes back; None if the process ended and may.
 
         Args:
-            first: The frame is the process's first, and another may follow at once.
+            first: The message is the process's first, and another may follow at once.
             may_end: Whether the process may end instead.
         """
         self._push()
@@ -213,10 +213,10 @@ class Candidate:
         lifeline = self._lifeline.fileno()
         dead = False
         while True:
-            frame = self._frame(first)
-            if frame is not None:
+            message = self._take_message(first)
+            if message is not None:
                 self._wall = until - monotonic()
-                return frame
+                return message
             if dead or self._eof:
                 self._wall = until - monotonic()
                 ended = self._ended()
@@ -230,10 +230,10 @@ class Candidate:
                     text = f"no answer within {self._limits.wall_seconds:g} s"
                     raise self._end(CandidateError(Outcome.TIMEOUT, text))
                 until += starved
-            left = until - monotonic()  # what is there when the time is up still counts
+            left = until - monotonic()  # what has arrived when the time is up still counts
             for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
                 if fd == self._stdout:
-                    if not first:  # the first frame is there before anything is printed
+                    if not first:  # the first message comes before anything is printed
                         self._drain()
                 elif fd == lifeline:
                     dead = True
@@ -293,18 +293,18 @@ class Candidate:
         self._data += data
         return True
 
-    def _frame(self, first: bool) -> tuple[bytes, bytes] | None:
-        """Take the one frame that was received, None if it is not complete; only behind the first may be more."""
-        if len(self._data) < wire.FRAME.size:
+    def _take_message(self, first: bool) -> tuple[bytes, bytes] | None:
+        """Take the one message that was received, None if it is not complete; only behind the first may be more."""
+        if len(self._data) < wire.HEADER.size:
             return None
-        kind, number, length = wire.FRAME.unpack_from(self._data)
-        size = wire.FRAME.size + length
+        kind, number, length = wire.HEADER.unpack_from(self._data)
+        size = wire.HEADER.size + length
         most = max(self._limits.value_bytes, 8 * wire.MAX_ERROR)
         if number != self._number or length > most or (len(self._data) > size and not first):
             raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
         if len(self._data) < size:
             return None
-        payload = bytes(self._data[wire.FRAME.size : size])
+        payload = bytes(self._data[wire.HEADER.size : size])
         del self._data[:size]
         if kind == wire.MEMORY:
             raise self._end(CandidateError(Outcome.MEMORY, "the memory limit was reached"))
