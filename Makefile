@@ -42,8 +42,7 @@ clean:  ## remove the virtual environment and caches
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# an editable install copies startup/
-$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard startup/*)
+$(VENV)/.package: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sandbox]'
 	touch $@
 

@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 
 from agents.serial_vector_env import SerialVectorEnv
 from llm_envs import CompletionEnv, CompletionVectorEnv, Unicode  # importing the package registers its tasks
-from llm_envs.registration import Task
+from llm_envs.task import task_of
 
 _EPOCHS = 0x65706F
 """Tells these streams from others that a seed names."""
@@ -71,7 +71,8 @@ def _import(module: str, env_id: str) -> None:
 
 def importable_id(spec: EnvSpec) -> str:
     """The id with the module that registers it, so that another process can find a task that is not one of ours."""
-    module = spec.entry_point.module if isinstance(spec.entry_point, Task) else "__main__"
+    task = task_of(spec)
+    module = "__main__" if task is None else task.module
     return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
 
 

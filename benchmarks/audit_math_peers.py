@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 
-import gymnasium
 import math_verify
 
 import llm_envs  # noqa: F401
 from llm_envs.audit import Verdict, audit_task
 from llm_envs.export import from_trl
 from llm_envs.registration import register_task
+from llm_envs.task import find_task
 from rewards.base import Outcome, RewardResult
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     """Audit and print what fails."""
     for number, (name, reward) in enumerate(peers().items()):
         for task in ("Arithmetic", "Fractions", "Equations"):
-            sampler = gymnasium.spec(f"llm_envs/{task}-v0").entry_point.sampler
+            sampler = find_task(f"llm_envs/{task}-v0")[0].sampler
             register_task(f"peer{number}/{task}-v0", reward=reward)(sampler)
             report = audit_task(f"peer{number}/{task}-v0", problems=5)
             print(f"{name} on {task}")

@@ -15,7 +15,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium
 import tyro
 
 import llm_envs  # noqa: F401
@@ -23,8 +22,9 @@ from llm_envs.audit import Verdict, audit_task
 from llm_envs.reasoning_gym import FAMILIES
 from llm_envs.reasoning_gym.reward import answer_of
 from llm_envs.registration import register_task
+from llm_envs.task import find_task
 from rewards.base import Outcome, RewardResult
-from rewards.workers.pool import JobStatus, shared_pool
+from rewards.workers import JobStatus, shared_pool
 
 
 def own_score(prompts, completions, references):
@@ -62,7 +62,7 @@ def main(arguments: Arguments) -> None:
     """Audit and write."""
     reports = {"reasoning-gym": importlib.metadata.version("reasoning-gym"), "own": {}, "strict": {}}
     for family in arguments.families:
-        task = gymnasium.spec(f"reasoning_gym/{family}-v0").entry_point
+        task = find_task(f"reasoning_gym/{family}-v0")[0]
         register_task(f"own/{family}-v0", reward=own_score)(task.sampler)
         for kind, id in (("own", f"own/{family}-v0"), ("strict", f"reasoning_gym/{family}-v0")):
             if kind not in arguments.kinds:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium
 import tyro
 
 import llm_envs  # noqa: F401
-from llm_envs.audit.answer_marks import frame_of
+from llm_envs.audit.answer_marks import marks_of
 from llm_envs.audit.prompts import expressions_in
+from llm_envs.task import find_task
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"
 BEGIN, END = "<!-- gallery: benchmarks/task_gallery.py -->", "<!-- end of the gallery -->"
@@ -47,19 +47,19 @@ SHOWN: tuple[tuple[str, dict[str, object], str], ...] = (
 
 def wrong_answer(problem) -> str:
     """What is nearly right: the question's own expression, an unsorted list, a missing constant."""
-    frame, reference = frame_of(problem), problem.reference
+    marks, reference = marks_of(problem), problem.reference
     if isinstance(reference, dict) and "target" in reference:
-        return frame.fill(str(reference["target"]))
+        return marks.fill(str(reference["target"]))
     if isinstance(reference, dict):
         asked = problem.prompt.partition(". Put")[0].rpartition(": ")[2].rpartition(", of ")[2]
-        return frame.fill(reference["value"] if reference["form"] == "antiderivative" else asked)
+        return marks.fill(reference["value"] if reference["form"] == "antiderivative" else asked)
     if isinstance(reference, list):
-        return frame.fill(", ".join(reversed(reference)))
+        return marks.fill(", ".join(reversed(reference)))
     if problem.prompt.startswith(("What is ", "Calculate ")) and (asked := expressions_in(problem.prompt)):
-        return frame.fill(asked[0])
+        return marks.fill(asked[0])
     if reference.lstrip("-").isdigit():
-        return frame.fill(str(int(reference) + 1))
-    return frame.fill(reference.split(",")[0].strip("(") if "," in reference else reference[::-1])
+        return marks.fill(str(int(reference) + 1))
+    return marks.fill(reference.split(",")[0].strip("(") if "," in reference else reference[::-1])
 
 
 def entry(name: str, arguments: dict[str, object], wrong: str) -> str:
@@ -68,7 +68,7 @@ def entry(name: str, arguments: dict[str, object], wrong: str) -> str:
     Raises:
         ValueError: The reward does not say what the gallery would claim.
     """
-    task = gymnasium.spec(f"llm_envs/{name}-v0").entry_point
+    task = find_task(f"llm_envs/{name}-v0")[0]
     problem = task.problems(**arguments).draw(seed=0)
     wrong = wrong or wrong_answer(problem)
     right_result, wrong_result = task.reward([problem.prompt] * 2, [problem.solution, wrong], [problem.reference] * 2)

@@ -9,7 +9,9 @@ import re
 
 import gymnasium
 
-import llm_envs  # noqa: F401  (registers the tasks)
+import llm_envs
+
+gymnasium.register_envs(llm_envs)
 
 
 def calculator(prompt: str) -> str:

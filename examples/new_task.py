@@ -13,8 +13,7 @@ import tyro
 
 from agents import GRPOAgent, evaluate
 from llm_envs import Problem, register_task
-from rewards.extract import MARKED_RULES
-from rewards.math import MathReward
+from rewards import MARKED_RULES, MathReward
 
 
 @register_task("examples/Perimeter-v0", reward=MathReward(rules=MARKED_RULES))

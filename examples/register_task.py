@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm_envs import Problem, register_task
-from llm_envs.audit import audit_task
+from llm_envs import Problem, audit_task, register_task
 from llm_envs.tasks.writing import boxed
-from rewards import Outcome, RewardResult
-from rewards.extract import MARKED_RULES
-from rewards.math import MathReward
+from rewards import MARKED_RULES, MathReward, Outcome, RewardResult
 
 
 def careless(prompts: list[str], completions: list[str], references: list[str]) -> list[RewardResult]:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from llm_envs.env import CompletionEnv
 from llm_envs.problem import Problem
-from llm_envs.registration import ENV_ARGUMENTS, Task
 from llm_envs.stream import ProblemStream
+from llm_envs.task import ENV_ARGUMENTS, Task, add_task, find_task
 from llm_envs.vector_env import CompletionVectorEnv
 from rewards.base import Outcome, Reward, RewardResult, score
 
@@ -74,8 +73,8 @@ class CurriculumTask(Task):
 
     Attributes:
         stages: The task's problems at each level: a function of the split and the prompt template.
-        threshold: As in `Curriculum`.
-        window: As there.
+        threshold: The share of right completions from which the next level begins.
+        window: How many completions on a level are looked at before it can be left.
         registered_in: The module that registered it, which need not be that of the task it is made of.
     """
 
@@ -86,7 +85,7 @@ class CurriculumTask(Task):
 
     @property
     def module(self) -> str:
-        """See `Task.module`."""
+        """The module that registered the curriculum."""
         return self.registered_in
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
@@ -183,6 +182,7 @@ def register_curriculum(
 ) -> None:
     """Register a curriculum over a task.
 
+    >>> import gymnasium
     >>> register_curriculum("doc/Sums-v0", "llm_envs/Arithmetic-v0", [{"operands": n} for n in (2, 3, 4)], window=64)
     >>> env = gymnasium.make("doc/Sums-v0")
 
@@ -201,10 +201,7 @@ def register_curriculum(
         TypeError: `task` is no task of `register_task`, has several turns, or has no argument of that name.
         ValueError: There are no levels, an argument is refused, or `threshold` or `window` is out of range.
     """
-    spec = gymnasium.spec(task)
-    base = spec.entry_point
-    if not isinstance(base, Task):
-        raise TypeError(f"{task} was not registered with register_task")
+    base, arguments = find_task(task)
     if base.reply is not None:
         raise TypeError(f"{task} has several turns: not every verdict of it says how difficult a problem was")
     Curriculum(len(levels), threshold, window)
@@ -212,12 +209,11 @@ def register_curriculum(
         reserved = set(level) & set(ENV_ARGUMENTS)
         if reserved:
             raise TypeError(f"a level has arguments of {task}, not of every environment: {sorted(reserved)}")
-        base.problems(**{**spec.kwargs, **level})  # refused now, not when the level is reached
+        base.problems(**{**arguments, **level})  # refused now, not when the level is reached
 
     def stage(level: Mapping[str, Any]) -> Callable[..., ProblemStream]:
-        return lambda **kwargs: base.problems(**{**spec.kwargs, **level, **kwargs})
+        return lambda **kwargs: base.problems(**{**arguments, **level, **kwargs})
 
     stages = tuple(stage(level) for level in levels)
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
-    made = CurriculumTask(id, base.sampler, base.reward, stages, threshold, window, module)
-    gymnasium.register(id, entry_point=made, vector_entry_point=made.make_vector)  # type: ignore[arg-type]
+    add_task(CurriculumTask(id, base.sampler, base.reward, stages, threshold, window, module))

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import gymnasium
 import numpy as np
 
 from llm_envs.problem import SPLITS, BadRow, HeldOut, Problem, key_in_split
-from llm_envs.registration import Task, check_registered
+from llm_envs.registration import register
 from llm_envs.stream import FiniteStream
 from llm_envs.tables import Source, files_of, read_tables
+from llm_envs.task import Task
 from rewards.base import InvalidReference, Reward, check_reference
 from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
@@ -63,7 +63,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
     Args:
         id: Namespace, name and version.
         reward: Scores the completions.
-        check: As in `register_task`.
+        check: Whether a short version of `audit_task` attacks the reward at once; then the function is called at once.
 
     Returns:
         The decorator; it returns the function unchanged.
@@ -82,10 +82,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
             problems = load(**kwargs)
             return problems[int(rng.integers(len(problems)))]
 
-        task = FiniteTask(id, sampler, reward, load)
-        gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
-        if check:
-            check_registered(id)
+        register(FiniteTask(id, sampler, reward, load), check=check)
         return load
 
     return decorate
@@ -108,6 +105,7 @@ def register_dataset(
 
     Nothing is read before the first environment is made, and files that have changed are read again.
 
+    >>> import gymnasium
     >>> rows = [{"question": f"What is {n} + 1?", "answer": n + 1} for n in range(100)]
     >>> register_dataset("doc/Successors-v0", rows, prompt="question", reference="answer")
     >>> gymnasium.make("doc/Successors-v0").reset(seed=0)[0]
@@ -127,7 +125,7 @@ def register_dataset(
         instruction: A sentence that is put behind each prompt; by default the reward's own, which says how to mark
             the answer. It moves no row between the splits.
         skip_bad_rows: Whether rows that cannot be used are left out, instead of an error.
-        check: As in `register_task`; the table is read at once.
+        check: Whether a short version of `audit_task` attacks the reward at once; then the table is read at once.
 
     Raises:
         TypeError: `reward` cannot be called.

@@ -13,11 +13,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 
-from llm_envs.registration import Task
 from llm_envs.stream import ProblemStream
+from llm_envs.task import find_task
 from rewards.base import Outcome, Reward, RewardResult, score
 
 SEED_COLUMN = "problem_seed"
@@ -64,17 +63,15 @@ def to_trl(
         ) from error
     if problems < 1:
         raise ValueError(f"problems must be at least 1, got {problems}")
-    spec = gymnasium.spec(id)
-    if not isinstance(spec.entry_point, Task):
-        raise TypeError(f"{id} was not registered with register_task: its problems cannot be listed")
-    if spec.entry_point.reply is not None:
-        raise TypeError(f"{spec.id} has several turns, and TRL's data sets of prompts have one")
-    stream = spec.entry_point.problems(split=split, **{**spec.kwargs, **kwargs})
+    task, arguments = find_task(id, kwargs)
+    if task.reply is not None:
+        raise TypeError(f"{task.id} has several turns, and TRL's data sets of prompts have one")
+    stream = task.problems(split=split, **arguments)
     seeds = _seeds(stream, problems, seed)
     texts = [stream.draw(s).prompt for s in seeds]
     prompts: list[Any] = [[{"role": "user", "content": text}] for text in texts] if conversational else list(texts)
     dataset = datasets.Dataset.from_dict({"prompt": prompts, SEED_COLUMN: seeds})
-    return dataset, _trl_reward(stream, spec.entry_point.reward, spec.id)
+    return dataset, _trl_reward(stream, task.reward, task.id)
 
 
 def _seeds(stream: ProblemStream, problems: int, seed: int) -> list[int]:
@@ -158,7 +155,7 @@ def from_verl(compute_score: VerlFunction, *, data_source: str = "", full: float
     Args:
         compute_score: Called with `data_source`, `solution_str`, `ground_truth` and `extra_info`, by name.
         data_source: For references that do not name one.
-        full: As in `from_trl`.
+        full: What a right completion earns: outcome `correct`. Less is `partial`, nothing (or less) `wrong`.
     """
 
     def one(completion: str, reference: Any) -> RewardResult:

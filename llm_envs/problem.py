@@ -25,7 +25,7 @@ class Problem:
 
     Attributes:
         prompt: What the model is asked.
-        reference: What the reward compares with, in whatever form that reward takes.
+        reference: What the reward compares with, in the form that the reward takes.
         solution: A completion that earns the full reward, where the task can give one.
         metadata: Anything else worth logging, for example a difficulty level.
         key: What makes the problem this one, where several prompts ask the same (other words, another answer format);

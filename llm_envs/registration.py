@@ -2,87 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-import gymnasium
-
-from llm_envs.env import CompletionEnv
-from llm_envs.stream import ProblemStream, Sampler
+from llm_envs.stream import Sampler
+from llm_envs.task import Task, add_task, remove_task
 from llm_envs.turns import Reply, check_turns
-from llm_envs.vector_env import CompletionVectorEnv
 from rewards.base import Reward
 
 S = TypeVar("S", bound=Sampler)
-ENV_ARGUMENTS = {"split": "train", "prompt_template": None, "render_mode": None}
-"""What every task takes beside its sampler's own arguments, with the defaults."""
 CHECKED_PROBLEMS = 5
 """How many problems the short audit of `register_task(check=True)` attacks."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A sampler and a reward under an id; calling it makes the environment (it is the spec's entry point)."""
-
-    id: str
-    sampler: Sampler
-    reward: Reward
-    reply: Reply | None = field(default=None, kw_only=True)
-    max_turns: int = field(default=1, kw_only=True)
-
-    metadata: ClassVar[dict[str, Any]] = CompletionEnv.metadata  # gymnasium.make looks up the render modes here
-
-    def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
-        """Make the environment; `kwargs` are the sampler's, and `split` and `prompt_template`."""
-        return CompletionEnv(self.problems(**kwargs), self.reward, render_mode, self.reply, self.max_turns)
-
-    def make_vector(self, num_envs: int, render_mode: str | None = None, **kwargs: Any) -> CompletionVectorEnv:
-        """Make the vector environment."""
-        problems = self.problems(**kwargs)
-        return CompletionVectorEnv(problems, self.reward, num_envs, render_mode, self.reply, self.max_turns)
-
-    def problems(self, split: str = "train", prompt_template: str | None = None, **kwargs: Any) -> ProblemStream:
-        """The stream of this task's problems.
-
-        Raises:
-            TypeError: The sampler has no argument of that name.
-        """
-        self.check_arguments(kwargs)
-        return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
-
-    def check_arguments(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse arguments that the sampler does not have.
-
-        Raises:
-            TypeError: It has no argument of that name.
-        """
-        accepted = self.sampler_arguments
-        for name in kwargs:
-            if name not in accepted:
-                known = ", ".join(argument_text(*argument) for argument in (accepted | ENV_ARGUMENTS).items())
-                raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
-
-    @property
-    def module(self) -> str:
-        """The module that registers the task: whoever imports it can make the environment."""
-        return self.sampler.__module__
-
-    @property
-    def sampler_arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the sampler with their defaults (`inspect.Parameter.empty` where there is none)."""
-        parameters = list(inspect.signature(self.sampler).parameters.values())[1:]
-        return {parameter.name: parameter.default for parameter in parameters}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # gymnasium.make copies the spec deeply; a task is immutable and its reward may hold processes
-
-
-def argument_text(name: str, default: Any) -> str:
-    """An argument and its default as they are written; the name alone where there is no default."""
-    return name if default is inspect.Parameter.empty else f"{name}={default!r}"
 
 
 def register_task(
@@ -93,8 +23,9 @@ def register_task(
     The sampler gets a `numpy.random.Generator` and returns a `Problem`. Its keyword arguments become those of
     `gymnasium.make(id, ...)` and `gymnasium.make_vec(id, ...)`, beside `split`, `prompt_template` and `render_mode`.
 
+    >>> import gymnasium
     >>> from llm_envs import Problem, register_task
-    >>> from rewards.math import MathReward
+    >>> from rewards import MathReward
     >>> @register_task("doc/Doubling-v0", reward=MathReward())
     ... def doubling(rng, high: int = 100):
     ...     n = int(rng.integers(high))
@@ -124,27 +55,28 @@ def register_task(
     check_turns(reply, max_turns)
 
     def decorate(sampler: S) -> S:
-        task = Task(id, sampler, reward, reply=reply, max_turns=max_turns)
-        gymnasium.register(id, entry_point=task, vector_entry_point=task.make_vector)  # type: ignore[arg-type]
-        if check:
-            check_registered(id)
+        register(Task(id, sampler, reward, reply=reply, max_turns=max_turns), check=check)
         return sampler
 
     return decorate
 
 
-def check_registered(id: str) -> None:
-    """Audit a task that was just registered, and forget it where that fails.
+def register(task: Task, *, check: bool = False) -> None:
+    """Register a task; with `check`, audit it at once and forget it where its reward does not hold.
 
     Raises:
-        llm_envs.audit.AuditFailed: Its reward does not hold.
+        gymnasium.error.Error: The id is malformed.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold.
     """
-    from llm_envs.audit import AuditFailed, audit_task  # the audit needs this module
+    add_task(task)
+    if not check:
+        return
+    from llm_envs.audit import AuditFailed, audit_task  # most programs never need it
 
     try:
-        report = audit_task(id, problems=CHECKED_PROBLEMS)
+        report = audit_task(task.id, problems=CHECKED_PROBLEMS)
         if not report.passed:
             raise AuditFailed(str(report))
     except BaseException:
-        del gymnasium.registry[id]
+        remove_task(task.id)
         raise

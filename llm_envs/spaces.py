@@ -65,7 +65,7 @@ class Unicode(Space[str]):
         return chr(code_point if code_point < _SURROGATES.start else code_point + len(_SURROGATES))
 
     def to_jsonable(self, sample_n: Iterable[str]) -> list[Any]:
-        """The strings as they are: JSON has them."""
+        """The strings unchanged: JSON can hold them."""
         return list(sample_n)
 
     def from_jsonable(self, sample_n: list[Any]) -> list[str]:

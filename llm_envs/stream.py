@@ -105,9 +105,9 @@ class FiniteStream(ProblemStream):
 
     Args:
         problems: The problems of all splits; those of the other split are left out.
-        reward: As in `ProblemStream`; all references have been checked.
-        split: As there.
-        prompt_template: As there.
+        reward: The task's reward, which checks each reference.
+        split: `"train"` or `"test"`.
+        prompt_template: Text with exactly one `{prompt}`, put around every prompt.
 
     Raises:
         ValueError: No problem belongs to the split, or an argument is refused as in `ProblemStream`.

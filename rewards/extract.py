@@ -180,7 +180,7 @@ def _last_box(text: str) -> str | None:
             i += 1
     if all(start != last_start for start, _ in closed):
         return None
-    # Whatever closes after the box that opened last contains it.
+    # What closes after the box that opened last contains it.
     start, end = closed.pop()
     for inner in closed[: -_MAX_NESTED_BOXES - 1 : -1]:
         if not _is_only(text, (start, end), inner):

@@ -14,7 +14,7 @@ from rewards.base import Outcome, RewardResult, check_lengths
 
 
 class ModelReward:
-    """The single logit of a transformers sequence classifier, whatever the reference.
+    """The single logit of a transformers sequence classifier; the reference is not used.
 
     With a chat template the classifier reads a user's turn and an assistant's, otherwise a pair of texts. The model is
     loaded when it is first asked, and not pickled: each process that scores loads its own.

@@ -1,4 +1,4 @@
-"""What a completion looks like, whatever it answers: terms to stand beside a verdict (`rewards.compose`)."""
+"""Rewards for what a completion looks like, not for what it answers: terms beside a verdict (`rewards.compose`)."""
 
 from __future__ import annotations
 

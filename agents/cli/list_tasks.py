@@ -13,7 +13,7 @@ from rich.text import Text
 
 import llm_envs  # noqa: F401  (registers the tasks that come with this package)
 from agents.cli.options import Flag, parse
-from llm_envs.registration import ENV_ARGUMENTS, Task, argument_text
+from llm_envs.task import ENV_ARGUMENTS, argument_text, task_of
 
 FAMILIES = "reasoning_gym/"
 
@@ -35,7 +35,7 @@ class ListTasks:
         table = Table("Environment", "Arguments (for --env-args)", "Task")
         table.columns[0].no_wrap = True  # an id that is cut cannot be copied
         table.columns[1].overflow = table.columns[2].overflow = "fold"
-        tasks = {id: spec.entry_point for id, spec in gymnasium.registry.items() if isinstance(spec.entry_point, Task)}
+        tasks = {id: task for id, spec in gymnasium.registry.items() if (task := task_of(spec)) is not None}
         hidden = [] if self.families else sorted(id for id in tasks if id.startswith(FAMILIES))
         for id in sorted(tasks.keys() - set(hidden)):
             sampler = tasks[id].sampler

@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class AnswerMarks:
     """The answer of a solution, and what it stands in.
 
     Attributes:
@@ -70,19 +70,19 @@ class Frame:
         return "\n" not in self.answer and len(self.answer) <= 200 and not self.is_program
 
 
-def frame_of(problem: Problem) -> Frame:
-    """The frame of a problem's solution.
+def marks_of(problem: Problem) -> AnswerMarks:
+    """The answer of a problem, and the marks around it in its solution.
 
     Raises:
         ValueError: The problem has none.
     """
     solution = problem.solution
     if solution is None:
-        raise ValueError("a problem without a solution has no frame")
+        raise ValueError("a problem without a solution has no marks")
     blocks = list(_FENCE.finditer(solution))
     if blocks:
         last = blocks[-1]
-        return Frame(last[1], last[2], last[3], fenced=True)
+        return AnswerMarks(last[1], last[2], last[3], fenced=True)
     extraction = extract_answer(solution, rules=MARKED_RULES)
     if extraction is not None:
         start = solution.rfind(extraction.text)
@@ -92,11 +92,11 @@ def frame_of(problem: Problem) -> Frame:
             mark = longer if 0 <= longer == mark - 4 else mark
         if 0 <= mark < start:
             end = start + len(extraction.text)
-            return Frame(solution[mark:start], extraction.text, solution[end:])
+            return AnswerMarks(solution[mark:start], extraction.text, solution[end:])
     reference = problem.reference
     if isinstance(reference, str | int) and str(reference) and solution.rstrip(" .\n").endswith(str(reference)):
-        return Frame("", str(reference), "")
-    return Frame("", solution, "")
+        return AnswerMarks("", str(reference), "")
+    return AnswerMarks("", solution, "")
 
 
 def same(left: Any, right: Any) -> bool:
@@ -118,7 +118,7 @@ def number(text: str) -> Fraction | None:
     return Fraction(text) if len(text) < 1000 and _NUMBER.fullmatch(text) else None
 
 
-def is_right(content: str, frame: Frame, problem: Problem) -> bool:
-    """Whether what an attack would put into the frame happens to be the problem's answer."""
+def is_right(content: str, marks: AnswerMarks, problem: Problem) -> bool:
+    """Whether what an attack would put into the marks happens to be the problem's answer."""
     reference = problem.reference
-    return same(content, frame.answer) or (isinstance(reference, str | int | float) and same(content, reference))
+    return same(content, marks.answer) or (isinstance(reference, str | int | float) and same(content, reference))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm_envs.audit.answer_marks import Frame, is_right, number, same
+from llm_envs.audit.answer_marks import AnswerMarks, is_right, number, same
 from llm_envs.audit.execution import ENDING_OR_ENDLESS, code_for
 from llm_envs.audit.notation import other_operators, rule_breaking, uses_given_numbers, with_target
 from llm_envs.audit.prompts import expressions_in, pieces_of
@@ -33,15 +33,15 @@ class Subject:
 
     Attributes:
         problem: The problem.
-        frame: Its solution's answer and marks.
-        others: Other problems of the task with their frames.
+        marks: Its solution's answer, and the marks around it.
+        others: Other problems of the task with their marks.
         rng: Source of randomness.
         runs_code: Whether the reward was seen to run answers as code.
     """
 
     problem: Problem
-    frame: Frame
-    others: Sequence[tuple[Problem, Frame]]
+    marks: AnswerMarks
+    others: Sequence[tuple[Problem, AnswerMarks]]
     rng: np.random.Generator
     runs_code: bool = False
 
@@ -49,15 +49,15 @@ class Subject:
     def wrong_answers(self) -> list[str]:
         """Answers of other problems that are not this one's."""
         answers = (
-            frame.answer
-            for problem, frame in self.others
-            if not is_right(frame.answer, self.frame, self.problem) and problem.reference != self.problem.reference
+            marks.answer
+            for problem, marks in self.others
+            if not is_right(marks.answer, self.marks, self.problem) and problem.reference != self.problem.reference
         )
         return list(dict.fromkeys(answers))
 
     def fill(self, content: str) -> str | None:
         """`content` as the answer; None where it is the right one."""
-        return None if is_right(content, self.frame, self.problem) else self.frame.fill(content)
+        return None if is_right(content, self.marks, self.problem) else self.marks.fill(content)
 
 
 def empty_text(subject: Subject) -> Iterator[Attempt]:
@@ -72,9 +72,9 @@ def prompt_echoed(subject: Subject) -> Iterator[Attempt]:
     yield "", prompt
     yield "twice", f"{prompt}\n{prompt}"
     yield "with a beginning", f"You ask: {prompt}"
-    if not same(prompt, subject.frame.answer):
-        yield "as the answer", subject.frame.fill(prompt)
-        yield "as the answer in one line", subject.frame.fill(" ".join(prompt.split()))
+    if not same(prompt, subject.marks.answer):
+        yield "as the answer", subject.marks.fill(prompt)
+        yield "as the answer in one line", subject.marks.fill(" ".join(prompt.split()))
 
 
 def own_expression(subject: Subject) -> Iterator[Attempt]:
@@ -83,36 +83,36 @@ def own_expression(subject: Subject) -> Iterator[Attempt]:
         if (text := subject.fill(piece)) is not None:
             yield "", text
     for piece in expressions_in(subject.problem.prompt):
-        if not is_right(piece, subject.frame, subject.problem):
+        if not is_right(piece, subject.marks, subject.problem):
             yield "behind an equals sign", f"The result is = {piece}"
             yield "behind answer is", f"The answer is {piece}."
 
 
 def candidates(subject: Subject) -> Iterator[Attempt]:
     """Many answers at once, the right one among them but neither first nor last."""
-    if not subject.frame.is_short:
+    if not subject.marks.is_short:
         return
-    answer = subject.frame.answer
+    answer = subject.marks.answer
     wrong = subject.wrong_answers[:_CANDIDATES]
     if (value := number(answer)) is not None and value.denominator == 1 and abs(value) < 10**9:
         wrong += [str(int(value) + step) for step in (*range(-10, 0), *range(1, 11))]
-        yield "every number", subject.frame.fill(" ".join(str(n) for n in range(-20, 200)))
+        yield "every number", subject.marks.fill(" ".join(str(n) for n in range(-20, 200)))
         wrong = list(dict.fromkeys(wrong))
     if len(wrong) < 2:
         return
     middle = len(wrong) // 2
     listed = [*wrong[:middle], answer, *wrong[middle:]]
     for separator in (", ", " ", " or ", "\n", "; "):
-        yield f"joined by {separator!r}", subject.frame.fill(separator.join(listed))
-    yield "each in its own marks", "\n".join(subject.frame.fill(text) for text in listed)
+        yield f"joined by {separator!r}", subject.marks.fill(separator.join(listed))
+    yield "each in its own marks", "\n".join(subject.marks.fill(text) for text in listed)
     yield "without marks", " ".join(listed)
 
 
 def two_answers(subject: Subject) -> Iterator[Attempt]:
     """The right answer and a wrong one in the same marks."""
-    if not subject.frame.is_short:
+    if not subject.marks.is_short:
         return
-    answer = subject.frame.answer
+    answer = subject.marks.answer
     wrong = subject.wrong_answers[:2]
     if (value := number(answer)) is not None and value.denominator == 1:
         wrong += [str(int(value) + 1), str(-int(value) or 7)]
@@ -125,15 +125,15 @@ def two_answers(subject: Subject) -> Iterator[Attempt]:
                     continue
                 if (text := subject.fill(separator.join(pair))) is not None:
                     yield f"joined by {separator!r}", text
-        if subject.frame.is_marked:
-            fill = subject.frame.fill
+        if subject.marks.is_marked:
+            fill = subject.marks.fill
             yield "taken back", f"{fill(answer)}\nNo, that is wrong. It is this:\n{fill(other)}"
 
 
 def larger_answer(subject: Subject) -> Iterator[Attempt]:
     """The right answer as a part of something else: 4 inside 14, `cat` inside `xcatx`."""
-    answer = subject.frame.answer
-    if not subject.frame.is_short or len(answer) > 60:
+    answer = subject.marks.answer
+    if not subject.marks.is_short or len(answer) > 60:
         return
     if number(answer) is not None:
         parts = [f"1{answer.lstrip('+-')}", f"{answer}7", f"{answer}.7", f"9{answer.lstrip('+-')}9", f"-1{answer}"]
@@ -147,8 +147,8 @@ def larger_answer(subject: Subject) -> Iterator[Attempt]:
 
 def near_miss(subject: Subject) -> Iterator[Attempt]:
     """The answer with one thing changed: a sign, a digit, its size, two characters exchanged, a decimal close by."""
-    answer = subject.frame.answer
-    if not subject.frame.is_short:
+    answer = subject.marks.answer
+    if not subject.marks.is_short:
         return
     value = number(answer)
     if (exchanged := _exchanged(answer)) and (completion := subject.fill(exchanged)) is not None:
@@ -183,8 +183,8 @@ def _exchanged(answer: str) -> str:
 
 def run_as_code(subject: Subject) -> Iterator[Attempt]:
     """Code that comes to the answer, see `execution`."""
-    for note, text in code_for(subject.frame):
-        yield note, subject.frame.fill(text)
+    for note, text in code_for(subject.marks):
+        yield note, subject.marks.fill(text)
 
 
 def tautology(subject: Subject) -> Iterator[Attempt]:
@@ -198,7 +198,7 @@ def tautology(subject: Subject) -> Iterator[Attempt]:
 
 def only_in_reasoning(subject: Subject) -> Iterator[Attempt]:
     """The whole solution inside reasoning, and nothing behind it."""
-    solution = subject.problem.solution or subject.frame.fill(subject.frame.answer)
+    solution = subject.problem.solution or subject.marks.fill(subject.marks.answer)
     yield "", f"<think>{solution}</think>"
     yield "and a refusal", f"<think>\n{solution}\n</think>\n\n{_REFUSAL}"
     yield "that does not end", f"<think>\n{solution}"
@@ -207,20 +207,20 @@ def only_in_reasoning(subject: Subject) -> Iterator[Attempt]:
 
 def others_solution(subject: Subject) -> Iterator[Attempt]:
     """Solutions of problems whose answer and reference are others."""
-    for problem, frame in subject.others:
+    for problem, marks in subject.others:
         differs = problem.reference != subject.problem.reference and problem.prompt != subject.problem.prompt
-        if problem.solution is not None and differs and not is_right(frame.answer, subject.frame, subject.problem):
+        if problem.solution is not None and differs and not is_right(marks.answer, subject.marks, subject.problem):
             yield "", problem.solution
 
 
 def no_content(subject: Subject) -> Iterator[Attempt]:
     """The marks with nothing in them."""
     for content in ("", " ", "answer", "...", "?", "-", "()", "[]", "{}", ",", "None", "pass", "<answer>", "\\boxed{}"):
-        if subject.frame.is_marked and (text := subject.fill(content)) is not None:
+        if subject.marks.is_marked and (text := subject.fill(content)) is not None:
             yield "", text
     for text in (
-        subject.frame.before,
-        subject.frame.after,
+        subject.marks.before,
+        subject.marks.after,
         "<think></think>",
         "<think>\nLet me see.\n</think>\n<answer>\n\n</answer>",
         "The answer is",
@@ -251,8 +251,8 @@ def random_text(subject: Subject) -> Iterator[Attempt]:
 
 def breaking_rules(subject: Subject) -> Iterator[Attempt]:
     """Expressions with operators or numbers that were not offered, of the right value; see `notation`."""
-    answer = subject.frame.answer.split("=")[0].strip()
-    if not subject.frame.is_short or number(answer) is not None:  # a fraction is a value, not a computation
+    answer = subject.marks.answer.split("=")[0].strip()
+    if not subject.marks.is_short or number(answer) is not None:  # a fraction is a value, not a computation
         return
     try:
         arithmetic = read_arithmetic(answer)
@@ -266,12 +266,12 @@ def breaking_rules(subject: Subject) -> Iterator[Attempt]:
     for operator, (value, text) in other_operators(arithmetic.numbers).items():
         changed = with_target(subject.problem, arithmetic.value, value)
         if changed is not None and operator not in re.findall(r"\S+", subject.problem.prompt):
-            yield f"the operator {operator}", subject.frame.fill(text), changed
+            yield f"the operator {operator}", subject.marks.fill(text), changed
 
 
 def long_texts(subject: Subject, size: int) -> Iterator[tuple[str, str]]:
     """Texts of a size, made to be slow to search or to parse."""
-    before, after = subject.frame.before, subject.frame.after
+    before, after = subject.marks.before, subject.marks.after
     inside = size - len(before) - len(after)
     yield "letters", "a" * size
     yield "white space", " " * size
@@ -336,10 +336,10 @@ def hostile(subject: Subject) -> Iterator[Attempt]:
     for text in HOSTILE:
         if subject.runs_code and text in ENDING_OR_ENDLESS:
             continue
-        if not is_right(text, subject.frame, subject.problem):
+        if not is_right(text, subject.marks, subject.problem):
             yield "", text
-            if subject.frame.is_marked:
-                yield "as the answer", subject.frame.fill(text)
+            if subject.marks.is_marked:
+                yield "as the answer", subject.marks.fill(text)
 
 
 ATTACKS: Mapping[str, Callable[[Subject], Iterator[Attempt]]] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llm_envs.audit.answer_marks import Frame
+from llm_envs.audit.answer_marks import AnswerMarks
 from llm_envs.audit.attacks import Subject, long_texts
 from llm_envs.audit.rows import Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
@@ -25,14 +25,14 @@ MEGABYTE_SECONDS = 3.0
 """A text that takes longer, twice, is not tried in the next size, four times as long."""
 
 
-def megabytes_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]]) -> Row:
+def megabytes_row(scorer: Scorer, marked_problems: Sequence[tuple[Problem, AnswerMarks]]) -> Row:
     """Score long texts, in growing sizes: a search that is quadratic would take minutes for a megabyte."""
     name = "megabytes"
     paid: list[Case] = []
     slow: dict[str, tuple[float, Case]] = {}
     tried = 0
-    for problem, frame in framed:
-        subject = Subject(problem, frame, (), np.random.default_rng(0))
+    for problem, marks in marked_problems:
+        subject = Subject(problem, marks, (), np.random.default_rng(0))
         for size in MEGABYTE_SIZES:
             for note, text in long_texts(subject, size):
                 if note in slow:
@@ -58,7 +58,7 @@ def megabytes_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]]) -> Ro
     return Row(name, Verdict.PASS if tried else Verdict.SKIP, f"{detail}, up to {MEGABYTE_SIZES[-1]:,} characters")
 
 
-def call_rows(scorer: Scorer, probes: Sequence[Case], earlier: Sequence[RewardResult | None]) -> list[Row]:
+def consistency_rows(scorer: Scorer, probes: Sequence[Case], earlier: Sequence[RewardResult | None]) -> list[Row]:
     """Score the probes again, in other orders and alone, and compare, also with their `earlier` verdicts."""
     if not probes:
         skipped = ("deterministic", "order-independent", "batch-independent", "speed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from llm_envs.audit.answer_marks import Frame, number
+from llm_envs.audit.answer_marks import AnswerMarks, number
 
 _TRACE = "LLM_ENVS_AUDIT_TRACE"
 ENDING_OR_ENDLESS = frozenset(
@@ -26,10 +26,10 @@ ENDING_OR_ENDLESS = frozenset(
 """The hostile strings that an evaluator may never come back from."""
 
 
-def code_for(frame: Frame) -> Iterator[tuple[str, str]]:
+def code_for(marks: AnswerMarks) -> Iterator[tuple[str, str]]:
     """Python code that comes to the answer, and code that leaves a trace in the process that runs it."""
-    if frame.is_short:
-        value = frame.answer if number(frame.answer) is not None else repr(frame.answer)
+    if marks.is_short:
+        value = marks.answer if number(marks.answer) is not None else repr(marks.answer)
         for text in (f"[7, {value}][1]", f"(lambda: {value})()", f"{value} if True else 7"):
             yield "code that comes to it", text
     yield "code that leaves a trace", f"__import__('os').environ.update({_TRACE}='1')"

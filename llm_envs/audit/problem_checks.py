@@ -12,8 +12,8 @@ import numpy as np
 from llm_envs.audit.rows import Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.problem import SPLITS, Problem
-from llm_envs.registration import Task
 from llm_envs.stream import ProblemStream
+from llm_envs.task import Task
 
 FEW_PROBLEMS = 100
 _REPEATED = 20
@@ -21,7 +21,7 @@ _COMMON = 0.5
 """Share of problems with the same reference above which guessing it is a strategy."""
 
 
-def stream_rows(
+def problem_rows(
     task: Task, kwargs: Mapping[str, Any], draws: int, seed: int
 ) -> tuple[dict[str, ProblemStream], list[Row]]:
     """The streams of the splits that have problems, and the rows about `draws` problems of each.

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 
-from llm_envs.audit.answer_marks import Frame, frame_of
+from llm_envs.audit.answer_marks import AnswerMarks, marks_of
 from llm_envs.audit.attacks import ATTACKS, RUN_AS_CODE, Subject
-from llm_envs.audit.consistency import call_rows, megabytes_row
+from llm_envs.audit.consistency import consistency_rows, megabytes_row
 from llm_envs.audit.execution import take_trace
-from llm_envs.audit.problem_checks import draw_problems, stream_rows
+from llm_envs.audit.problem_checks import draw_problems, problem_rows
 from llm_envs.audit.rows import AuditReport, Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.audit.spellings import spellings
 from llm_envs.problem import Problem
-from llm_envs.registration import Task
+from llm_envs.task import find_task
 from rewards.base import Reward, RewardResult
 
 _GUESSED_MARKS = (("\\boxed{", "}"), ("", ""), ("#### ", ""), ("<answer>", "</answer>"), ("The answer is ", "."))
@@ -69,59 +67,45 @@ def audit_task(
     if problems < 2:
         raise ValueError(f"problems must be at least 2 (one problem's solution is tried on another), got {problems}")
     task, arguments = find_task(id, kwargs)
+    if "split" in arguments:
+        raise TypeError("an audit looks at both splits; leave out the argument 'split'")
     tell = on_progress or (lambda part: None)
     tell("problems")
-    streams, rows = stream_rows(task, arguments, _DRAWS_PER_PROBLEM * problems, seed)
+    streams, rows = problem_rows(task, arguments, _DRAWS_PER_PROBLEM * problems, seed)
     sample = draw_problems(streams, problems, seed)
     scorer = Scorer(task.reward)
-    framed = [(problem, frame) for problem in sample if (frame := _frame(problem, task.reward)) is not None]
-    first, full, solved = _solution_row(scorer, sample, framed)
-    attacked, seen = _attack(scorer, framed, full, seed, tell)
-    spelled, spelled_seen = _spelling_row(scorer, framed, full)
+    marked_problems = [
+        (problem, marks) for problem in sample if (marks := _marks_around(problem, task.reward)) is not None
+    ]
+    first, full, solved = _solution_row(scorer, sample, marked_problems)
+    attacked, seen = _attack(scorer, marked_problems, full, seed, tell)
+    spelled, spelled_seen = _spelling_row(scorer, marked_problems, full)
     seen |= spelled_seen
     tell("megabytes")
-    long = megabytes_row(scorer, framed[:1])
-    tell("calls")
-    probes = _probes(framed, seen)
+    megabytes = megabytes_row(scorer, marked_problems[:1])
+    tell("consistency")
+    probes = _probes(marked_problems, seen)
     earlier = [*solved, *(seen[case] for case in probes[len(solved) :])]
-    calls = call_rows(scorer, probes, earlier)
+    consistency = consistency_rows(scorer, probes, earlier)
     take_trace()  # the probes have code among them
     return AuditReport(
         task.id,
         arguments,
         len(sample),
         seed,
-        (first, spelled, *attacked, long, *calls, *rows, _partial_row(seen, full)),
+        (first, spelled, *attacked, megabytes, *consistency, *rows, _partial_row(seen, full)),
     )
 
 
-def find_task(id: str, kwargs: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task of an id, and its arguments: those it was registered with, and those given.
-
-    Raises:
-        TypeError: The id is no task of `register_task`.
-    """
-    module, _, name = id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    spec = gymnasium.spec(name)
-    if not isinstance(spec.entry_point, Task):
-        raise TypeError(f"{name} was not registered with register_task: its reward and problems cannot be reached")
-    arguments = {**spec.kwargs, **kwargs}
-    if "split" in arguments:
-        raise TypeError("an audit looks at both splits; leave out the argument 'split'")
-    return spec.entry_point, arguments
-
-
-def _frame(problem: Problem, reward: Reward) -> Frame | None:
-    """The solution's frame, or that of the usual marks which the reward pays best around the reference."""
+def _marks_around(problem: Problem, reward: Reward) -> AnswerMarks | None:
+    """The marks of the solution, or those of the usual marks which the reward pays best around the reference."""
     if problem.solution is not None:
-        return frame_of(problem)
+        return marks_of(problem)
     if not isinstance(problem.reference, str | int | float) or isinstance(problem.reference, bool):
         return None
     answer = str(problem.reference)
-    guesses = [Frame(before, answer, after) for before, after in _GUESSED_MARKS]
-    cases = [Case("solution", problem, frame.fill(answer)) for frame in guesses]
+    guesses = [AnswerMarks(before, answer, after) for before, after in _GUESSED_MARKS]
+    cases = [Case("solution", problem, marks.fill(answer)) for marks in guesses]
     paid = [_earned(result) for result in Scorer(reward).batch(cases)]
     return guesses[int(np.argmax(paid))] if max(paid) > 0 else None
 
@@ -133,19 +117,19 @@ def _earned(result: RewardResult | None) -> float:
     return 0.0 if result is None else float(result.reward)
 
 
-def _solution(problem: Problem, frame: Frame) -> str:
-    return problem.solution if problem.solution is not None else frame.fill(frame.answer)
+def _solution(problem: Problem, marks: AnswerMarks) -> str:
+    return problem.solution if problem.solution is not None else marks.fill(marks.answer)
 
 
 def _solution_row(
-    scorer: Scorer, sample: Sequence[Problem], framed: Sequence[tuple[Problem, Frame]]
+    scorer: Scorer, sample: Sequence[Problem], marked_problems: Sequence[tuple[Problem, AnswerMarks]]
 ) -> tuple[Row, float, list[RewardResult | None]]:
-    """Whether every solution earns the same, the full reward; that reward, and the verdicts."""
+    """The row about whether every solution earns the full reward; that reward; the verdicts on the solutions."""
     name = "solution earns full reward"
-    if not framed:
+    if not marked_problems:
         detail = "the problems have no solution, and no usual mark around their reference is paid: set Problem.solution"
         return Row(name, Verdict.FAIL, detail), 1.0, []
-    cases = [Case(name, problem, _solution(problem, frame)) for problem, frame in framed]
+    cases = [Case(name, problem, _solution(problem, marks)) for problem, marks in marked_problems]
     results = scorer.batch(cases)
     rewards = [_earned(result) for result in results]
     full = max(rewards)
@@ -155,14 +139,16 @@ def _solution_row(
         reward, case = short[0]
         row = Row(name, Verdict.FAIL, f"{detail}; one earns {_amount(reward)}", shown(case.completion))
         return row, max(full, 1.0), results
-    if len(framed) < len(sample):
+    if len(marked_problems) < len(sample):
         return Row(name, Verdict.FAIL, f"{detail}; the others have no solution that is paid"), full, results
     return Row(name, Verdict.PASS, detail, shown(cases[0].completion)), full, results
 
 
-def _spelling_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], full: float) -> tuple[Row, Seen]:
+def _spelling_row(
+    scorer: Scorer, marked_problems: Sequence[tuple[Problem, AnswerMarks]], full: float
+) -> tuple[Row, Seen]:
     name = "equivalent spellings"
-    tried = [(spelling, problem) for problem, frame in framed for spelling in spellings(problem, frame)]
+    tried = [(spelling, problem) for problem, marks in marked_problems for spelling in spellings(problem, marks)]
     cases = [Case(name, problem, spelling.completion, spelling.note) for spelling, problem in tried]
     results = scorer.batch(cases)
     if not cases:
@@ -191,7 +177,7 @@ def _spelling_row(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], full:
 
 def _attack(
     scorer: Scorer,
-    framed: Sequence[tuple[Problem, Frame]],
+    marked_problems: Sequence[tuple[Problem, AnswerMarks]],
     full: float,
     seed: int,
     tell: Callable[[str], None],
@@ -204,14 +190,16 @@ def _attack(
         tell(name)
         take_trace()
         cases: list[Case] = []
-        for i, (problem, frame) in enumerate(framed[:_HOSTILE_PROBLEMS] if name == "hostile strings" else framed):
-            others = [other for j, other in enumerate(framed) if j != i]
+        for i, (problem, marks) in enumerate(
+            marked_problems[:_HOSTILE_PROBLEMS] if name == "hostile strings" else marked_problems
+        ):
+            others = [other for j, other in enumerate(marked_problems) if j != i]
             start = i % max(1, len(others))
             rng = np.random.default_rng(np.random.SeedSequence((seed, number, i)))
-            subject = Subject(problem, frame, (others[start:] + others[:start])[:_OTHERS], rng, runs_code)
+            subject = Subject(problem, marks, (others[start:] + others[:start])[:_OTHERS], rng, runs_code)
             cases += [Case(name, given[0] if given else problem, text, note) for note, text, *given in attack(subject)]
         results = dict(zip(cases, scorer.batch(cases), strict=True))
-        excused = _interchangeable(scorer, framed, results) if name == "another problem's solution" else 0
+        excused = _interchangeable(scorer, marked_problems, results) if name == "another problem's solution" else 0
         rows.append(_attack_row(name, results, full, excused))
         if name == RUN_AS_CODE:
             runs_code = rows[-1].verdict is Verdict.FAIL
@@ -223,9 +211,9 @@ def _attack(
     return rows, seen
 
 
-def _interchangeable(scorer: Scorer, framed: Sequence[tuple[Problem, Frame]], results: Seen) -> int:
+def _interchangeable(scorer: Scorer, marked_problems: Sequence[tuple[Problem, AnswerMarks]], results: Seen) -> int:
     """How many paid solutions are of a problem that takes this one's too: the same problem in other words."""
-    owners = {problem.solution: problem for problem, _ in framed}
+    owners = {problem.solution: problem for problem, _ in marked_problems}
     turned = [
         Case(case.row, owners[case.completion], case.problem.solution)
         for case, result in results.items()
@@ -258,10 +246,10 @@ def _amount(reward: float) -> str:
     return f"{reward:.2g}"
 
 
-def _probes(framed: Sequence[tuple[Problem, Frame]], seen: Seen) -> list[Case]:
+def _probes(marked_problems: Sequence[tuple[Problem, AnswerMarks]], seen: Seen) -> list[Case]:
     """Completions of every kind for two problems, to see whether verdicts depend on how the reward is called."""
-    chosen = {id(problem) for problem, _ in framed[:2]}
-    solutions = [Case("solution", problem, _solution(problem, frame)) for problem, frame in framed]
+    chosen = {id(problem) for problem, _ in marked_problems[:2]}
+    solutions = [Case("solution", problem, _solution(problem, marks)) for problem, marks in marked_problems]
     by_row: dict[tuple[str, int], list[Case]] = {}
     for case in seen:
         if id(case.problem) in chosen:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llm_envs.audit.answer_marks import Frame, number
+from llm_envs.audit.answer_marks import AnswerMarks, number
 from llm_envs.problem import Problem
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 
@@ -30,22 +30,22 @@ class Spelling:
     required: bool = False
 
 
-def spellings(problem: Problem, frame: Frame) -> Iterator[Spelling]:
+def spellings(problem: Problem, marks: AnswerMarks) -> Iterator[Spelling]:
     """Spellings of the problem's solution."""
-    solution = problem.solution or frame.fill(frame.answer)
+    solution = problem.solution or marks.fill(marks.answer)
     yield Spelling("a line end behind", f"{solution}\n", required=True)
     yield Spelling("white space behind", f"{solution} \n\n", required=True)
-    if frame.is_marked:
+    if marks.is_marked:
         yield Spelling("white space before", f"\n\n{solution}", required=True)
-        yield Spelling("the answer alone", frame.fill(frame.answer))
+        yield Spelling("the answer alone", marks.fill(marks.answer))
         yield Spelling("prose before", f"Let me work it out step by step.\n\n{solution}")
         yield Spelling("reasoning before", f"<think>\nLet me see.\n</think>\n\n{solution}")
-    if frame.is_program:
+    if marks.is_program:
         yield Spelling("line ends of Windows", solution.replace("\n", "\r\n"))
         return
-    if frame.is_marked:
-        yield Spelling("spaces around the answer", frame.fill(f" {frame.answer} "))
-    yield from (Spelling(note, frame.fill(text)) for note, text in _answers(frame.answer))
+    if marks.is_marked:
+        yield Spelling("spaces around the answer", marks.fill(f" {marks.answer} "))
+    yield from (Spelling(note, marks.fill(text)) for note, text in _answers(marks.answer))
 
 
 def _answers(answer: str) -> Iterator[tuple[str, str]]:

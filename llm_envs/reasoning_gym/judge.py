@@ -30,7 +30,7 @@ def score(family: str, config: tuple[tuple[str, Any], ...], entry: Mapping[str, 
 
 
 def draw(family: str, config: tuple[tuple[str, Any], ...], rng: np.random.Generator) -> dict[str, Any]:
-    """An entry of a family: a function of the generator alone, whatever the family does with global random numbers.
+    """An entry of a family: a function of the generator alone, even where the family draws global random numbers.
 
     Raises:
         ValueError: The family refuses the configuration.

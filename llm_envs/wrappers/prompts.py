@@ -14,8 +14,8 @@ import gymnasium
 from gymnasium.utils import RecordConstructorArgs
 
 from llm_envs.env import CompletionEnv
-from llm_envs.registration import Task
 from llm_envs.stream import ProblemStream
+from llm_envs.task import task_of
 
 _PLACEHOLDER = "{prompt}"
 
@@ -98,10 +98,11 @@ class FewShot(gymnasium.Wrapper[str, str, str, str], RecordConstructorArgs):
 
 def _training_stream(env: gymnasium.Env[str, str]) -> ProblemStream:
     spec = env.unwrapped.spec
-    if spec is None or not isinstance(spec.entry_point, Task):
+    task = task_of(spec)
+    if spec is None or task is None:
         raise TypeError("worked examples are drawn from a task of register_task; this environment has none")
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in ("split", "render_mode")}
-    return spec.entry_point.problems(split="train", **kwargs)
+    return task.problems(split="train", **kwargs)
 
 
 def _solved(stream: ProblemStream, count: int, seed: int) -> list[tuple[str, str]]:

@@ -269,7 +269,7 @@ def _distinct(items: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 def _same_items(left: tuple[Value, ...], right: tuple[Value, ...], rules: Rules) -> bool:
-    """Whether each item has its counterpart, in whatever order."""
+    """Whether each item has its counterpart, in any order."""
     if len(left) != len(right):
         return False
     rest = list(right)

@@ -48,7 +48,7 @@ def parse(text: str) -> Node:
 
 
 def parse_value(text: str) -> Value:
-    """Read whatever a formula says.
+    """Read any value that a formula stands for.
 
     Raises:
         Unreadable: Where the text is not a formula in the known signs.

@@ -25,7 +25,7 @@ def same_relation(left: Relation, right: Relation) -> bool:
 
 
 def is_rearranged_only(relation: Relation) -> bool:
-    """Whether a relation is one bare variable and one bare number, on whatever sides: `x - 5 < 0`, `5 > x`.
+    """Whether a relation is one bare variable and one bare number, on either side: `x - 5 < 0`, `5 > x`.
 
     `2x < 10` and `x + 3 < 8` are not: there is something left to compute.
     """

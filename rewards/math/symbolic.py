@@ -119,7 +119,7 @@ def to_sympy(node: Node) -> Any:
 def _algebraic(node: Node, names: dict[Node, str]) -> Node:
     """The expression with a symbol for each part that is not built from sums, products and rational powers.
 
-    Equality with such symbols holds whatever they stand for. Without them, sympy would split 3^(y - 10^20) into two
+    Equality with such symbols holds for every value of them. Without them, sympy would split 3^(y - 10^20) into two
     powers and compute the second.
     """
     if node.value is not None or not node.args:

@@ -20,8 +20,8 @@ def judge(text: str, reference: str, strict: bool, rel_tol: float) -> str:
     Args:
         text: The answer.
         reference: The reference, which `read_reference` reads.
-        strict: As in `rewards.math.equivalence.Rules`.
-        rel_tol: As there.
+        strict: Whether a rational number must be written as a result, with nothing left to compute.
+        rel_tol: How far apart two constant numbers may be, relative to the reference.
     """
     expected = _reference(reference)
     try:

@@ -1,4 +1,4 @@
-r"""The processes behind `rewards.workers.pool`: a host that imports the function once, and the workers it forks.
+r"""The processes behind `WorkerPool`: a host that imports the function once, and the workers it forks.
 
 ```
     program --- control socket --- host --- forks --- workers
@@ -52,7 +52,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def describe(error: BaseException) -> str:
-    """Return "TypeName: message", shortened; never raises, whatever the message does."""
+    """Return "TypeName: message", shortened; never raises, even where the message cannot be made."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 (an exception's own __str__ may raise anything)
@@ -277,7 +277,7 @@ def _perform(function: Callable[..., Any], payload: memoryview) -> tuple[bytes, 
         text = _encode(value).encode("utf-8", "surrogatepass")
     except MemoryError:
         raise
-    except BaseException as error:  # noqa: BLE001 (whatever the function raises is its answer, SystemExit too)
+    except BaseException as error:  # noqa: BLE001 (what the function raises is its answer, SystemExit too)
         return RAISED, (doing + describe(error)).encode("utf-8", "surrogatepass")
     if len(text) > MAX_RESULT:
         text = f"ValueError: the result has {len(text)} bytes as JSON; at most {MAX_RESULT} can be returned".encode()

@@ -145,7 +145,7 @@ class WorkerPool:
     def _new_fleet(self) -> Fleet:
         return Fleet(*_target(self.function), self.workers, self.memory, self.deadline)
 
-    def _after_fork(self) -> None:
+    def abandon(self) -> None:
         """Leave the processes to the program that this one was forked from."""
         self._fleet.abandon()
         self._fleet = self._new_fleet()
@@ -246,15 +246,15 @@ class _Batch:
         worker.index = index
         worker.expires = monotonic() + self.deadline
         self.busy[worker.fd] = worker  # before the first byte leaves: after an exception it counts as busy
-        frame = host.JOB.pack(worker.number, len(payload)) + payload
+        message = host.JOB.pack(worker.number, len(payload)) + payload
         try:
-            sent = worker.socket.send(frame)
+            sent = worker.socket.send(message)
         except BlockingIOError:
             sent = 0
         except OSError:
             return  # it died; reading tells
-        if sent < len(frame):
-            worker.rest = memoryview(frame)[sent:]
+        if sent < len(message):
+            worker.rest = memoryview(message)[sent:]
             self.poll.modify(worker.fd, select.POLLIN | select.POLLOUT)
 
     def _push(self, worker: Worker, rest: memoryview) -> None:
@@ -428,7 +428,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()  # a thread that is not here may have held the old one
     for pool in list(_pools):
-        pool._after_fork()
+        pool.abandon()
 
 
 if hasattr(os, "register_at_fork"):

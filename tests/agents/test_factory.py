@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-import agents
 from agents import GRPO, GRPOConfig, SB3Config, load_agent, make_agent
 from agents.engines import CachedEngine
 from agents.factory import AGENT_NAMES, default_config
@@ -98,8 +97,3 @@ def test_python_has_the_threads_and_the_waiting_of_the_command_line(environment,
     command = [sys.executable, "-c", THREADS.format(before=before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=inherited | environment)
     assert done.stdout.strip() == expected
-
-
-def test_every_public_name_resolves():
-    for name in agents.__all__:
-        assert getattr(agents, name).__name__ == name

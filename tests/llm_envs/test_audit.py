@@ -14,19 +14,17 @@ import pytest
 from agents.cli.app import run
 from llm_envs import Problem, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
-from llm_envs.audit.answer_marks import frame_of, same
+from llm_envs.audit.answer_marks import marks_of, same
 from llm_envs.audit.notation import other_operators
 from llm_envs.audit.prompts import expressions_in, pieces_of
-from llm_envs.registration import Task
+from llm_envs.task import task_of
 from rewards import Outcome, RewardResult
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 BUILT_IN = [
-    spec.id
-    for spec in gymnasium.registry.values()
-    if isinstance(spec.entry_point, Task) and spec.id.startswith("llm_envs/")
+    spec.id for spec in gymnasium.registry.values() if task_of(spec) is not None and spec.id.startswith("llm_envs/")
 ]
 DATA = Path(__file__).parent / "data"
 NEEDS = {
@@ -403,9 +401,9 @@ def test_without_solutions_the_usual_marks_are_tried():
     ],
 )
 def test_frames(solution, before, answer, after):
-    frame = frame_of(Problem("?", reference=None, solution=solution))
-    assert (frame.before, frame.answer, frame.after) == (before, answer, after)
-    assert frame.fill("7") == f"{before}7{after}"
+    marks = marks_of(Problem("?", reference=None, solution=solution))
+    assert (marks.before, marks.answer, marks.after) == (before, answer, after)
+    assert marks.fill("7") == f"{before}7{after}"
 
 
 def test_what_a_prompt_holds():

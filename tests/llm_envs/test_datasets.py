@@ -19,6 +19,7 @@ from llm_envs.audit import audit_task
 from llm_envs.datasets import register_problems
 from llm_envs.problem import BadRow
 from llm_envs.stream import FiniteStream
+from llm_envs.task import find_task
 from llm_envs.tasks.hub import load_from_hub
 from rewards.exact import ExactTextReward
 from rewards.math import MathReward
@@ -47,7 +48,7 @@ def register(source, **kwargs):
 
 
 def prompts(split="train", count=None, **kwargs):
-    stream = gymnasium.spec(ID).entry_point.problems(split=split, **kwargs)
+    stream = find_task(ID)[0].problems(split=split, **kwargs)
     return [stream.draw(seed).prompt for seed in range(count or stream.num_problems)]
 
 
@@ -60,7 +61,7 @@ def test_the_seeds_from_0_visit_each_row_once():
     assert sorted(seen) == sorted(f"{row['question']} Put your final answer in \\boxed{{}}." for row in ROWS)
     assert prompts("test")
     n = gymnasium.make(ID).unwrapped.num_problems
-    stream = gymnasium.spec(ID).entry_point.problems()
+    stream = find_task(ID)[0].problems()
     assert [stream.draw(10**12 * n + i).prompt for i in range(n)] == prompts("train")
 
 
@@ -151,7 +152,7 @@ def test_all_sources_give_the_same_problems(tmp_path):
     found = []
     for i, source in enumerate(sources(tmp_path)):
         register_dataset(f"test/Source{i}-v0", source, prompt="question", reference="answer", solution="work")
-        stream = gymnasium.spec(f"test/Source{i}-v0").entry_point.problems()
+        stream = find_task(f"test/Source{i}-v0")[0].problems()
         found.append([(p.prompt, p.reference, p.solution) for p in map(stream.draw, range(stream.num_problems))])
     assert all(problems == found[0] for problems in found)
 
@@ -220,7 +221,7 @@ def test_the_order_of_rows_and_new_rows_move_none():
     register_dataset(
         "test/More-v0", [*ROWS[::-1], {"question": "What?", "answer": "1"}], prompt="question", reference="answer"
     )
-    stream = gymnasium.spec("test/More-v0").entry_point.problems(split="test")
+    stream = find_task("test/More-v0")[0].problems(split="test")
     assert before <= {stream.draw(seed).prompt for seed in range(stream.num_problems)}
 
 
@@ -232,7 +233,7 @@ def test_columns_may_be_functions_and_the_instruction_is_ours_to_choose():
         solution=lambda row: f"It is {row['work']}",
         instruction="",
     )
-    problem = gymnasium.spec(ID).entry_point.problems().draw(0)
+    problem = find_task(ID)[0].problems().draw(0)
     assert problem.prompt.startswith("WHAT IS ")
     assert problem.prompt.endswith("?")
     assert isinstance(problem.reference, int)
@@ -259,8 +260,8 @@ def test_the_audit_and_the_environment_work(tmp_path):
     assert env.step(f"\\boxed{{{env.unwrapped.problem.reference}}}")[1] == 1.0
     with pytest.raises(TypeError, match="has no argument 'level'"):
         gymnasium.make(ID, level=1)
-    assert gymnasium.spec(ID).entry_point.sampler.__module__ == __name__  # so that another process can import it
-    assert gymnasium.spec(ID).entry_point.sampler(np.random.default_rng(0)).prompt.startswith("What")
+    assert find_task(ID)[0].sampler.__module__ == __name__  # so that another process can import it
+    assert find_task(ID)[0].sampler(np.random.default_rng(0)).prompt.startswith("What")
 
 
 # --- what is wrong with a row -----------------------------------------------------------------------------------------

@@ -14,14 +14,14 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformReward
 
 from llm_envs import Problem, register_task
-from llm_envs.registration import Task
+from llm_envs.task import task_of
 from rewards import InvalidReference, Outcome, RewardResult
 from rewards.math import MathReward
 
 ALL = [
     spec.id
     for spec in gymnasium.registry.values()
-    if isinstance(spec.entry_point, Task) and not spec.id.startswith("reasoning_gym/")  # they have tests of their own
+    if task_of(spec) is not None and not spec.id.startswith("reasoning_gym/")  # they have tests of their own
 ]
 DATA = Path(__file__).parent / "data"
 # what a task needs to be made; the others have defaults for everything

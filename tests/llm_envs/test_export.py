@@ -8,6 +8,7 @@ import pytest
 from llm_envs import Problem, register_dataset, register_task
 from llm_envs.audit import Verdict, audit_task
 from llm_envs.export import SEED_COLUMN, from_trl, from_verl, text_of, to_trl
+from llm_envs.task import find_task
 from rewards import Outcome
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
@@ -117,7 +118,7 @@ def test_a_task_as_a_data_set_and_a_function(datasets):
     rows, reward = to_trl(ARITHMETIC, problems=20, operands=2)
     assert rows.column_names == ["prompt", SEED_COLUMN]
     assert reward.__name__ == ARITHMETIC
-    stream = gymnasium.spec(ARITHMETIC).entry_point.problems(operands=2)
+    stream = find_task(ARITHMETIC)[0].problems(operands=2)
     solutions = [stream.draw(seed).solution for seed in rows[SEED_COLUMN]]
     assert [row[0]["content"] for row in rows["prompt"]] == [stream.draw(seed).prompt for seed in rows[SEED_COLUMN]]
     completions = [[{"role": "assistant", "content": text}] for text in solutions]

@@ -12,6 +12,7 @@ from llm_envs.audit import audit_task
 from llm_envs.reasoning_gym import FAMILIES, ReasoningGymReward
 from llm_envs.reasoning_gym.reward import answer_of
 from llm_envs.reasoning_gym.task import _Sampler
+from llm_envs.task import find_task
 from rewards import InvalidReference, Outcome
 
 needs_package = pytest.mark.skipif(
@@ -130,7 +131,7 @@ def test_every_family_of_the_package_is_a_task():
 @needs_package
 @pytest.mark.parametrize("family", ["gcd", "acre", "list_functions", "word_ladder", "spell_backward"])
 def test_problems_are_a_function_of_the_seed(family):
-    stream = gymnasium.spec(f"reasoning_gym/{family}-v0").entry_point.problems()
+    stream = find_task(f"reasoning_gym/{family}-v0")[0].problems()
     first = [stream.draw(seed) for seed in range(5)]
     again = [stream.draw(seed) for seed in reversed(range(5))][::-1]
     assert [p.prompt for p in first] == [p.prompt for p in again]
@@ -143,7 +144,7 @@ def test_problems_are_a_function_of_the_seed(family):
 @needs_package
 def test_drawing_leaves_no_files_and_prints_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    stream = gymnasium.spec("reasoning_gym/codeio-v0").entry_point.problems()
+    stream = find_task("reasoning_gym/codeio-v0")[0].problems()
     for seed in range(300):  # of these, one writes a file, and some print
         stream.draw(seed)
     assert list(tmp_path.iterdir()) == []
@@ -152,7 +153,7 @@ def test_drawing_leaves_no_files_and_prints_nothing(tmp_path, monkeypatch, capsy
 
 @needs_package
 def test_partial_scores_of_the_package_are_nothing():
-    stream = gymnasium.spec("reasoning_gym/gcd-v0").entry_point.problems()
+    stream = find_task("reasoning_gym/gcd-v0")[0].problems()
     problem = stream.draw(0)
     answer = problem.reference["entry"]["answer"]
     from llm_envs.reasoning_gym.judge import score

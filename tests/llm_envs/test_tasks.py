@@ -12,6 +12,7 @@ import pytest
 import sympy
 
 from llm_envs.audit import Verdict, audit_task
+from llm_envs.task import find_task
 from llm_envs.tasks import countdown as countdown_task
 from llm_envs.tasks import equations, number_theory, polynomials, sorting, word_problems
 from llm_envs.tasks.writing import polynomial
@@ -32,7 +33,7 @@ ALL = [(f"llm_envs/{name}-v0", level) for name, levels in LEVELS.items() for lev
 
 
 def problems(name, count=60, **kwargs):
-    task = gymnasium.spec(f"llm_envs/{name}-v0").entry_point
+    task = find_task(f"llm_envs/{name}-v0")[0]
     stream = task.problems(**kwargs)
     return [stream.draw(seed) for seed in range(count)]
 

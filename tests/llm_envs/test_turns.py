@@ -11,6 +11,7 @@ from llm_envs import Problem, register_task
 from llm_envs.audit import audit_task
 from llm_envs.curriculum import register_curriculum
 from llm_envs.export import to_trl
+from llm_envs.task import find_task
 from llm_envs.tasks.guess_number import WIDTHS, guesses
 from rewards.math import MathReward
 
@@ -171,14 +172,14 @@ def test_a_repair_is_told_what_is_wrong():
 
 @pytest.mark.parametrize("level", range(5))
 def test_what_is_to_be_repaired_is_wrong_and_in_the_split_of_its_function(level):
-    stream = gymnasium.spec("llm_envs/CodeRepair-v0").entry_point.problems(level=level)
-    functions = gymnasium.spec("llm_envs/PythonFunctions-v0").entry_point.problems(level=level, split="test")
+    stream = find_task("llm_envs/CodeRepair-v0")[0].problems(level=level)
+    functions = find_task("llm_envs/PythonFunctions-v0")[0].problems(level=level, split="test")
     held_out = {functions.draw(seed).solution for seed in range(20)}
     for seed in range(8):
         problem = stream.draw(seed)
         assert problem.solution not in held_out
         code = problem.prompt.partition("```python\n")[2]
-        [result] = gymnasium.spec("llm_envs/CodeRepair-v0").entry_point.reward(
+        [result] = find_task("llm_envs/CodeRepair-v0")[0].reward(
             [problem.prompt], [f"```python\n{code}"], [problem.reference]
         )
         assert result.outcome in ("wrong", "crashed", "timeout")

@@ -8,6 +8,7 @@ import pytest
 from agents.envs import env_spec, make_envs
 from llm_envs import Problem, register_task
 from llm_envs.curriculum import Curriculum, register_curriculum
+from llm_envs.task import find_task
 from llm_envs.wrappers import FewShot, PromptTemplate, SystemPrompt
 from rewards.math import MathReward
 
@@ -51,7 +52,7 @@ def test_examples_are_solved_problems_of_the_training_split():
     assert shown == second.removesuffix(plain(1, operands=2, split="test"))
     assert shown.count("What is") == 3
     assert shown.count("\\boxed{answer}") == 3
-    stream = gymnasium.spec(ARITHMETIC).entry_point.problems(operands=2)
+    stream = find_task(ARITHMETIC)[0].problems(operands=2)
     drawn = [stream.draw(1, index) for index in range(3)]
     assert shown == "".join(f"{problem.prompt}\n{problem.solution}\n\n" for problem in drawn)
     others = [FewShot(gymnasium.make(ARITHMETIC), seed=seed).reset(seed=0)[0] for seed in (0, 2)]

@@ -9,15 +9,12 @@ import socket
 from contextlib import suppress
 from math import ceil
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rewards.base import Outcome
 from rewards.code.sandbox import codec, wire
 from rewards.code.sandbox.launcher import Zygote
 from rewards.code.sandbox.results import CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
-
-if TYPE_CHECKING:
-    from rewards.code.sandbox.sandbox import Sandbox
 
 HELLO_LIMIT = 60.0
 """Seconds for a candidate's process to be ready, and to be gone after it was killed."""
@@ -31,10 +28,16 @@ class Candidate:
     """A jailed process that has executed some source. A context manager; used by one thread.
 
     After a `CandidateError` it has ended.
+
+    Args:
+        zygote: Forks the process.
+        limits: What the source may take.
+        owned: The zygote again, where it serves this candidate alone and is to end with it.
+        owner: Kept alive as long as the candidate: the sandbox, which ends its zygote when it is no longer used.
     """
 
-    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox  # which ends its zygote when nobody has it any more
+    def __init__(self, zygote: Zygote, limits: Limits, owned: Zygote | None, owner: object) -> None:
+        self._owner = owner
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
@@ -130,13 +133,25 @@ class Candidate:
             if self._owned is not None:
                 self._owned.close()
 
-    def _run_source(self, source: str) -> None:
+    def run_source(self, source: str) -> None:
+        """Execute the source as a module; called once, before any `call`.
+
+        Raises:
+            CandidateError: If the source is no Python, or its execution raised or broke a limit.
+            SandboxFault: If the sandbox itself fails.
+        """
         kind, answer = self._start(wire.SOURCE, source)
         if kind == wire.DONE and not answer:
             return
         raise self._end(self._failed(kind, answer))
 
-    def _run_program(self, source: str, stdin: str) -> ProgramResult:
+    def run_program(self, source: str, stdin: str) -> ProgramResult:
+        """Execute the source as a program with `stdin` as its standard input; called once, instead of `run_source`.
+
+        Raises:
+            CandidateError: If the source is no Python, or it broke a limit or died by a signal.
+            SandboxFault: If the sandbox itself fails.
+        """
         started = self._start(wire.PROGRAM, (source, stdin), may_end=True)
         raised = None
         if started is not None:
@@ -167,7 +182,7 @@ class Candidate:
         """Give the process the source, and wait until it has executed it; its start does not count."""
         payload = codec.encode(job)
         number = int.from_bytes(os.urandom(8), "big")
-        self._rest = memoryview(wire.FRAME.pack(kind, number, len(payload)) + payload)
+        self._rest = memoryview(wire.HEADER.pack(kind, number, len(payload)) + payload)
         wall, self._wall = self._wall, HELLO_LIMIT
         try:
             answer = self._receive(first=True)
@@ -182,14 +197,14 @@ class Candidate:
 
     def _exchange(self, kind: bytes, payload: bytes) -> Any:
         self._number = int.from_bytes(os.urandom(8), "big")
-        self._rest = memoryview(wire.FRAME.pack(kind, self._number, len(payload)) + payload)
+        self._rest = memoryview(wire.HEADER.pack(kind, self._number, len(payload)) + payload)
         return self._receive()
 
     def _receive(self, *, first: bool = False, may_end: bool = False) -> Any:
-        """Send what is left to send, and return the frame that comes back; None if the process ended and may.
+        """Send what is left to send, and return the message that comes back; None if the process ended and may.
 
         Args:
-            first: The frame is the process's first, and another may follow at once.
+            first: The message is the process's first, and another may follow at once.
             may_end: Whether the process may end instead.
         """
         self._push()
@@ -198,10 +213,10 @@ class Candidate:
         lifeline = self._lifeline.fileno()
         dead = False
         while True:
-            frame = self._frame(first)
-            if frame is not None:
+            message = self._take_message(first)
+            if message is not None:
                 self._wall = until - monotonic()
-                return frame
+                return message
             if dead or self._eof:
                 self._wall = until - monotonic()
                 ended = self._ended()
@@ -215,10 +230,10 @@ class Candidate:
                     text = f"no answer within {self._limits.wall_seconds:g} s"
                     raise self._end(CandidateError(Outcome.TIMEOUT, text))
                 until += starved
-            left = until - monotonic()  # what is there when the time is up still counts
+            left = until - monotonic()  # what has arrived when the time is up still counts
             for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
                 if fd == self._stdout:
-                    if not first:  # the first frame is there before anything is printed
+                    if not first:  # the first message comes before anything is printed
                         self._drain()
                 elif fd == lifeline:
                     dead = True
@@ -278,18 +293,18 @@ class Candidate:
         self._data += data
         return True
 
-    def _frame(self, first: bool) -> tuple[bytes, bytes] | None:
-        """Take the one frame that was received, None if it is not complete; only behind the first may be more."""
-        if len(self._data) < wire.FRAME.size:
+    def _take_message(self, first: bool) -> tuple[bytes, bytes] | None:
+        """Take the one message that was received, None if it is not complete; only behind the first may be more."""
+        if len(self._data) < wire.HEADER.size:
             return None
-        kind, number, length = wire.FRAME.unpack_from(self._data)
-        size = wire.FRAME.size + length
+        kind, number, length = wire.HEADER.unpack_from(self._data)
+        size = wire.HEADER.size + length
         most = max(self._limits.value_bytes, 8 * wire.MAX_ERROR)
         if number != self._number or length > most or (len(self._data) > size and not first):
             raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
         if len(self._data) < size:
             return None
-        payload = bytes(self._data[wire.FRAME.size : size])
+        payload = bytes(self._data[wire.HEADER.size : size])
         del self._data[:size]
         if kind == wire.MEMORY:
             raise self._end(CandidateError(Outcome.MEMORY, "the memory limit was reached"))
@@ -378,7 +393,7 @@ class Candidate:
         self._lifeline.close()
         os.close(self._stdout)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave the process to the program that this one was forked from."""
         if not self._closed:
             self._closed = True

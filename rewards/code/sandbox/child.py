@@ -62,7 +62,7 @@ class Jail:
         """Return which layers there are, by name."""
         return {"namespaces": self.namespaces != 0, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
 
-    def add_namespaces(self, calls: linux.Calls, scratch_bytes: int, fd: int) -> None:
+    def add_namespaces(self, calls: linux.SystemCalls, scratch_bytes: int, fd: int) -> None:
         """Be a user of one's own, with an empty scratch that also hides /proc and this code.
 
         `fd` is the lowest descriptor that is free then.
@@ -76,7 +76,7 @@ class Jail:
         flags = linux.MS_NOSUID | linux.MS_NODEV
         calls.add("mount", b"tmpfs", self.scratch.encode(), b"tmpfs", flags, options.encode())
 
-    def closing(self, cpu_seconds: float, memory: int, scratch_bytes: int, folder: str = "") -> linux.Calls:
+    def closing(self, cpu_seconds: float, memory: int, scratch_bytes: int, folder: str = "") -> linux.SystemCalls:
         """Prepare what limits for ever what a process can do, and then closes its descriptor `LIFELINE`.
 
         Args:
@@ -85,7 +85,7 @@ class Jail:
             scratch_bytes: Size of scratch.
             folder: Scratch, where there are no namespaces.
         """
-        calls = linux.Calls()
+        calls = linux.SystemCalls()
         fd, scratch = LIFELINE + 1, folder or self.scratch
         if self.namespaces:
             self.add_namespaces(calls, scratch_bytes, fd)
@@ -128,7 +128,7 @@ class NoMore(BaseException):
 
 
 class Channel:
-    """Frames from and to the program."""
+    """Messages from and to the program."""
 
     def __init__(self, fd: int, value_bytes: int) -> None:
         self._fd = fd
@@ -136,12 +136,12 @@ class Channel:
         self._number = 0
 
     def receive(self) -> tuple[bytes, Any]:
-        """Return the next frame's kind and value.
+        """Return the next message's kind and value.
 
         Raises:
             NoMore: If there is none.
         """
-        kind, self._number, length = wire.FRAME.unpack(self._exactly(wire.FRAME.size))
+        kind, self._number, length = wire.HEADER.unpack(self._exactly(wire.HEADER.size))
         return kind, codec.decode(self._exactly(length), max_bytes=2**32, max_depth=1_000_000)
 
     def close(self) -> None:
@@ -164,8 +164,8 @@ class Channel:
         raise NoMore
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
-        """Send a frame."""
-        data = wire.FRAME.pack(kind, self._number, len(payload)) + payload
+        """Send a message."""
+        data = wire.HEADER.pack(kind, self._number, len(payload)) + payload
         sent = os.write(self._fd, data)
         if sent < len(data):
             view = memoryview(data)
@@ -209,12 +209,12 @@ def warm() -> None:
     text = "def warm(number: int) -> list[int]:\n    return [number + other for other in range(3)]\n"
     job = codec.encode(("warm", (1,), {}))
     modules = dict(sys.modules)
-    harmless = linux.Calls()
+    harmless = linux.SystemCalls()
     for _ in range(32):
         harmless.add("getppid")
     for _ in range(20):
         ours, theirs = socket.socketpair()
-        theirs.sendall(2 * (wire.FRAME.pack(wire.CALL, 0, len(job)) + job))
+        theirs.sendall(2 * (wire.HEADER.pack(wire.CALL, 0, len(job)) + job))
         theirs.shutdown(socket.SHUT_WR)
         harmless.make()
         with suppress(NoMore):
@@ -250,7 +250,7 @@ def tidy(jail: Jail) -> None:
 _kept: list[types.ModuleType] = []
 
 
-def run(closing: linux.Calls, value_bytes: int, channel: int, output: int, lifeline: int) -> None:
+def run(closing: linux.SystemCalls, value_bytes: int, channel: int, output: int, lifeline: int) -> None:
     """Be the candidate. Never returns."""
     os.dup2(output, 1)
     os.dup2(channel, CHANNEL)
@@ -262,22 +262,22 @@ def run(closing: linux.Calls, value_bytes: int, channel: int, output: int, lifel
         os.write(LIFELINE, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
         os._exit(1)
     gc.enable()
-    frames = Channel(CHANNEL, value_bytes)
+    messages = Channel(CHANNEL, value_bytes)
     try:
-        frames.send(wire.HELLO)
-        kind, job = frames.receive()
+        messages.send(wire.HELLO)
+        kind, job = messages.receive()
         if kind == wire.PROGRAM:
-            run_program(frames, *job)
+            run_program(messages, *job)
         else:
-            answer_calls(frames, job)
+            answer_calls(messages, job)
     except MemoryError:
-        frames.send(wire.MEMORY)
+        messages.send(wire.MEMORY)
     except NoMore:
         os._exit(0)
     os._exit(1)
 
 
-def load(frames: Channel, name: str, source: str) -> Callable[[], None] | None:
+def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None:
     """Return what executes the source as a module; None where it is no Python."""
     module = types.ModuleType(name)
     module.__dict__.update(__builtins__=builtins, __file__="solution.py")
@@ -285,16 +285,16 @@ def load(frames: Channel, name: str, source: str) -> Callable[[], None] | None:
     try:
         code = compile(source, "solution.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
-        frames.send_error(wire.SYNTAX, error)
+        messages.send_error(wire.SYNTAX, error)
         return None
     lines = source.splitlines(keepends=True)
     sys.modules["linecache"].cache["solution.py"] = (len(source), None, lines, "solution.py")  # for inspect.getsource
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 
 
-def answer_calls(frames: Channel, source: str) -> None:
+def answer_calls(messages: Channel, source: str) -> None:
     """Execute the source, then call its functions."""
-    execute = load(frames, "solution", source)
+    execute = load(messages, "solution", source)
     if execute is None:
         return
     module = sys.modules["solution"]
@@ -303,29 +303,29 @@ def answer_calls(frames: Channel, source: str) -> None:
         flush()
     except MemoryError:
         raise
-    except BaseException as error:  # noqa: BLE001 (whatever the source raises, SystemExit too)
-        frames.send_error(wire.RAISED, error)
+    except BaseException as error:  # noqa: BLE001 (the source may raise anything, SystemExit too)
+        messages.send_error(wire.RAISED, error)
         return
-    frames.send(wire.DONE)
+    messages.send(wire.DONE)
     while True:
-        _, (name, args, kwargs) = frames.receive()
+        _, (name, args, kwargs) = messages.receive()
         try:
             if name not in module.__dict__:
                 raise NameError(f"name {name!r} is not defined")
             value = module.__dict__[name](*args, **kwargs)
             flush()
-            frames.send_value(value)
+            messages.send_value(value)
         except MemoryError:
             raise
         except codec.Unencodable as error:
-            frames.send_text(wire.RAISED, "Unencodable", str(error))
-        except BaseException as error:  # noqa: BLE001 (whatever the function raises is its answer, SystemExit too)
+            messages.send_text(wire.RAISED, "Unencodable", str(error))
+        except BaseException as error:  # noqa: BLE001 (what the function raises is its answer, SystemExit too)
             flush()
-            frames.send_error(wire.RAISED, error)
+            messages.send_error(wire.RAISED, error)
         value = args = kwargs = None
 
 
-def run_program(frames: Channel, source: str, stdin: str) -> None:
+def run_program(messages: Channel, source: str, stdin: str) -> None:
     """Execute the source as a program does: with standard input, until its threads have ended. Never returns."""
     fd = os.open("stdin", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     os.unlink("stdin")
@@ -336,7 +336,7 @@ def run_program(frames: Channel, source: str, stdin: str) -> None:
     os.close(fd)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
     sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    execute = load(frames, "__main__", source)
+    execute = load(messages, "__main__", source)
     if execute is None:
         return
     code = 0
@@ -347,7 +347,7 @@ def run_program(frames: Channel, source: str, stdin: str) -> None:
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001 (as a program's)
-        frames.send_error(wire.RAISED, error)
+        messages.send_error(wire.RAISED, error)
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

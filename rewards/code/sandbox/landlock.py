@@ -21,7 +21,7 @@ def version() -> int:
         return 0
 
 
-def add_restriction(calls: linux.Calls, abi: int, scratch: str, fd: int) -> None:
+def add_restriction(calls: linux.SystemCalls, abi: int, scratch: str, fd: int) -> None:
     """Let a process and its threads execute nothing, read all, and write only below `scratch` and to devices.
 
     Args:

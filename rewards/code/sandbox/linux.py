@@ -62,7 +62,7 @@ def number(name: str) -> int:
     return _NUMBERS[name][MACHINE == "aarch64"]
 
 
-class Calls:
+class SystemCalls:
     """System calls, prepared once and made in every child."""
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ class Sandbox:
         """
         candidate = self._new(limits)
         try:
-            candidate._run_source(source)
+            candidate.run_source(source)
         except BaseException:
             candidate.close()
             raise
@@ -71,7 +71,7 @@ class Sandbox:
             raise ValueError(f"stdin has {len(stdin)} characters; with these limits it may have {most}")
         candidate = self._new(limits)
         try:
-            return candidate._run_program(source, stdin)
+            return candidate.run_program(source, stdin)
         finally:
             candidate.close()
 
@@ -137,10 +137,10 @@ class Sandbox:
                 self._zygote = None
                 self._finalizer.detach()
 
-    def _after_fork(self) -> None:
+    def abandon(self) -> None:
         """Leave the processes to the program that this one was forked from."""
         for candidate in list(self._candidates):
-            candidate._abandon()
+            candidate.abandon()
         if self._zygote is not None:
             self._finalizer.detach()
             self._zygote.abandon()
@@ -152,7 +152,7 @@ _sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for sandbox in list(_sandboxes):
-        sandbox._after_fork()
+        sandbox.abandon()
 
 
 if hasattr(os, "register_at_fork"):

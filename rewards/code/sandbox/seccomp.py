@@ -201,6 +201,6 @@ class Filter:
         self._code = create_string_buffer(code, len(code))
         self._fprog = struct.pack("HxxxxxxQ", len(code) // 8, addressof(self._code))
 
-    def add_to(self, calls: linux.Calls) -> None:
+    def add_to(self, calls: linux.SystemCalls) -> None:
         """Apply it to a process, which must have PR_SET_NO_NEW_PRIVS."""
         calls.add("seccomp", 1, 1, self._fprog)  # SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC

@@ -15,7 +15,7 @@ ENDED, CPU_LIMIT, FAULT, STARVED = b"E", b"C", b"F", b"S"
 STARVED_QUESTION = b"?"
 """To the zygote: how long was it ready to run and got no core? The answer is a `STATUS` of `STARVED`, with seconds."""
 
-FRAME = Struct("!cQI")
+HEADER = Struct("!cQI")
 """On the channel: one of the kinds below, a number and the length of what follows. The program draws the number of each
 question, the answer repeats it: so nothing is an answer that was said before the question. `HELLO` has 0."""
 SOURCE, PROGRAM, CALL = b"S", b"P", b"C"

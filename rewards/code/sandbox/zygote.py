@@ -58,7 +58,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
         become(setup["uid"])
         jail = prepare(setup["scratch"])
         control.send(json.dumps({"layers": jail.layers()}).encode())
-    except BaseException as error:  # noqa: BLE001 (whatever it is, the program must hear of it)
+    except BaseException as error:  # noqa: BLE001 (the program must hear of every failure)
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,7 +95,7 @@ def prepare(scratch: str) -> child.Jail:
     filter_ = seccomp.Filter() if seccomp.supported() else None
     work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
     jail = child.Jail(scratch, work, proc, child.NAMESPACES, landlock.version(), filter_, present)
-    calls = linux.Calls()
+    calls = linux.SystemCalls()
     jail.add_namespaces(calls, 2**20, _free_descriptor())
     try:
         pid = linux.Fork(jail.namespaces)()
@@ -198,7 +198,7 @@ def _say(lifeline: int, message: bytes) -> None:
 class Server:
     """Serves the requests of one program.
 
-    While a candidate lives, each page that the zygote changes is copied: its loop is short on purpose.
+    While a candidate lives, each page that the zygote changes is copied: so as little as possible is done here.
     """
 
     def __init__(self, control: socket.socket, program: int, jail: child.Jail) -> None:
@@ -206,7 +206,7 @@ class Server:
         self.program = program
         self.jail = jail
         self.fork = linux.Fork(jail.namespaces)
-        self.closings: dict[bytes, linux.Calls] = {}  # by request
+        self.closings: dict[bytes, linux.SystemCalls] = {}  # by request
         self.completions: dict[int, Completion] = {}  # by both of its descriptors
         self.look = math.inf  # no completion's clock is to be looked at earlier
         self.poll = select.poll()

@@ -154,5 +154,5 @@ def test_a_policy_without_an_agent_is_evaluated_with_the_defaults(monkeypatch):
 def test_wrong_sampling_options_are_refused():
     with pytest.raises(TypeError, match="temprature"):
         evaluate("builtin/tiny", ARITHMETIC, temprature=1.0)
-    with pytest.raises(ValueError, match="stop"):
+    with pytest.raises(TypeError, match="stop"):
         evaluate("builtin/tiny", ARITHMETIC, stop="end")

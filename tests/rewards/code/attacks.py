@@ -253,7 +253,7 @@ EXTRACTION = {
     "decorator": "def passed(g): raise SystemExit(0)\n@passed\ndef f(x):\n    return x * x",
 }
 
-# The real frames of wire.py: a kind, the question's number, a length, a value in the codec; 4 is b"i\x01\x04".
+# The real messages of wire.py: a kind, the question's number, a length, a value in the codec; 4 is b"i\x01\x04".
 SPEAK = """
 import gc, os, struct, threading, time
 channel = next(o for o in gc.get_objects() if type(o).__name__ == "Channel")

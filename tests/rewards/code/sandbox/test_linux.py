@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="th
 
 
 def test_calls_are_made_each_time_they_are_asked_for():
-    calls = linux.Calls()
+    calls = linux.SystemCalls()
     reading, writing = os.pipe()
     calls.add("write", writing, b"abc", 3, result=3)
     calls.make()
@@ -26,7 +26,7 @@ def test_calls_are_made_each_time_they_are_asked_for():
 
 
 def test_what_the_kernel_refuses_is_an_error_that_names_the_call():
-    calls = linux.Calls()
+    calls = linux.SystemCalls()
     calls.add("getppid")
     calls.add("openat", linux.AT_FDCWD, b"/there/is/no/such/file", os.O_RDONLY, 0)
     with pytest.raises(FileNotFoundError, match="openat"):
@@ -37,7 +37,7 @@ def test_what_the_kernel_refuses_is_an_error_that_names_the_call():
 
 
 def test_another_result_than_expected_is_an_error():
-    calls = linux.Calls()
+    calls = linux.SystemCalls()
     calls.add("getppid", result=0)
     with pytest.raises(OSError, match="getppid returned"):
         calls.make()
@@ -53,7 +53,7 @@ def test_a_jail_that_cannot_be_closed_is_a_fault_and_no_candidate_runs():
     program = """
 import os, sys
 from rewards.code.sandbox import child, linux
-calls = linux.Calls()
+calls = linux.SystemCalls()
 calls.add("chdir", b"/there/is/no/such/folder")
 child.run(calls, 1000, os.open("/dev/null", os.O_RDWR), os.dup(1), int(sys.argv[1]))
 """

@@ -140,9 +140,9 @@ def test_it_gets_nothing(sandbox, name):
         assert not got
 
 
-FRAME = """
+MESSAGE = """
 import gc, struct
-def frame(kind, data, number=None):
+def message(kind, data, number=None):
     channel = next(o for o in gc.get_objects() if type(o).__name__ == "Channel")
     return kind + struct.pack("!QI", channel._number if number is None else number, len(data)) + data
 """
@@ -153,24 +153,27 @@ ENDS = {
     "sys.exit at import": ("import sys\nsys.exit(0)", Outcome.CRASHED),
     "closed channel": ("import os\ndef f(): os.close(3); import time; time.sleep(9)", Outcome.CRASHED),
     "closed everything": ("import os\ndef f(): os.closerange(0, 99); import time; time.sleep(9)", Outcome.CRASHED),
-    "part of a frame": ("import os\ndef f(): os.write(3, b'V\\0'); os._exit(0)", Outcome.CRASHED),
-    "frame of another kind": (
-        FRAME + "import os\ndef f(): os.write(3, frame(b'Z', b'')); os._exit(0)",
+    "part of a message": ("import os\ndef f(): os.write(3, b'V\\0'); os._exit(0)", Outcome.CRASHED),
+    "message of another kind": (
+        MESSAGE + "import os\ndef f(): os.write(3, message(b'Z', b'')); os._exit(0)",
         Outcome.CRASHED,
     ),
-    "frame that is too long": (
-        FRAME + "import os\ndef f(): os.write(3, frame(b'V', b'')[:-4] + b'\\xff\\xff\\xff\\xff'); os._exit(0)",
+    "message that is too long": (
+        MESSAGE + "import os\ndef f(): os.write(3, message(b'V', b'')[:-4] + b'\\xff\\xff\\xff\\xff'); os._exit(0)",
         Outcome.CRASHED,
     ),
-    "value that is none": (FRAME + "import os\ndef f(): os.write(3, frame(b'V', b'\\xff' * 9))", Outcome.CRASHED),
-    "two frames": (
-        FRAME + "import os\ndef f(): os.write(3, frame(b'V', b'N\\0\\0\\0\\0') * 2); os._exit(0)",
+    "value that is none": (MESSAGE + "import os\ndef f(): os.write(3, message(b'V', b'\\xff' * 9))", Outcome.CRASHED),
+    "two messages": (
+        MESSAGE + "import os\ndef f(): os.write(3, message(b'V', b'N\\0\\0\\0\\0') * 2); os._exit(0)",
         Outcome.CRASHED,
     ),
     "flood of the channel": ("import os\ndef f():\n    while True: os.write(3, b'V' * 60000)", Outcome.CRASHED),
     "flood of output": ("import os\ndef f():\n    while True: os.write(1, b'x' * 60000)", None),
-    "answer to another question": (FRAME + "import os\ndef f(): os.write(3, frame(b'V', b'N', 7))", Outcome.CRASHED),
-    "answer before the source": (FRAME + "import os\nos.write(3, frame(b'D', b'') * 2)", Outcome.CRASHED),
+    "answer to another question": (
+        MESSAGE + "import os\ndef f(): os.write(3, message(b'V', b'N', 7))",
+        Outcome.CRASHED,
+    ),
+    "answer before the source": (MESSAGE + "import os\nos.write(3, message(b'D', b'') * 2)", Outcome.CRASHED),
     "endless loop": ("def f():\n    while True: pass", Outcome.TIMEOUT),
     "endless loop that catches": (
         "def f():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass",
@@ -239,15 +242,15 @@ def test_it_does_not_reach_the_next(sandbox, source):
 
 def test_an_answer_before_the_question_is_none(sandbox):
     """Also where it is not seen before the question is sent: as it does not know its number."""
-    early = "import os, threading, time\nthreading.Timer(0.2, os.write, (3, frame(b'V', b'T'))).start()\n"
-    source = FRAME + early + "def f(): time.sleep(9)"
+    early = "import os, threading, time\nthreading.Timer(0.2, os.write, (3, message(b'V', b'T'))).start()\n"
+    source = MESSAGE + early + "def f(): time.sleep(9)"
     with sandbox.open(source) as candidate, pytest.raises(CandidateError, match="no answer"):
         candidate.call("f")
 
 
 def test_a_forged_value_is_some_value(sandbox):
-    forged = f"os.write(3, frame(b'V', {encode(True)!r})); time.sleep(9)"
-    source = FRAME + "import os, time\ndef f(): " + forged
+    forged = f"os.write(3, message(b'V', {encode(True)!r})); time.sleep(9)"
+    source = MESSAGE + "import os, time\ndef f(): " + forged
     with sandbox.open("import os\ndef f(x): return x") as other:
         with sandbox.open(source) as candidate:
             assert candidate.call("f") is True
