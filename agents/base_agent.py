@@ -66,6 +66,8 @@ class Agent(ABC):
             raise TypeError(f"policy must be a name, a folder or a LanguageModelPolicy, got {policy!r}")
         if not isinstance(policy, LanguageModelPolicy):
             policy = load_policy(policy, device=resolve_device(device), precision=precision)
+        elif precision not in ("auto", policy.precision):
+            raise ValueError(f"the policy was loaded with precision {policy.precision!r}; it cannot be {precision!r}")
         if policy.device.type == "cpu":
             use_default_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
         self.policy = policy

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,6 +20,7 @@ from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
 from agents.cli.config_file import read_record
 from agents.cli.evaluate import run_checkpoint
+from agents.cli.train_options import Train
 from agents.evaluation import run_report
 from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
@@ -31,9 +32,6 @@ from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.progress import EvaluationProgress, TrainingProgress
 from agents.tracking.run_config import deliver_evaluation
-
-if TYPE_CHECKING:
-    from agents.cli.train import Train
 
 _NOT_RECORDED = ("run_dir", "resume", "config")
 """Options of one call, which say nothing about what is trained."""

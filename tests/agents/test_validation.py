@@ -77,6 +77,11 @@ def test_an_agents_arguments_are_checked_before_anything_is_loaded(monkeypatch, 
         GRPOAgent(**{"policy": "builtin/tiny", "env": ARITHMETIC, **options})
 
 
+def test_a_loaded_policy_keeps_its_precision(micro_policy):
+    with pytest.raises(ValueError, match="loaded with precision 'float32'; it cannot be 'bfloat16'"):
+        GRPOAgent(micro_policy, ARITHMETIC, precision="bfloat16")
+
+
 def test_a_policys_precision_is_checked():
     with pytest.raises(ValueError, match="precision must be one of"):
         load_policy("builtin/tiny", precision="fp16")
