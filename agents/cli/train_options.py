@@ -1,0 +1,67 @@
+"""The options of `llm-envs train` that every agent has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from agents.cli.common import require_at_least
+from agents.cli.options import Choice, EnvArgs, Flag, OptionalInt, OptionalPath
+from agents.factory import SB3_AGENTS
+from agents.objectives import PRESETS
+from agents.policies import ChatFormat
+
+PROG = "llm-envs train"
+_AGENTS = (
+    f"What learns: {', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. "
+    f"Its own options: {PROG} AGENT --help."
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a language model on a task, and measure what it learned."""
+
+    agent: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS)] = "grpo"
+    env: str = "llm_envs/Arithmetic-v0"
+    """Id of the task."""
+    env_args: EnvArgs = ()
+    """Its arguments, such as operands=2."""
+    policy: str = "builtin/tiny"
+    """builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
+    total_episodes: int = 11_520
+    """Completions to learn from."""
+    seed: int = 0
+    """Equal seeds repeat a run."""
+    run_dir: OptionalPath = None
+    """Where results go; else a new folder in runs/."""
+    resume: Flag = False
+    """Go on with the run in --run-dir, with its settings."""
+    config: OptionalPath = None
+    """YAML or JSON with options, or a run's config.json; what is typed wins."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"
+    """auto, float32 or bfloat16."""
+    matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
+    """highest, high or medium."""
+    threads: OptionalInt = None
+    """CPU threads; else OMP_NUM_THREADS, or by size."""
+    lora_rank: OptionalInt = None
+    """Train low-rank adapters of this rank (needs peft)."""
+    eval_problems: int = 200
+    """Held-out problems to ask."""
+    eval_samples: int = 8
+    """Completions of each problem."""
+    checkpoint_every: int = 20
+    """Updates between two checkpoints."""
+    callback: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
+    """Further callbacks, such as my_module:MyCallback."""
+    chat: ChatFormat = field(default_factory=ChatFormat)
+
+    def __post_init__(self) -> None:
+        require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
+        require_at_least(1, self, "checkpoint_every")
+        require_at_least(0, self, "seed")
