@@ -30,7 +30,7 @@ ALLOWED = {
     "agents.validation": set(),
     "agents.rollout": {"torch", "agents.validation"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout", "agents.validation"},
-    "agents.forward": {"torch", "transformers", "agents.forward"},
+    "agents.forward": {"torch", "transformers", "agents.forward", "agents.rollout"},
     "agents.engines": {
         *("torch", "transformers"),
         *("agents.forward", "agents.engines", "agents.rollout"),

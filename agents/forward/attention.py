@@ -147,22 +147,9 @@ def _attend(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers' attention layers call; the signature is transformers'.
+    """What transformers' attention layers call, with transformers' signature; `kwargs` carry the context.
 
-    Args:
-        module: The attention layer.
-        query: (1, Hq, S, D) with a context; else (N, Hq, L, D).
-        key: (1, Hkv, S, D) with a context; else (N, Hkv, L', D).
-        value: As the keys, with a dimension of its own.
-        attention_mask: Not read with a context.
-        scaling: Scale; None is `D ** -0.5`.
-        sliding_window: The layer's window.
-        softcap: Soft cap of the scores.
-        s_aux: (Hq,) sinks.
-        kwargs: The context among them.
-
-    Returns:
-        (N, L, Hq, Dv), and no weights.
+    Queries are (1, Hq, S, D) with a context and (N, Hq, L, D) without; outputs (1, S, Hq, Dv) and (N, L, Hq, Dv).
     """
     context = kwargs.pop(KEYWORD, None) or _context.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from agents.forward.attention import KEYWORD, AttentionContext, context_for_models_that_drop_keywords
 from agents.forward.head import LogitTransform, token_logprobs_of_hidden
-from agents.forward.shared_prefix import Groups, SharedPrefix
+from agents.forward.shared_prefix import SharedPrefix
+from agents.rollout import GroupBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class TokenLogprobs(nn.Module):
         self.model = model
         self._packed = packed
 
-    def forward(self, batch: Groups, temperature: float) -> Tensor:
+    def forward(self, batch: GroupBatch, temperature: float) -> Tensor:
         """Log-probabilities of the completion tokens of whole groups.
 
         Returns:

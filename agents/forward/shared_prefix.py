@@ -8,47 +8,18 @@ its own. Autograd adds up the gradients that the completions of a group send int
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from agents.forward.attention import AttentionLayer, attention
+from agents.rollout import GroupBatch
 
 # entries of a block's attention mask; beyond it a mask for every completion costs more than a pass for every group
 _MASK_ENTRIES = 2**22
 
 _Parts = tuple[Tensor, Tensor]
 """What the prompts' tokens have of something, and what the completions' tokens have."""
-
-
-class Groups(Protocol):
-    """What is read of a `GroupBatch`: P prompts and N = P * G completions, padded on any side."""
-
-    @property
-    def prompt_ids(self) -> Tensor:
-        """(P, Tp)."""
-        ...
-
-    @property
-    def prompt_mask(self) -> Tensor:
-        """(P, Tp)."""
-        ...
-
-    @property
-    def completion_ids(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def completion_mask(self) -> Tensor:
-        """(N, T)."""
-        ...
-
-    @property
-    def group_size(self) -> int:
-        """G."""
-        ...
 
 
 class SharedPrefix:
@@ -62,7 +33,7 @@ class SharedPrefix:
         tokens: What is computed, and what is predicted from it.
     """
 
-    def __init__(self, batch: Groups, windows: set[int | None]) -> None:
+    def __init__(self, batch: GroupBatch, windows: set[int | None]) -> None:
         self.tokens = _pack(batch)
         self._blocks = _blocks(batch, self.tokens, windows)
         self._sizes = [block.tokens[0] for block in self._blocks] + [block.tokens[1] for block in self._blocks]
@@ -104,7 +75,7 @@ class PackedTokens:
     target_slots: Tensor
 
 
-def _pack(batch: Groups) -> PackedTokens:
+def _pack(batch: GroupBatch) -> PackedTokens:
     prompt_mask, mask = batch.prompt_mask.bool(), batch.completion_mask.bool()
     prompt_lengths, lengths = prompt_mask.sum(1), mask.sum(1)
     order = mask.cumsum(1)  # 1 for the first token of a completion
@@ -188,7 +159,7 @@ def _unpadded(x: Tensor, slots: Tensor | None) -> Tensor:
     return x if slots is None else x[slots]
 
 
-def _blocks(batch: Groups, packed: PackedTokens, windows: set[int | None]) -> list[_Block]:
+def _blocks(batch: GroupBatch, packed: PackedTokens, windows: set[int | None]) -> list[_Block]:
     g = batch.group_size
     prompts = packed.prompt_lengths.tolist()
     completions = packed.input_lengths.tolist()

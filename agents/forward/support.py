@@ -16,6 +16,7 @@ from agents.forward.attention import IMPLEMENTATION, AttentionLayer
 from agents.forward.head import LogitTransform
 from agents.forward.packed_model import LayerShape, PackedModel, without_adapters
 from agents.forward.shared_prefix import SharedPrefix
+from agents.rollout import Completion, GroupBatch, Rollout
 
 # a rotary embedding that changes with the longest sequence makes a prompt's keys depend on its completions
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
@@ -62,28 +63,16 @@ def packed_model_of(model: Any) -> PackedModel:
             raise UnsupportedModel(f"packed tokens stop it with {type(error).__name__}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Two prompts with two completions each, all of the same lengths. See `Groups`."""
-
-    prompt_ids: Tensor
-    prompt_mask: Tensor
-    completion_ids: Tensor
-    completion_mask: Tensor
-    group_size: int = 2
-
-    @property
-    def rows(self) -> Tensor:
-        """(4, Tp + T), what the model reads without packing."""
-        return torch.cat([self.prompt_ids.repeat_interleave(self.group_size, dim=0), self.completion_ids], dim=1)
-
-
-def _few_tokens(language_model: Any) -> _Batch:
+def _few_tokens(language_model: Any) -> GroupBatch:
+    """Two prompts of four tokens, each with two completions of three."""
     size = language_model.get_input_embeddings().weight.shape[0]
-    device = language_model.device
-    prompts = (torch.arange(8, device=device) * 7 + 3).view(2, 4) % size
-    completions = (torch.arange(12, device=device) * 5 + 1).view(4, 3) % size
-    return _Batch(prompts, torch.ones_like(prompts), completions, torch.ones_like(completions))
+    rollouts = []
+    for i in range(4):
+        prompt = [(7 * token + 3) % size for token in range(4 * (i // 2), 4 * (i // 2) + 4)]
+        completion = [(5 * token + 1) % size for token in range(3 * i, 3 * i + 3)]
+        written = Completion(completion, [0.0] * 3, truncated=True)
+        rollouts.append(Rollout(0, "", prompt, written, "", 0.0, "", None, None))
+    return GroupBatch.from_rollouts(rollouts, 2, 0, language_model.device)
 
 
 def _check_config(language_model: Any) -> None:
@@ -110,7 +99,12 @@ def _rope_types(module: nn.Module) -> list[str]:
     return list(found.values()) if isinstance(found, dict) else [found] if isinstance(found, str) else []
 
 
-def _plain(model: Any, language_model: Any, batch: _Batch) -> Tensor:
+def _rows(batch: GroupBatch) -> Tensor:
+    """(4, Tp + T), what a model reads without packing."""
+    return torch.cat([batch.prompt_ids.repeat_interleave(batch.group_size, dim=0), batch.completion_ids], dim=1)
+
+
+def _plain(model: Any, language_model: Any, batch: GroupBatch) -> Tensor:
     """(4, L, H), what the head reads where nothing is packed.
 
     Raises:
@@ -127,7 +121,7 @@ def _plain(model: Any, language_model: Any, batch: _Batch) -> Tensor:
 
     handle = head.register_forward_pre_hook(enlarge)
     try:
-        logits = model(input_ids=batch.rows, use_cache=False).logits
+        logits = model(input_ids=_rows(batch), use_cache=False).logits
     finally:
         handle.remove()
     hidden, enlarged = seen
@@ -137,7 +131,9 @@ def _plain(model: Any, language_model: Any, batch: _Batch) -> Tensor:
     return hidden
 
 
-def _packed_model(model: Any, language_model: Any, batch: _Batch, expected: Tensor, window: int | None) -> PackedModel:
+def _packed_model(
+    model: Any, language_model: Any, batch: GroupBatch, expected: Tensor, window: int | None
+) -> PackedModel:
     """Compare the packed tokens' hidden states with those of the rows.
 
     Args:
