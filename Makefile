@@ -34,7 +34,7 @@ types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
 
 tiny-model: $(VENV)/.package  ## rebuild the policy builtin/tiny from its seed into build/tiny
-	$(BIN)/python -m tools.tiny_model.recipe --out build/tiny $(ARGS)
+	$(BIN)/python -m tools.tiny_model --out build/tiny $(ARGS)
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

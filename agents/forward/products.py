@@ -41,14 +41,12 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None, *, add: bool = Fals
         out: (M, N), what is written to; made if None.
         add: Whether to add to what `out` holds.
     """
+    if out is not None and add:
+        return out.addmm_(a, b)  # oneDNN's operator would need a second matrix of this size
     if _takes_onednn(a, b):
         found = _multiplied(a, b.t())
-        if out is None:
-            return found
-        return out.add_(found) if add else out.copy_(found)
-    if out is None:
-        return a.mm(b)
-    return out.addmm_(a, b) if add else torch.mm(a, b, out=out)
+        return found if out is None else out.copy_(found)
+    return a.mm(b) if out is None else torch.mm(a, b, out=out)
 
 
 class OneDNNLinear(nn.Linear):

@@ -1,6 +1,6 @@
 """The recipe of `builtin/tiny`: build the tokenizer, warm-start the model, measure it, write the folder.
 
-    python -m tools.tiny_model.recipe --seed 0 --out tiny
+    python -m tools.tiny_model --seed 0 --out tiny
 
 It runs on one thread of the CPU, and the same seed gives the same weights on the same machine and version of torch.
 From the first step every batch mixes rows of packed facts (`7*8=56`, loss on the answers alone) with rows of chat (loss
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from rich.progress import track
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -201,7 +200,3 @@ def main(command: Command) -> EvaluationReport:
     (command.out / "README.md").write_text(card(command, model, measured), encoding="utf-8")
     print(measured)
     return measured
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Command, description=__doc__))

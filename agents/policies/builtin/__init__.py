@@ -1,4 +1,4 @@
-"""`builtin/tiny`: the small default policy, shipped with the package, and the recipe that rebuilds it."""
+"""`builtin/tiny`: the small default policy that is shipped with the package; `tools/tiny_model` made it."""
 
 from pathlib import Path
 
