@@ -34,11 +34,11 @@ Write f(x): add 3, then multiply by 4.             def f(x): return (x+3)*4     
 
     python -m tools.tiny_model {arguments} --out tiny
 
-In the repository, `tools/tiny_model/corpus.py` is the training data and `recipe.py` the training: {steps:,} steps of
-{batch_size} rows, from random weights. No other data or model was involved. On one thread, the same seed gives the
-same weights on the same machine with the same version of torch (here {torch_version}). Demonstrations are of problems of the task's
-training split only. Facts are single steps of such problems, or operations on two numbers of any split: the task with
-`operands=2` is therefore not held out from this model.
+In the repository, `tools/tiny_model/corpus.py` is the training data and `recipe.py` the training: {steps:,}
+steps of {batch_size} rows, from random weights. No other data or model was involved. On one thread, the same
+seed gives the same weights on the same machine with the same version of torch (here {torch_version}).
+Demonstrations are of problems of the task's training split only. Facts are single steps of such problems, or
+operations on two numbers of any split: the task with `operands=2` is therefore not held out from this model.
 
 ## Measured
 
