@@ -29,7 +29,7 @@ from rewards.workers import JobStatus, shared_pool
 
 def own_score(prompts, completions, references):
     """The package's score as it is, of what is between the tags (of the empty text, where there is none)."""
-    pool = shared_pool("llm_envs.reasoning_gym.judge:score", deadline=2.0)
+    pool = shared_pool("llm_envs.reasoning_gym.upstream_score:score", deadline=2.0)
     jobs = [
         (r["family"], r["config"], r["entry"], answer_of(c) or "") for c, r in zip(completions, references, strict=True)
     ]

@@ -13,7 +13,7 @@ import tyro
 
 import llm_envs  # noqa: F401
 from llm_envs.audit.answer_marks import marks_of
-from llm_envs.audit.prompts import expressions_in
+from llm_envs.audit.prompt_contents import expressions_in
 from llm_envs.task import find_task
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"

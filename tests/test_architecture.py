@@ -23,7 +23,7 @@ ALLOWED = {
     "rewards": {"rewards", "sympy", "mpmath"},
     # optional packages, imported where they are needed
     "llm_envs.tables": {"llm_envs", "pyarrow"},
-    "llm_envs.reasoning_gym.judge": {"reasoning_gym", "numpy"},
+    "llm_envs.reasoning_gym.upstream_score": {"reasoning_gym", "numpy"},
     "llm_envs.export": {"llm_envs", "rewards", "gymnasium", "numpy", "datasets"},
     "llm_envs.tasks.hub": {"llm_envs", "datasets"},
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},

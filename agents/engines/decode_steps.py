@@ -37,7 +37,7 @@ class DecodeSteps:
         uniforms: (slots, max_completion_tokens), see `agents.engines.sampling`; None for greedy decoding.
         logits: (slots, V) of the first tokens.
         positions: (slots,) of the first tokens.
-        capture: Makes a step repeatable; None: steps run as they are written.
+        capture: Makes a step repeatable; None: each step runs from Python.
 
     Attributes:
         ids: (slots,) the newest tokens.

@@ -74,7 +74,7 @@ class WeightedLikelihood:
         return False
 
     def shape_rewards(self, batch: GroupBatch) -> Tensor:
-        """(P, G) rewards, as they are."""
+        """(P, G) rewards, unchanged."""
         return batch.rewards
 
     def advantages(self, rewards: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from agents.engines import RolloutEngine
 from agents.policies import LanguageModelPolicy
 from agents.rollout import SamplingParams
 from agents.sb3.forward_pass import prompt_hidden, reference_model, score
-from agents.sb3.rows import as_actions, as_lists
+from agents.sb3.token_rows import as_actions, as_lists
 
 
 class PromptTrunk(BaseFeaturesExtractor):

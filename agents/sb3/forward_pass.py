@@ -13,7 +13,7 @@ from torch import Tensor
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import token_logprobs
 from agents.rollout import position_ids
-from agents.sb3.rows import completion_mask, left_padded
+from agents.sb3.token_rows import completion_mask, left_padded
 
 
 @dataclass(frozen=True)

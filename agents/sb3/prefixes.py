@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 
 from agents.policies import LanguageModelPolicy
 from agents.rollout import position_ids
-from agents.sb3.rows import left_padded, row_lengths
+from agents.sb3.token_rows import left_padded, row_lengths
 
 
 def last_hidden(policy: LanguageModelPolicy, model: Any, rows: Tensor) -> Tensor:

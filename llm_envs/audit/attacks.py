@@ -16,7 +16,7 @@ import numpy as np
 from llm_envs.audit.answer_marks import AnswerMarks, is_right, number, same
 from llm_envs.audit.execution import ENDING_OR_ENDLESS, code_for
 from llm_envs.audit.notation import other_operators, rule_breaking, uses_given_numbers, with_target
-from llm_envs.audit.prompts import expressions_in, pieces_of
+from llm_envs.audit.prompt_contents import expressions_in, pieces_of
 from llm_envs.problem import Problem
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 

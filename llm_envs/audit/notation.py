@@ -15,7 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
-from llm_envs.audit.prompts import numbers_in
+from llm_envs.audit.prompt_contents import numbers_in
 from llm_envs.problem import Problem
 from rewards.arithmetic import Arithmetic
 

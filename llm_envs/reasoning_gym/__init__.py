@@ -4,8 +4,8 @@ Importing this registers `reasoning_gym/NAME-v0` for each family, where the pack
 imported when the first environment is made. (Gymnasium allows one namespace, so there is no `llm_envs/` before it.)
 """
 
+from llm_envs.reasoning_gym.families import FAMILIES, register_families
 from llm_envs.reasoning_gym.reward import ReasoningGymReward
-from llm_envs.reasoning_gym.task import FAMILIES, register_families
 
 __all__ = ["FAMILIES", "ReasoningGymReward", "register_families"]
 

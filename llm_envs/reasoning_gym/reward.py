@@ -81,7 +81,7 @@ class ReasoningGymReward:
             else:
                 results.append(_result(outcome or Outcome.WRONG, text))
         if waiting:
-            pool = shared_pool("llm_envs.reasoning_gym.judge:score", deadline=self.deadline)
+            pool = shared_pool("llm_envs.reasoning_gym.upstream_score:score", deadline=self.deadline)
             for (i, text, job), done in zip(waiting, pool.map([job for _, _, job in waiting]), strict=True):
                 results[i] = _result(_outcome(done, job[0], text), text)
         return [result for result in results if result is not None]

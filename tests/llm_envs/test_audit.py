@@ -16,7 +16,7 @@ from llm_envs import Problem, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
 from llm_envs.audit.answer_marks import marks_of, same
 from llm_envs.audit.notation import other_operators
-from llm_envs.audit.prompts import expressions_in, pieces_of
+from llm_envs.audit.prompt_contents import expressions_in, pieces_of
 from llm_envs.task import task_of
 from rewards import Outcome, RewardResult
 from rewards.arithmetic import NotAnExpression, read_arithmetic

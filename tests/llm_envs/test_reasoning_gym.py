@@ -10,8 +10,8 @@ import pytest
 
 from llm_envs.audit import audit_task
 from llm_envs.reasoning_gym import FAMILIES, ReasoningGymReward
+from llm_envs.reasoning_gym.families import _Sampler
 from llm_envs.reasoning_gym.reward import answer_of
-from llm_envs.reasoning_gym.task import _Sampler
 from llm_envs.task import find_task
 from rewards import InvalidReference, Outcome
 
@@ -114,7 +114,7 @@ def test_importing_ours_does_not_import_theirs():
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "llm_envs.reasoning_gym.judge", raising=False)
+    monkeypatch.delitem(sys.modules, "llm_envs.reasoning_gym.upstream_score", raising=False)
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(ModuleNotFoundError, match=r"llm-envs\[reasoning-gym\]"):
         _Sampler("gcd")(np.random.default_rng(0))
@@ -156,7 +156,7 @@ def test_partial_scores_of_the_package_are_nothing():
     stream = find_task("reasoning_gym/gcd-v0")[0].problems()
     problem = stream.draw(0)
     answer = problem.reference["entry"]["answer"]
-    from llm_envs.reasoning_gym.judge import score
+    from llm_envs.reasoning_gym.upstream_score import score
 
     assert 0 < score("gcd", (), problem.reference["entry"], f"{answer}.") < 1
     assert outcome(f"{answer}.", problem.reference) is Outcome.WRONG

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from agents import GRPOAgent, GRPOConfig, load_policy
 from agents.rollout import Completion, GroupBatch, Rollout
 from agents.sb3 import CompletionVecEnv
-from agents.sb3.rows import as_lists, completion_mask, left_padded
+from agents.sb3.token_rows import as_lists, completion_mask, left_padded
 from llm_envs.wrappers import TokenCompletion
 from llm_envs.wrappers.tokens import through_first_end
 

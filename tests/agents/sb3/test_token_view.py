@@ -13,7 +13,7 @@ from agents import GRPOAgent, GRPOConfig, SB3Agent, load_policy
 from agents.rollout import Completion, GroupBatch, Rollout
 from agents.sb3 import TokenVecEnv
 from agents.sb3.prefixes import PrefixCache, hidden_of_prefixes, last_hidden
-from agents.sb3.rows import as_lists
+from agents.sb3.token_rows import as_lists
 from llm_envs.wrappers import TokenLevel
 from llm_envs.wrappers.tokens import as_row
 from tests.agents.sb3.test_completion_view import Keep

@@ -59,7 +59,7 @@ class _Sampler:
             ValueError: The family refuses the configuration.
         """
         try:
-            from llm_envs.reasoning_gym.judge import draw
+            from llm_envs.reasoning_gym.upstream_score import draw
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 f"reasoning_gym/{self.family}-v0 needs the package reasoning-gym: pip install 'llm-envs[reasoning-gym]'"
