@@ -41,7 +41,8 @@ class GRPOConfig:
     As in other trainers, the update sees log-probabilities of the whole distribution, whatever was left out;
     the old ones are then the policy's own and not the sampler's."""
     top_p: float = 1.0
-    """Sample only from the most probable tokens that have this probability together (nucleus sampling); the same holds for it."""
+    """Sample only from the most probable tokens that have this probability together (nucleus sampling).
+    What is said of top_k holds for it."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they are part of it."""
     max_completion_tokens: int = 64
