@@ -1,6 +1,7 @@
 """Gradients of packed tokens under PyTorch's engines for several devices; `test_composition.py` runs it.
 
-Two processes of gloo take half of the groups each. Their gradients, averaged by the engine, must be those of one process.
+Two processes of gloo take half of the groups each. Their gradients, averaged by the engine, must be those of one
+process.
 """
 
 from __future__ import annotations
