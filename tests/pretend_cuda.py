@@ -107,19 +107,6 @@ class Tensor(torch.Tensor):
         _backward(self, torch.ones_like(self) if gradient is None else gradient)
 
 
-class _Generator(torch._C.Generator):
-    """One that says which device it is for."""
-
-    def __new__(cls, device="cpu"):
-        generator = super().__new__(cls, "cpu")
-        generator.place = torch.device(device)
-        return generator
-
-    @property
-    def device(self):
-        return self.place
-
-
 def _is_cuda(device):
     return device is not None and torch.device(device).type == "cuda"
 
@@ -403,11 +390,6 @@ class _Index(TorchFunctionMode):
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
         keywords = {name: _indexed(value) for name, value in (keywords or {}).items()}
-        generator = keywords.get("generator")
-        if generator is not None:  # C++ hands on another object, which does not know its device
-            device = keywords.get("device") or next((tensor.device for tensor in _tensors(arguments)), "cpu")
-            if generator.device.type != torch.device(device).type:
-                raise RuntimeError(f"Expected a '{device}' device type for generator but found '{generator.device}'")
         if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
             of, indices, *value = arguments
             indices = indices if isinstance(indices, tuple) else (indices,)
@@ -474,7 +456,6 @@ def pretend_cuda():
     with contextlib.ExitStack() as stack:
         for name, stand_in in stand_ins.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
         stack.enter_context(_guard())
         swaps = torch.__future__.get_swap_module_params_on_conversion()
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, swaps)
