@@ -49,8 +49,8 @@ def packed_model_of(model: Any) -> PackedModel:
     batch = _few_tokens(language_model)
     quiet = torch.no_grad(), torch.autocast(language_model.device.type, enabled=False), _in_float32()
     with quiet[0], quiet[1], quiet[2], _short_window(language_model) as window:
-        expected = _plain(model, language_model, batch)
         try:
+            expected = _plain(model, language_model, batch)
             language_model.set_attn_implementation(IMPLEMENTATION)
             if language_model.config._attn_implementation != IMPLEMENTATION:
                 raise UnsupportedModel("its attention cannot be replaced (it does not use transformers' interface)")
@@ -60,7 +60,7 @@ def packed_model_of(model: Any) -> PackedModel:
                 language_model.set_attn_implementation(before)
             if isinstance(error, UnsupportedModel):
                 raise
-            raise UnsupportedModel(f"packed tokens stop it with {type(error).__name__}: {error}") from error
+            raise UnsupportedModel(f"trying it ended with {type(error).__name__}: {error}") from error
 
 
 def _few_tokens(language_model: Any) -> GroupBatch:

@@ -351,10 +351,18 @@ def change_attention(model, share=0.5):
     model.model.layers[1].self_attn.forward = changed
 
 
+def change_forward(model):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no kernel for this")
+
+    model.forward = broken
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (change_head, "Sequential"),
+        (change_forward, "RuntimeError: no kernel for this"),
         (change_rope, "dynamic"),
         (change_logits, "its logits are more"),
         (change_attention, "relative difference"),
