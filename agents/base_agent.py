@@ -64,6 +64,8 @@ class Agent(ABC):
         checked("precision", precision, Precision)
         if not isinstance(policy, str | Path | LanguageModelPolicy):
             raise TypeError(f"policy must be a name, a folder or a LanguageModelPolicy, got {policy!r}")
+        if engine is not None and (isinstance(engine, type) or not hasattr(engine, "generate")):
+            raise TypeError(f"engine must be a RolloutEngine, such as CachedEngine(policy), got {engine!r}")
         if not isinstance(policy, LanguageModelPolicy):
             policy = load_policy(policy, device=resolve_device(device), precision=precision)
         elif precision not in ("auto", policy.precision):

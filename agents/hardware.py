@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import torch
 
 _SMALL_MODEL = 10_000_000
 _THREADS_AT_START = torch.get_num_threads()
+_last_set: tuple[int, bool] | None = None
+"""The number of threads that `use_threads` has set, and whether it was asked for."""
 
 
 class DeviceNotFound(ValueError):
@@ -44,7 +47,7 @@ def recommended_threads(num_parameters: int) -> int:
     the same time when a core is taken by other work; threads that spin instead were seen to cost eight times one
     thread.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _available_cores()
     if num_parameters >= _SMALL_MODEL:
         return cores
     waits_passively = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
@@ -64,19 +67,44 @@ def use_threads(threads: int | None, num_parameters: int) -> int:
     Returns:
         The number that torch now has.
     """
+    global _last_set
     keep_freed_memory()
-    if threads is None and (given := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]).isdigit():
-        threads = int(given)
-    if threads is None:
-        threads = recommended_threads(num_parameters)
-    torch.set_num_threads(threads)
-    return threads
+    chosen = threads or _threads_in_environment() or recommended_threads(num_parameters)
+    torch.set_num_threads(chosen)
+    _last_set = (chosen, threads is not None)
+    return chosen
 
 
 def use_default_threads(num_parameters: int) -> None:
-    """As `use_threads(None, ...)`, unless torch's number of threads was set since this module was loaded."""
-    if torch.get_num_threads() == _THREADS_AT_START:
+    """As `use_threads(None, ...)`, unless somebody has chosen torch's number of threads.
+
+    That is, by an argument of `use_threads`, or by `torch.set_num_threads`: a number that torch would not choose by
+    itself. What was chosen here for another model does not count: a large model after a small one gets its own number.
+    """
+    current = torch.get_num_threads()
+    was_asked_for = _last_set == (current, True)
+    was_chosen_here = _last_set == (current, False)
+    if was_chosen_here or (not was_asked_for and current in _choices_of_torch()):
         use_threads(None, num_parameters)
+
+
+def _threads_in_environment() -> int | None:
+    """OMP_NUM_THREADS, which may also be a list by the level of nesting."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else None
+
+
+def _choices_of_torch() -> set[int]:
+    """The numbers of threads that torch may have without being told: OMP_NUM_THREADS, or one for each core."""
+    # cores that share a physical one count once, where the system tells
+    physical = {file.read_text() for file in Path("/sys/devices/system/cpu").glob("cpu*/topology/thread_siblings_list")}
+    cores = {_available_cores(), os.cpu_count() or 1, len(physical) if physical else _THREADS_AT_START}
+    asked = _threads_in_environment()
+    return cores if asked is None else {asked} | {min(asked, count) for count in cores}  # MKL takes no more than cores
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:

@@ -97,6 +97,8 @@ def checked(name: str, value: Any, kind: Any) -> Any:
     expected = get_origin(kind) or kind
     if isinstance(expected, type) and not isinstance(value, expected):
         raise TypeError(f"{name} must be of type {expected.__name__}, got {value!r}")
+    if kind == tuple[str, ...] and not all(isinstance(text, str) for text in value):
+        raise TypeError(f"{name} must be a tuple of texts, got {value!r}")
     return value
 
 

@@ -82,7 +82,7 @@ class GRPOAgent(Agent):
             raise TypeError(f"config must be a GRPOConfig, got {config!r}")
         objective = objective_named(objective) if isinstance(objective, str) else objective
         self.objective = GRPO() if objective is None else objective
-        if not hasattr(self.objective, "loss"):
+        if isinstance(objective, type) or not hasattr(self.objective, "loss"):
             raise TypeError(f"objective must be an objective, such as GRPO(), or the name of one, got {objective!r}")
         if self.config.kl_target is not None and not getattr(self.objective, "kl_coef", 0.0) > 0:
             raise ValueError(

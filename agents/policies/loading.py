@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
 from agents.policies.language_model import LanguageModelPolicy, Precision, resolve_precision
+from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
@@ -54,8 +55,11 @@ def load_policy(
     Raises:
         PolicyNotFound: There is no such model; the message says how to get one.
         ImportError: `lora_rank` is given, or the model is a GGUF file, and the package for it is missing.
-        ValueError: `lora_rank` is not positive.
+        TypeError: `lora_rank` is no integer.
+        ValueError: `lora_rank` is not positive, or there is no such precision.
     """
+    checked("precision", precision, Precision)
+    lora_rank = checked("lora_rank", lora_rank, int | None)
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
     # weights that are trained are float32; those that adapters leave as they are need no more than the computation's

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from agents.hardware import recommended_threads, resolve_device
+from agents import hardware
+from agents.hardware import recommended_threads, resolve_device, use_default_threads, use_threads
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -28,6 +29,53 @@ def test_threads_go_by_the_models_size_and_by_how_threads_wait(monkeypatch, para
     if policy is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     assert recommended_threads(parameters) == threads
+
+
+@pytest.fixture
+def three_cores(monkeypatch):
+    """A machine whose torch has chosen three threads by itself; its own number is put back afterwards."""
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    monkeypatch.setattr(hardware, "_available_cores", lambda: 3)
+    monkeypatch.setattr(hardware, "_last_set", None)
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+SMALL, LARGE = 700_000, 135_000_000
+
+
+def test_each_model_gets_its_own_number_until_somebody_chooses_one(three_cores):
+    found = []
+    for model in (SMALL, LARGE, SMALL):
+        use_default_threads(model)
+        found.append(torch.get_num_threads())
+    assert found == [2, 3, 2]
+    torch.set_num_threads(7)
+    use_default_threads(LARGE)
+    assert torch.get_num_threads() == 7
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_a_number_that_was_asked_for_stays(three_cores, threads):
+    """One of torch's own choices as well: `--threads 3` on three cores."""
+    assert use_threads(threads, SMALL) == threads
+    for model in (SMALL, LARGE):
+        use_default_threads(model)
+        assert torch.get_num_threads() == threads
+
+
+def test_a_number_set_before_the_package_is_loaded_stays():
+    code = (
+        "import torch; torch.set_num_threads(97)\n"
+        "from agents.hardware import use_default_threads\n"
+        "use_default_threads(1000); print(torch.get_num_threads())"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=clean)
+    assert found.stdout == "97\n"
 
 
 def test_devices():

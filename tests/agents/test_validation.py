@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agents import DAPO, GRPO, GRPOAgent, GRPOConfig, SamplingParams, SB3Config, WeightedLikelihood, load_policy
+from agents.engines import CachedEngine
 from agents.objectives import PRESETS
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
@@ -32,6 +33,7 @@ ARITHMETIC = "llm_envs/Arithmetic-v0"
         (GRPOConfig, "top_k", 2.0, "top_k must be an integer"),
         (GRPOConfig, "stop", "abc", "stop must be of type tuple"),
         (GRPOConfig, "stop", ["a"], "stop must be of type tuple"),
+        (GRPOConfig, "stop", (1,), "stop must be a tuple of texts, got"),
         (SB3Config, "num_envs", 2.5, "num_envs must be an integer"),
         (SB3Config, "algorithm_kwargs", 3, "algorithm_kwargs must be of type Mapping"),
         (SB3Config, "kl_coef", -0.1, "kl_coef must not be negative"),
@@ -64,6 +66,9 @@ def test_numbers_of_numpy_become_pythons():
         ({"objective": "dapoo"}, ValueError, "there is no objective 'dapoo'; there are grpo"),
         ({"objective": GRPOConfig()}, TypeError, "objective must be an objective"),
         ({"objective": {}}, TypeError, "objective must be an objective"),
+        ({"objective": DAPO}, TypeError, "objective must be an objective"),
+        ({"engine": "vllm"}, TypeError, "engine must be a RolloutEngine"),
+        ({"engine": CachedEngine}, TypeError, "engine must be a RolloutEngine"),
         ({"policy": None}, TypeError, "policy must be a name"),
         ({"env": None}, TypeError, "expected an environment id"),
         ({"precision": "fp16"}, ValueError, "precision must be one of 'auto', 'float32', 'bfloat16'; got 'fp16'"),
@@ -82,9 +87,18 @@ def test_a_loaded_policy_keeps_its_precision(micro_policy):
         GRPOAgent(micro_policy, ARITHMETIC, precision="bfloat16")
 
 
-def test_a_policys_precision_is_checked():
-    with pytest.raises(ValueError, match="precision must be one of"):
-        load_policy("builtin/tiny", precision="fp16")
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"precision": "fp16"}, ValueError, "precision must be one of"),
+        ({"lora_rank": 1.5}, TypeError, "lora_rank must be an integer, got 1.5"),
+        ({"lora_rank": 0}, ValueError, "lora_rank must be at least 1, got 0"),
+    ],
+)
+def test_a_policys_arguments_are_checked_before_it_is_loaded(monkeypatch, options, error, message):
+    monkeypatch.setattr("agents.policies.loading.load_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(error, match=message):
+        load_policy("builtin/tiny", **options)
 
 
 @pytest.mark.parametrize("name", PRESETS)
