@@ -84,7 +84,8 @@ def use_default_threads(num_parameters: int) -> None:
     current = torch.get_num_threads()
     was_asked_for = _last_set == (current, True)
     was_chosen_here = _last_set == (current, False)
-    if was_chosen_here or (not was_asked_for and current in _choices_of_torch()):
+    is_torchs_own = current == _THREADS_AT_START and current in _choices_of_torch()
+    if was_chosen_here or (is_torchs_own and not was_asked_for):
         use_threads(None, num_parameters)
 
 

@@ -39,6 +39,7 @@ def three_cores(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setattr(hardware, "_available_cores", lambda: 3)
     monkeypatch.setattr(hardware, "_last_set", None)
+    monkeypatch.setattr(hardware, "_THREADS_AT_START", 3)
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
