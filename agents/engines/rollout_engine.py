@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -19,9 +19,12 @@ class GenerativePolicy(Protocol):
     """A transformers model with a language-model head."""
     packed_model: PackedModel | None
     """The model for packed tokens, or None where it cannot take them."""
-    precision: Literal["float32", "bfloat16"]
-    """Of the computation."""
     device: torch.device
+
+    @property
+    def computes_in_float32(self) -> bool:
+        """Whether all weights and products are float32."""
+        ...
 
     @property
     def end_token_ids(self) -> frozenset[int]:

@@ -47,8 +47,8 @@ class StaticCacheEngine:
 
     @property
     def exact_logprobs(self) -> bool:
-        """Whether the policy computes in float32; in bfloat16 an update rounds differently than a rollout."""
-        return self._policy.precision == "float32"
+        """Whether the policy computes in float32; with less, an update rounds differently than a rollout."""
+        return self._policy.computes_in_float32
 
     def sync_weights(self, policy: GenerativePolicy) -> None:
         """Use this policy's model from now on."""

@@ -35,6 +35,10 @@ _context: contextvars.ContextVar[AttentionContext | None] = contextvars.ContextV
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
+class UnsupportedModel(ValueError):
+    """A model cannot compute packed tokens; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionLayer:
     """What a layer's attention is, beside its queries, keys and values.
@@ -120,7 +124,8 @@ def weights_of(scores: Tensor, unseen: Tensor | None, layer: AttentionLayer) -> 
     if layer.softcap is not None:
         scores = torch.tanh(scores / layer.softcap) * layer.softcap
     if unseen is not None:
-        scores = scores.masked_fill(unseen, -torch.inf)
+        # not minus infinity: a padding row that sees no key would be NaN, and reach others through products with 0
+        scores = scores.masked_fill(unseen, torch.finfo(scores.dtype).min)
     if layer.sinks is None:
         return scores.softmax(-1)
     sinks = layer.sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
@@ -155,6 +160,8 @@ def _attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = AttentionLayer(getattr(module, "layer_idx", -1), scale, sliding_window, softcap, s_aux)
     if context is not None:
+        if attention_mask is not None and attention_mask.numel() > 1:
+            raise UnsupportedModel("its layers make attention masks of their own")
         # under autocast rotary embeddings leave queries and keys in float32, which takes the slow kernels
         query, key = query.to(value.dtype), key.to(value.dtype)
         out = context.attend(layer, *(x[0].transpose(0, 1) for x in (query, key, value)))

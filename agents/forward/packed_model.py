@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,6 @@ class PackedModel:
         self._drops_keywords = drops_keywords
         self.shapes = tuple(shapes)
         self._transform = transform
-        self._checkpointed = [module for module in model.modules() if hasattr(type(module), "gradient_checkpointing")]
 
     @property
     def windows(self) -> set[int | None]:
@@ -75,7 +75,7 @@ class PackedModel:
     @property
     def has_gradient(self) -> bool:
         """Whether the backward pass finds the context: not where it computes layers again that drop keywords."""
-        return not (self._drops_keywords and any(map(_is_checkpointed, self._checkpointed)))
+        return not (self._drops_keywords and any(map(_is_checkpointed, _layers_that_checkpoint(self._language_model))))
 
     def hidden(self, ids: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
         """What the head reads.
@@ -88,10 +88,6 @@ class PackedModel:
         Returns:
             (S, H).
         """
-        if torch.is_grad_enabled():
-            # gradient checkpointing looks at `training` of the layers, and a policy does not train: it has no dropout
-            for layer in self._checkpointed:
-                layer.training = _is_checkpointed(layer)
         arguments: dict[str, Any] = {
             "input_ids": ids[None],
             "position_ids": positions[None],
@@ -104,7 +100,7 @@ class PackedModel:
             dropping = context_for_models_that_drop_keywords(context)
         else:
             arguments[KEYWORD] = context
-        with dropping:
+        with dropping, checkpointed_layers_train(self._language_model):
             return self._trunk(**arguments).last_hidden_state[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -156,6 +152,44 @@ def without_adapters(model: Any) -> Any:
 def trunk(model: Any) -> Any:
     """What a causal language model, with adapters or without, has below its head."""
     return without_adapters(model).base_model
+
+
+@contextlib.contextmanager
+def checkpointed_layers_train(model: nn.Module) -> Iterator[None]:
+    """Let gradient checkpointing take effect in a forward pass with gradient, although a policy is in evaluation mode.
+
+    It looks at `training` of the layers alone. While they compute, and compute again in the backward pass, they are in
+    evaluation mode: without dropout. Afterwards they are as before: in training mode they would drop the key-value
+    cache of `generate`.
+    """
+    layers = [layer for layer in _layers_that_checkpoint(model) if torch.is_grad_enabled() and _is_checkpointed(layer)]
+    before = [(layer.training, layer._gradient_checkpointing_func) for layer in layers]
+    try:
+        for layer, (_, checkpoint) in zip(layers, before, strict=True):
+            layer.training = True
+            layer._gradient_checkpointing_func = functools.partial(_checkpoint_in_evaluation, layer, checkpoint)
+        yield
+    finally:
+        for layer, (training, checkpoint) in zip(layers, before, strict=True):
+            layer.training = training
+            layer._gradient_checkpointing_func = checkpoint
+
+
+def _checkpoint_in_evaluation(
+    layer: nn.Module, checkpoint: Callable[..., Any], run: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    def run_in_evaluation(*inputs: Any, **options: Any) -> Any:
+        training, layer.training = layer.training, False
+        try:
+            return run(*inputs, **options)
+        finally:
+            layer.training = training
+
+    return checkpoint(run_in_evaluation, *args, **kwargs)
+
+
+def _layers_that_checkpoint(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if hasattr(module, "_gradient_checkpointing_func")]
 
 
 def _is_checkpointed(layer: Any) -> bool:

@@ -93,6 +93,7 @@ def _takes_onednn(a: Tensor, b: Tensor) -> bool:
     return (
         a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
+        and a.numel() > 0  # oneDNN refuses a product without rows
         and b.numel() >= _MIN_ENTRIES
         and not torch.is_autocast_enabled("cpu")
         and has_onednn_products()

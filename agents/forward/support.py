@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from agents.forward.attention import IMPLEMENTATION, AttentionLayer
+from agents.forward.attention import IMPLEMENTATION, KEYWORD, AttentionLayer, UnsupportedModel
 from agents.forward.head import LogitTransform
 from agents.forward.packed_model import LayerShape, PackedModel, without_adapters
 from agents.forward.shared_prefix import SharedPrefix
@@ -28,10 +28,6 @@ _TOLERANCE = 1e-3
 _FEW = 3
 # logits of this size show every scale and soft cap
 _LARGE_LOGIT = 50.0
-
-
-class UnsupportedModel(ValueError):
-    """A model cannot compute packed tokens; the message says why."""
 
 
 def packed_model_of(model: Any) -> PackedModel:
@@ -90,8 +86,8 @@ def _check_config(language_model: Any) -> None:
     if others:
         raise UnsupportedModel(f"it has layers of the kind {', '.join(sorted(others))}")
     if not isinstance(language_model.get_output_embeddings(), nn.Linear):
-        kind = type(language_model.get_output_embeddings()).__name__
-        raise UnsupportedModel(f"its head is a {kind}, not a linear layer")
+        kind = type(language_model.get_output_embeddings())
+        raise UnsupportedModel(f"its head is a {kind.__module__}.{kind.__qualname__}, not a plain linear layer")
 
 
 def _rope_types(module: nn.Module) -> list[str]:
@@ -152,7 +148,12 @@ def _packed_model(
         packed = PackedModel(model, (), transform, drops_keywords)
         probe = _Probe(SharedPrefix(batch, _windows(config)))
         tokens = probe.prefix.tokens
-        hidden = packed.hidden(tokens.ids, tokens.positions, probe)
+        try:
+            hidden = packed.hidden(tokens.ids, tokens.positions, probe)
+        except TypeError as error:
+            if drops_keywords or KEYWORD not in str(error):
+                raise
+            continue  # its forward pass takes no keywords that it does not know
         if probe.calls:
             break
     layers = config.num_hidden_layers
@@ -182,6 +183,8 @@ class _Probe:
     calls: dict[int, LayerShape] = field(default_factory=dict)
 
     def attend(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if layer.index < 0:
+            raise UnsupportedModel("its attention layers do not say their number (layer_idx)")
         if layer.index in self.calls:
             raise UnsupportedModel(f"layer {layer.index} calls attention twice")
         self.calls[layer.index] = LayerShape(query.shape[1], key.shape[1], key.shape[2], value.shape[2], layer.window)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_model_of
+from agents.forward.packed_model import checkpointed_layers_train
 from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
 from agents.rollout import GroupBatch, position_ids
@@ -72,10 +73,11 @@ class LanguageModelPolicy:
         self.name = name or getattr(model, "name_or_path", "")
         self.precision = resolve_precision(precision, self.device)
         # torch gives an embedding's padding_idx no gradient; several models pad with a token that they also read
-        model.get_input_embeddings().padding_idx = None
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.padding_idx = None
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
-        _without_dropout(self.model)
         self._reference: Any = None
         self._reference_packed: PackedModel | None = None
         if not plain:
@@ -197,7 +199,7 @@ class LanguageModelPolicy:
         input_ids = torch.cat([prompts, batch.completion_ids], dim=1)  # (N, Tp + T)
         mask = torch.cat([prompt_mask, batch.completion_mask], dim=1)
         completion_length = batch.completion_ids.shape[1]
-        with self.autocast():
+        with self.autocast(), checkpointed_layers_train(model):
             logits = model(
                 input_ids=input_ids,
                 attention_mask=mask,
@@ -207,6 +209,16 @@ class LanguageModelPolicy:
             ).logits
         # the logits at one position predict the next token
         return token_logprobs(logits[:, -completion_length - 1 : -1], batch.completion_ids, temperature)
+
+    @property
+    def computes_in_float32(self) -> bool:
+        """Whether all weights and products are float32, so that rollout and update differ by that rounding alone.
+
+        They are not in bfloat16, with a bfloat16 base under adapters, or with TF32 on a GPU.
+        """
+        has_narrow_weights = any(p.is_floating_point() and p.dtype.itemsize < 4 for p in self.model.parameters())
+        has_tf32 = self.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+        return self.precision == "float32" and not has_narrow_weights and not has_tf32
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which forward passes run: autocast in bfloat16, nothing in float32."""
@@ -293,14 +305,6 @@ def _packed(model: Any, name: str) -> PackedModel | None:
     except UnsupportedModel as reason:
         _log.warning("%s is computed in padded batches, which is slower: %s", name or "model", reason)
         return None
-
-
-def _without_dropout(model: Any) -> None:
-    """Set the dropout that modules keep as numbers to 0: gradient checkpointing needs layers that are said to train."""
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
 
 
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:

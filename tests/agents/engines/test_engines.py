@@ -260,6 +260,15 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(micro_policy, caplog, capt
     assert reason in record.getMessage()
 
 
+def test_a_bfloat16_base_under_adapters_is_not_exact(random_policy, engine_class):
+    peft = pytest.importorskip("peft")
+    made = random_policy("llama")
+    config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = peft.get_peft_model(made.model.to(torch.bfloat16), config)
+    policy = type(made)(model, made.tokenizer, precision="float32")
+    assert not engine_class(policy).exact_logprobs
+
+
 @pytest.mark.parametrize("kept", [[], [0], [3], [0, 2, 3, 6, 7], [1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]])
 def test_gaps_are_filled_from_the_end(kept):
     order = without_gaps(kept)

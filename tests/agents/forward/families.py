@@ -131,7 +131,7 @@ def policy_of(model: Any, packed: Any) -> Any:
     return SimpleNamespace(
         model=model,
         packed_model=packed,
-        precision="float32",
+        computes_in_float32=True,
         device=torch.device("cpu"),
         end_token_ids=frozenset({5, 6, 7}),
         pad_token_id=0,

@@ -77,10 +77,35 @@ def test_greedy_decoding_is_what_generate_gives(expected, packed):
 
 
 def test_calls_without_packed_tokens_stay_what_they_are(expected, packed):
+    """Also with padding on the left, where a row of padding sees no key at all."""
     model, batch, logprobs, *_ = expected
     with torch.no_grad():
         found = families.rows_alone(model, batch, TEMPERATURE)
-    torch.testing.assert_close(found, logprobs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found, logprobs, rtol=0, atol=1e-6)
+        mask = torch.cat([batch.prompt_mask.repeat_interleave(batch.group_size, 0), batch.completion_mask], dim=1)
+        ids = torch.cat([batch.prompt_ids.repeat_interleave(batch.group_size, 0), batch.completion_ids], dim=1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        length = batch.completion_ids.shape[1]
+        padded = (logits[:, -length - 1 : -1] / TEMPERATURE).log_softmax(-1)
+        padded = padded.gather(2, batch.completion_ids[:, :, None]).squeeze(2)
+    real = batch.completion_mask.bool()
+    torch.testing.assert_close(padded[real], logprobs[real], rtol=0, atol=1e-5)
+
+
+def test_gradient_checkpointing_leaves_generate_what_it_is(expected, packed):
+    model, batch, *_, greedy = expected
+    model.gradient_checkpointing_enable()
+    try:
+        if packed.has_gradient:
+            TokenLogprobs(model, packed)(batch, TEMPERATURE).sum().backward()
+        model.zero_grad(set_to_none=True)
+        prompt = batch.prompt_ids[:1][batch.prompt_mask[:1].bool()][None]
+        with torch.no_grad():
+            found = model.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+    finally:
+        model.gradient_checkpointing_disable()
+    assert found[0, prompt.shape[1] :].tolist() == greedy
 
 
 OLMOE = {"sliding_window": 6, "num_experts": 4, "num_experts_per_tok": 2}
@@ -90,6 +115,7 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
 REFUSED = {
     "a window that its mask has not": ("olmoe", OLMOE, "other hidden states"),
     "a window in the mask alone": ("phimoe", PHIMOE, "not told so"),
+    "a mask that layers make themselves": ("doge", {"head_dim": 8}, "masks of their own"),
     "chunked attention": ("llama4_text", LLAMA4, "chunked_attention"),
     "a recurrent mixer": ("mamba", {}, "linear_attention"),
     "a hybrid of attention and recurrence": ("qwen3_next", {"head_dim": 8, **families.EXPERTS}, "linear_attention"),

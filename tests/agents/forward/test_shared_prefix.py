@@ -210,8 +210,42 @@ def test_gradient_checkpointing_brings_no_dropout(random_policy):
     batch = make_batch(policy.model.config.vocab_size)
     expected = policy.logprobs(batch)
     policy.model.gradient_checkpointing_enable()
-    assert torch.equal(policy.logprobs(batch), expected)
-    assert all(layer.training for layer in policy.model.model.decoder.layers)
+    found = policy.logprobs(batch)
+    assert torch.equal(found, expected)
+    gradients = []
+    for logprobs in (expected, found):
+        policy.model.zero_grad()
+        logprobs[batch.completion_mask.bool()].sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for _, parameter in policy.trainable_parameters()]))
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-6)
+    assert not any(layer.training for layer in policy.model.model.decoder.layers)
+
+
+@pytest.mark.parametrize("name", ["stablelm", "bloom"])
+def test_gradient_checkpointing_acts_in_padded_batches_too(random_policy, name):
+    policy = random_policy(name, **({"n_layer": 2, "n_head": 4} if name == "bloom" else {}))
+    batch = make_batch(policy.model.config.vocab_size)
+    layer = next(module for module in policy.model.modules() if type(module).__name__.endswith("MLP"))
+    runs = []
+    layer.register_forward_pre_hook(lambda *_: runs.append(1))
+    policy.model.gradient_checkpointing_enable()
+    policy.logprobs(batch).sum().backward()
+    assert len(runs) == 2  # in the forward pass, and again in the backward pass
+
+
+def test_every_embedding_trains_a_padding_token_that_is_read(random_policy):
+    """peft keeps a copy of a module that is trained whole beside adapters."""
+    peft = pytest.importorskip("peft")
+    made = random_policy("llama")
+    pad = 3
+    made.model.get_input_embeddings().padding_idx = pad
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens"], task_type="CAUSAL_LM")
+    policy = LanguageModelPolicy(peft.get_peft_model(made.model, config), made.tokenizer)
+    batch = make_batch(made.model.config.vocab_size)
+    batch.prompt_ids[0, -1] = pad
+    policy.logprobs(batch)[batch.completion_mask.bool()].sum().backward()
+    [gradient] = [p.grad for name, p in policy.trainable_parameters() if "embed_tokens" in name]
+    assert gradient[pad].ne(0).any()
 
 
 def test_a_model_that_drops_keywords_is_padded_where_layers_are_computed_again(random_policy):
