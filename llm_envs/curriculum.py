@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from llm_envs.env import CompletionEnv
 from llm_envs.problem import Problem
 from llm_envs.stream import ProblemStream
-from llm_envs.task import ENV_ARGUMENTS, Task, add_task, find_task
+from llm_envs.task import ENV_ARGUMENTS, Task, add_task, calling_module, find_task
 from llm_envs.vector_env import CompletionVectorEnv
 from rewards.base import Outcome, Reward, RewardResult, score
 
@@ -75,18 +74,11 @@ class CurriculumTask(Task):
         stages: The task's problems at each level: a function of the split and the prompt template.
         threshold: The share of right completions from which the next level begins.
         window: How many completions on a level are looked at before it can be left.
-        registered_in: The module that registered it, which need not be that of the task it is made of.
     """
 
     stages: tuple[Callable[..., ProblemStream], ...]
     threshold: float
     window: int
-    registered_in: str
-
-    @property
-    def module(self) -> str:
-        """The module that registered the curriculum."""
-        return self.registered_in
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
         """Make the environment; `kwargs` are `start`, `split` and `prompt_template`."""
@@ -215,5 +207,4 @@ def register_curriculum(
         return lambda **kwargs: base.problems(**{**arguments, **level, **kwargs})
 
     stages = tuple(stage(level) for level in levels)
-    module = sys._getframe(1).f_globals.get("__name__", "__main__")
-    add_task(CurriculumTask(id, base.sampler, base.reward, stages, threshold, window, module))
+    add_task(CurriculumTask(id, base.sampler, base.reward, calling_module(), stages, threshold, window))

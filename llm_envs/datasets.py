@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from llm_envs.problem import SPLITS, BadRow, HeldOut, Problem, key_in_split
 from llm_envs.registration import register
 from llm_envs.stream import FiniteStream
 from llm_envs.tables import Source, files_of, read_tables
-from llm_envs.task import Task
+from llm_envs.task import Task, calling_module
 from rewards.base import InvalidReference, Reward, check_reference
 from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
@@ -52,7 +51,9 @@ class FiniteTask(Task):
         return {name: parameter.default for name, parameter in inspect.signature(self.load).parameters.items()}
 
 
-def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callable[[Loader], Loader]:
+def register_problems(
+    id: str, *, reward: Reward, check: bool = False, module: str | None = None
+) -> Callable[[Loader], Loader]:
     """Register the decorated function, which returns a finite set of problems, as a Gymnasium environment.
 
     Its keyword arguments become those of `gymnasium.make(id, ...)`, beside `split`, `prompt_template` and
@@ -64,6 +65,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
         id: Namespace, name and version.
         reward: Scores the completions.
         check: Whether a short version of `audit_task` attacks the reward at once; then the function is called at once.
+        module: The module that registers the task, which another process imports; by default the caller's.
 
     Returns:
         The decorator; it returns the function unchanged.
@@ -75,6 +77,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
     """
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
+    registered_in = module or calling_module()
 
     def decorate(load: Loader) -> Loader:
         @functools.wraps(load)
@@ -82,7 +85,7 @@ def register_problems(id: str, *, reward: Reward, check: bool = False) -> Callab
             problems = load(**kwargs)
             return problems[int(rng.integers(len(problems)))]
 
-        register(FiniteTask(id, sampler, reward, load), check=check)
+        register(FiniteTask(id, sampler, reward, registered_in, load), check=check)
         return load
 
     return decorate
@@ -155,9 +158,7 @@ def register_dataset(
         return kept[version]
 
     load.__doc__ = f"Answer the questions of {_name_of(path_or_dataset)}."
-    # where the task can be imported from, as `llm-envs evaluate` needs to know
-    load.__module__ = sys._getframe(1).f_globals.get("__name__", "__main__")
-    register_problems(id, reward=scored, check=check)(load)
+    register_problems(id, reward=scored, check=check, module=calling_module())(load)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

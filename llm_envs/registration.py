@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from llm_envs.stream import Sampler
-from llm_envs.task import Task, add_task, remove_task
+from llm_envs.task import Task, add_task, calling_module, remove_task
 from llm_envs.turns import Reply, check_turns
 from rewards.base import Reward
 
@@ -53,9 +53,10 @@ def register_task(
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
     check_turns(reply, max_turns)
+    module = calling_module()
 
     def decorate(sampler: S) -> S:
-        register(Task(id, sampler, reward, reply=reply, max_turns=max_turns), check=check)
+        register(Task(id, sampler, reward, module, reply=reply, max_turns=max_turns), check=check)
         return sampler
 
     return decorate

@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
@@ -39,6 +40,8 @@ class Task:
         id: Namespace, name and version, as in `"demo/Doubling-v0"`.
         sampler: Called with a `numpy.random.Generator` and the task's arguments; returns a `Problem`.
         reward: Scores the completions. One object serves all environments of the task.
+        module: The module that registers the task: whoever imports it can make the environment. It need not be the
+            one that defines the sampler.
         reply: What the environment says between two completions, for a task of several turns.
         max_turns: The most completions in an episode.
     """
@@ -46,6 +49,7 @@ class Task:
     id: str
     sampler: Sampler
     reward: Reward
+    module: str
     reply: Reply | None = field(default=None, kw_only=True)
     max_turns: int = field(default=1, kw_only=True)
 
@@ -82,11 +86,6 @@ class Task:
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
 
     @property
-    def module(self) -> str:
-        """The module that registers the task: whoever imports it can make the environment."""
-        return self.sampler.__module__
-
-    @property
     def sampler_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the sampler with their defaults (`inspect.Parameter.empty` where there is none)."""
         parameters = list(inspect.signature(self.sampler).parameters.values())[1:]
@@ -96,6 +95,11 @@ class Task:
 def argument_text(name: str, default: Any) -> str:
     """An argument and its default as they are written in a call; the name alone where there is no default."""
     return name if default is inspect.Parameter.empty else f"{name}={default!r}"
+
+
+def calling_module() -> str:
+    """The name of the module that calls the function which calls this one."""
+    return str(sys._getframe(2).f_globals.get("__name__", "__main__"))
 
 
 def add_task(task: Task) -> None:
@@ -162,10 +166,12 @@ def _load_task(name: str) -> Task:
     return _tasks[id]
 
 
-def __getattr__(name: str) -> Any:
-    function, _, task = name.partition(" ")
-    if function == "make" and task:
-        return _load_task(task)
-    if function == "make_vec" and task:
-        return _load_task(task).make_vector
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or a type checker would take every name of this module for granted
+
+    def __getattr__(name: str) -> Any:
+        function, _, task = name.partition(" ")
+        if function == "make" and task:
+            return _load_task(task)
+        if function == "make_vec" and task:
+            return _load_task(task).make_vector
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

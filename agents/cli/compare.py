@@ -28,6 +28,7 @@ from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
 from agents.tracking.callback import Callback
 from agents.tracking.progress import TrainingProgress
+from agents.validation import check_positive
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -73,8 +74,7 @@ class Compare:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        check_positive(self, "temperature", "learning_rate")
         check_agents(self.agents)
 
     def run(self) -> None:

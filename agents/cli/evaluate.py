@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
-from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalInt, OptionalPath, parse
+from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalFloat, OptionalInt, OptionalPath, parse
 from agents.envs import env_spec, importable_id
 from agents.evaluation.held_out import evaluate
 from agents.factory import load_agent
@@ -52,12 +52,12 @@ class Evaluate:
     """How many different problems to ask."""
     samples: int = 8
     """Completions to sample of each problem."""
-    temperature: float = 1.0
-    """Sampling temperature."""
+    temperature: OptionalFloat = None
+    """Sampling temperature; by default the run's, or 1."""
     top_k: OptionalInt = None
-    """Sample only from the k most probable tokens."""
-    top_p: float = 1.0
-    """Sample only from the most probable tokens that have this probability together."""
+    """Only from the k most probable tokens; by default as the run."""
+    top_p: OptionalFloat = None
+    """Only from tokens of this probability; by default as the run."""
     stop: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = None
     """Texts that end a completion; by default the run's, or none."""
     max_completion_tokens: OptionalInt = None
@@ -74,7 +74,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads", "top_k")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         require_at_least(0, self, "temperature", "seed")
 
@@ -85,7 +85,10 @@ class Evaluate:
             check_writable(self.output)
         quiet_loading()
         console = Console()
-        policy, env, sampling = self._load()
+        policy, env, of_the_run = self._load()
+        names = ("temperature", "top_k", "top_p", "stop", "max_completion_tokens")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        sampling = replace(of_the_run, **given)
         spec = spec_with(env, self.env_args) if isinstance(env, str) else env
         use_threads(self.threads, policy)
         with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
@@ -94,11 +97,7 @@ class Evaluate:
                 spec,
                 problems=self.problems,
                 samples=self.samples,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                stop=sampling.stop if self.stop is None else self.stop,
-                max_completion_tokens=self.max_completion_tokens or sampling.max_completion_tokens,
+                **asdict(sampling),
                 split=self.split,
                 seed=self.seed,
                 on_progress=progress,

@@ -99,7 +99,10 @@ class TrainingRun:
             lora_seed=train.seed,
             chat=train.chat,
         )
-        agent = make_agent(train.agent, policy, spec, self._groups, train.seed)
+        try:
+            agent = make_agent(train.agent, policy, spec, self._groups, train.seed)
+        except (TypeError, ValueError, AssertionError) as error:  # options that do not go together
+            raise UsageError(str(error)) from error
         threads = use_threads(train.threads, policy)
         run_dir.mkdir(parents=True, exist_ok=True)
         record = json.dumps(self._record(agent, threads), indent=2)

@@ -86,8 +86,8 @@ class GRPOAgent(Agent):
             raise TypeError(f"objective must be an objective, such as GRPO(), or the name of one, got {objective!r}")
         if self.config.kl_target is not None and not getattr(self.objective, "kl_coef", 0.0) > 0:
             raise ValueError(
-                f"kl_target={self.config.kl_target} adapts the objective's kl_coef, and {self.objective!r} has no KL "
-                "penalty; start with a positive kl_coef"
+                f"kl_target={self.config.kl_target} adapts kl_coef, and the objective {type(self.objective).__name__} "
+                "has no KL penalty; start with a positive kl_coef"
             )
         self.envs = make_envs(env, self.config.episodes_per_update)
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,9 +118,10 @@ class CallbackList(Callback):
         return not any(map(ends_training, answers))
 
     def on_training_end(self) -> None:
-        """Call all."""
-        for callback in self._callbacks:
-            callback.on_training_end()
+        """Call all, also where one of them fails; the last error is then raised, with the earlier ones as context."""
+        with contextlib.ExitStack() as stack:
+            for callback in reversed(self._callbacks):  # the stack calls the last one first
+                stack.callback(callback.on_training_end)
 
     def on_evaluation(self, report: Any, stage: str) -> None:
         """Call all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import pickle
 import subprocess
@@ -18,7 +19,10 @@ from llm_envs.task import add_task, find_task, remove_task, task_of
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 USER_MODULE = """
+import functools
+
 from llm_envs import Problem, register_curriculum, register_dataset, register_task
+from llm_envs.task import find_task
 from rewards import MathReward
 
 
@@ -31,8 +35,17 @@ def doubling(rng, high: int = 100):
 rows = [{"question": f"What is {n} + 1?", "answer": n + 1} for n in range(100)]
 register_dataset("mine/Successors-v0", rows, prompt="question", reference="answer")
 register_curriculum("mine/Climb-v0", "mine/Doubling-v0", [{"high": 10**n} for n in (3, 4)])
+register_task("mine/Partial-v0", reward=MathReward())(functools.partial(doubling, high=1000))
+arithmetic, _ = find_task("llm_envs/Arithmetic-v0")
+register_task("mine/Borrowed-v0", reward=MathReward())(arithmetic.sampler)
 """
-USER_TASKS = {"mine/Doubling-v0": {"high": 1000}, "mine/Successors-v0": {}, "mine/Climb-v0": {"start": 1}}
+USER_TASKS = {
+    "mine/Doubling-v0": {"high": 1000},
+    "mine/Successors-v0": {},
+    "mine/Climb-v0": {"start": 1},
+    "mine/Partial-v0": {},
+    "mine/Borrowed-v0": {"operands": 3},
+}
 
 
 @pytest.fixture
@@ -165,7 +178,7 @@ def test_a_malformed_id_is_not_kept():
 def test_a_task_replaces_an_earlier_one_of_its_id():
     task, _ = find_task(ARITHMETIC)
     register_task("test/Twice-v0", reward=task.reward)(task.sampler)
-    later = find_task("test/Twice-v0")[0].__class__("test/Twice-v0", task.sampler, lambda *batch: [])
+    later = dataclasses.replace(find_task("test/Twice-v0")[0], reward=lambda *batch: [])
     with pytest.warns(UserWarning, match="Overriding"):
         add_task(later)
     try:

@@ -329,6 +329,7 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch, 
         ("compare", "--agents", "ppo2"),
         ("compare", "--seeds", "0"),
         ("compare", "--temperature", "0"),
+        ("compare", "--learning-rate", "-1"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
@@ -337,6 +338,16 @@ def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
     error = capsys.readouterr().err
     assert option.removeprefix("--").replace("-", "_") in error.replace("-", "_")
     assert f"llm-envs {command} --help" in error
+
+
+def test_options_that_do_not_go_together_are_one_line(tmp_path, capsys):
+    assert run(["train", "dapo", "--kl-target", "0.1", "--run-dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "llm-envs: kl_target=0.1 adapts kl_coef, and the objective PolicyGradient has no KL penalty"
+    ) or ("DAPO has no KL penalty" in error)
+    assert error.endswith("For all options, run llm-envs train --help\n")
+    assert not (tmp_path / "run").exists()
 
 
 def test_environment_arguments_are_literals_or_text():

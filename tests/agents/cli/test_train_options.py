@@ -381,6 +381,9 @@ class Counter(Callback):
         self.updates.append(record.update)
         with open("updates.txt", "a") as file:
             file.write(f"{record.update} ")
+    def on_evaluation(self, report, stage):
+        with open("evaluations.txt", "a") as file:
+            file.write(f"{stage} {self.agent.num_updates} {self.run_dir} {type(report).__name__}\\n")
 
 class WithArguments(Callback):
     def __init__(self, folder):
@@ -420,6 +423,8 @@ def test_train_calls_the_callbacks_that_it_is_given(my_module, tmp_path):
     words = [*SMALL, "--total-episodes", "32", "--run-dir", "run", "--callback", "my_callbacks:Counter"]
     assert run(["train", *words, "my_callbacks.counter"]) == 0
     assert (tmp_path / "updates.txt").read_text() == "1 1 2 2 "
+    reports = ["before 0 run EvaluationReport"] * 2 + ["after 2 run EvaluationReport"] * 2
+    assert (tmp_path / "evaluations.txt").read_text().splitlines() == reports
     assert json.loads((tmp_path / "run" / "config.json").read_text())["callback"] == [
         "my_callbacks:Counter",
         "my_callbacks.counter",

@@ -36,12 +36,15 @@ class Stop(Callback):
     """Ctrl-C after some updates."""
 
     def __init__(self, after):
-        self.after, self.updates = after, []
+        self.after, self.updates, self.evaluated = after, [], []
 
     def on_update(self, record):
         self.updates.append(record.update)
         if record.update == self.after:
             raise KeyboardInterrupt
+
+    def on_evaluation(self, report, stage):
+        self.evaluated.append((stage, self.agent.num_episodes, self.run_dir.name.partition("-")[0], report.problems))
 
 
 def test_a_comparison_goes_on_where_it_stopped_and_runs_nothing_twice(tmp_path):
@@ -52,6 +55,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_runs_nothing_twice(tmp_path):
     watched = Stop(None)
     before, runs = compare(small(), tmp_path / "stopped", lambda title: watched)
     assert watched.updates == [2]  # of ppo; grpo was finished
+    assert watched.evaluated == [("after", 256, "ppo", 4)]
     assert before.as_json() == straight_before.as_json()
     for mine, theirs in zip(runs, straight, strict=True):
         assert (mine.agent, mine.seed, mine.sampled, mine.greedy) == (

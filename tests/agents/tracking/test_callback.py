@@ -132,6 +132,17 @@ def test_an_error_in_a_callback_is_raised_after_training_has_ended(agent):
     assert not agent.in_update
 
 
+def test_a_callback_that_fails_at_the_end_keeps_no_other_from_ending(agent):
+    class FailsAtTheEnd(Callback):
+        def on_training_end(self):
+            raise RuntimeError("no connection")
+
+    first, last = Watcher(), Watcher()
+    with pytest.raises(RuntimeError, match="no connection"):
+        learn(agent, 1, [first, FailsAtTheEnd(), last])
+    assert [watcher.heard[-1][0] for watcher in (first, last)] == [("end",)] * 2
+
+
 def test_evaluations_are_delivered_with_the_agent_and_the_run(agent, tmp_path):
     watcher, report = Watcher(), object()
     deliver_evaluation([print, watcher], agent, report, "before", tmp_path)
