@@ -206,8 +206,13 @@ def test_a_run_is_evaluated_with_its_own_stop_strings_and_restrictions(tmp_path,
     few = ["--problems", "5", "--samples", "2", "--device", "cpu"]
     for given, expected in (([], "stopped by 'boxed{', '+'"), (["--stop", "="], "stopped by '='")):
         capsys.readouterr()
-        assert run(["evaluate", str(run_dir), *few, *given]) == 0
+        assert run(["evaluate", str(run_dir), *few, *given, "--output", str(tmp_path / "report.json")]) == 0
         assert expected in capsys.readouterr().out
+        report = EvaluationReport.load(tmp_path / "report.json")
+        assert (report.top_k, report.top_p, report.temperature) == (40, 0.9, 1.0)
+    assert run(["evaluate", str(run_dir), *few, "--top-k", "3", "--output", str(tmp_path / "report.json")]) == 0
+    report = EvaluationReport.load(tmp_path / "report.json")
+    assert (report.top_k, report.top_p) == (3, 0.9)
 
 
 def test_evaluate_a_policy_on_another_setting(tmp_path, capsys):
@@ -343,9 +348,7 @@ def test_a_bad_value_is_refused_by_the_parser(command, option, value, capsys):
 def test_options_that_do_not_go_together_are_one_line(tmp_path, capsys):
     assert run(["train", "dapo", "--kl-target", "0.1", "--run-dir", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(
-        "llm-envs: kl_target=0.1 adapts kl_coef, and the objective PolicyGradient has no KL penalty"
-    ) or ("DAPO has no KL penalty" in error)
+    assert error.startswith("llm-envs: kl_target=0.1 adapts kl_coef, and the objective DAPO has no KL penalty")
     assert error.endswith("For all options, run llm-envs train --help\n")
     assert not (tmp_path / "run").exists()
 
