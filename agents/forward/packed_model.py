@@ -162,7 +162,10 @@ def checkpointed_layers_train(model: nn.Module) -> Iterator[None]:
     evaluation mode: without dropout. Afterwards they are as before: in training mode they would drop the key-value
     cache of `generate`.
     """
-    layers = [layer for layer in _layers_that_checkpoint(model) if torch.is_grad_enabled() and _is_checkpointed(layer)]
+    if not torch.is_grad_enabled():  # a step of decoding does not look through the modules
+        yield
+        return
+    layers = [layer for layer in _layers_that_checkpoint(model) if _is_checkpointed(layer)]
     before = [(layer.training, layer._gradient_checkpointing_func) for layer in layers]
     try:
         for layer, (_, checkpoint) in zip(layers, before, strict=True):
