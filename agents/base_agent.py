@@ -87,7 +87,6 @@ class Agent(ABC):
         self.num_episodes, self.num_updates = state.num_episodes, state.num_updates
         for name, stream in self._streams().items():
             stream.bit_generator.state = state.random_states[name]
-        self.engine.sync_weights(self.policy)
 
     def _streams(self) -> dict[str, np.random.Generator]:
         return {"problems": self.rng, "noise": self.noise, "predict": self._predict_noise}

@@ -49,7 +49,6 @@ class CommonState:
     env_id: str
     env_kwargs: dict[str, Any]
     policy_name: str
-    device_type: str
     precision: str
     chat: ChatFormat
     seed: int
@@ -87,7 +86,6 @@ def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
     """What `CommonState` has of a policy."""
     return {
         "policy_name": policy.name,
-        "device_type": policy.device.type,
         "precision": policy.precision,
         "chat": policy.chat,
         "frozen": policy.frozen_parameters,

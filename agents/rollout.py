@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from agents.validation import check_at_least, check_types
+from agents.validation import check_at_least, check_fraction, check_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,7 @@ class SamplingParams:
         check_types(self)
         check_at_least(self, 1, "max_completion_tokens", "top_k")
         check_at_least(self, 0, "temperature")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        check_fraction(self, "top_p")
         if not all(self.stop):
             raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
 

@@ -53,6 +53,18 @@ def check_positive(config: Any, *names: str) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
+def check_fraction(config: Any, *names: str) -> None:
+    """Check that fields are above 0 and at most 1; None is not checked.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value <= 1:
+            raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+
+
 def check_between(config: Any, *names: str) -> None:
     """Check that fields are above 0 and below 1; None is not checked.
 

@@ -25,7 +25,7 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def make_random_policy(architecture: str, **extra) -> LanguageModelPolicy:
+def make_random_policy(architecture: str, *, plain: bool = False, **extra) -> LanguageModelPolicy:
     """A randomly initialized two-layer model with the tokenizer of builtin/tiny: real code paths in milliseconds."""
     tokenizer = load_policy("builtin/tiny").tokenizer
     fields = {
@@ -43,7 +43,8 @@ def make_random_policy(architecture: str, **extra) -> LanguageModelPolicy:
     config = AutoConfig.for_model(architecture, **{**fields, **extra})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return LanguageModelPolicy(AutoModelForCausalLM.from_config(config), tokenizer, name=architecture)
+        model = AutoModelForCausalLM.from_config(config)
+        return LanguageModelPolicy(model, tokenizer, name=architecture, plain=plain)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.cli.common import CheckFailed, UsageError, parse_env_args, require_at_least
+from agents.cli.common import CheckFailed, UsageError, parse_env_args
 from agents.cli.options import EnvArgs, EnvId, Flag, parse
+from agents.validation import check_at_least
 from llm_envs.audit import AuditReport, Verdict, audit_task
 
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
@@ -38,8 +39,8 @@ class Audit:
     """Print the report as JSON instead of a table."""
 
     def __post_init__(self) -> None:
-        require_at_least(2, self, "problems")
-        require_at_least(0, self, "seed")
+        check_at_least(self, 2, "problems")
+        check_at_least(self, 0, "seed")
 
     def run(self) -> None:
         """Audit and print the report.

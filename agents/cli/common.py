@@ -79,18 +79,6 @@ def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
     return hardware.use_threads(threads, sum(parameter.numel() for parameter in policy.model.parameters()))
 
 
-def require_at_least(minimum: int, command: object, *names: str) -> None:
-    """Check numbers of a command when it is parsed; None, which stands for a default, is fine.
-
-    Raises:
-        ValueError: A field is smaller; the parser shows it as a mistake on the command line.
-    """
-    for name in names:
-        value = getattr(command, name)
-        if value is not None and not value >= minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {value}")
-
-
 def check_writable(file: Path) -> None:
     """Find out before long work whether its result can be written; a file that is there stays as it is.
 

@@ -18,7 +18,6 @@ from agents.cli.common import (
     check_writable,
     quiet_loading,
     refuse_split,
-    require_at_least,
     spec_with,
     use_threads,
 )
@@ -28,7 +27,7 @@ from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
 from agents.tracking.callback import Callback
 from agents.tracking.progress import TrainingProgress
-from agents.validation import check_positive
+from agents.validation import check_at_least, check_positive
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -73,7 +72,7 @@ class Compare:
     """Folder of the report (comparison.md, .json and .png) and of the runs."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
+        check_at_least(self, 1, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
         check_positive(self, "temperature", "learning_rate")
         check_agents(self.agents)
 

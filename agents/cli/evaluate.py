@@ -17,7 +17,6 @@ from agents.cli.common import (
     check_writable,
     quiet_loading,
     refuse_split,
-    require_at_least,
     spec_with,
     use_threads,
 )
@@ -29,6 +28,7 @@ from agents.hardware import resolve_device
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 from agents.rollout import SamplingParams
 from agents.tracking.progress import EvaluationProgress
+from agents.validation import check_at_least, check_fraction
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -73,10 +73,9 @@ class Evaluate:
     chat: ChatFormat = field(default_factory=ChatFormat)
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "problems", "samples", "max_completion_tokens", "threads", "top_k")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        require_at_least(0, self, "temperature", "seed")
+        check_at_least(self, 1, "problems", "samples", "max_completion_tokens", "threads", "top_k")
+        check_fraction(self, "top_p")
+        check_at_least(self, 0, "temperature", "seed")
 
     def run(self) -> None:
         """Evaluate and print the report."""

@@ -10,8 +10,9 @@ import gymnasium
 from rich.console import Console
 from rich.text import Text
 
-from agents.cli.common import require_at_least, spec_with
+from agents.cli.common import spec_with
 from agents.cli.options import EnvArgs, EnvId, OptionalInt, parse
+from agents.validation import check_at_least
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ class Play:
     """Names the problems; by default they differ from game to game."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, self, "seed")
+        check_at_least(self, 0, "seed")
 
     def run(self) -> None:
         """Ask until the person stops."""

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.cli.common import require_at_least
 from agents.cli.options import Choice, EnvArgs, Flag, OptionalInt, OptionalPath
 from agents.factory import SB3_AGENTS
 from agents.objectives import PRESETS
 from agents.policies import ChatFormat
+from agents.validation import check_at_least
 
 PROG = "llm-envs train"
 _AGENTS = (
@@ -62,6 +62,6 @@ class Train:
     chat: ChatFormat = field(default_factory=ChatFormat)
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
-        require_at_least(1, self, "checkpoint_every")
-        require_at_least(0, self, "seed")
+        check_at_least(self, 1, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
+        check_at_least(self, 1, "checkpoint_every")
+        check_at_least(self, 0, "seed")

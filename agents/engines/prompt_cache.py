@@ -106,7 +106,7 @@ class SharedPromptCache:
         return self._model.hidden(ids, positions, _Step(self, unseen, columns, column))
 
     def keep(self, slots: list[int]) -> None:
-        """Let the slots be these; most stay in their place."""
+        """Let the slots be these, by their numbers so far and in this order; those that keep theirs are not copied."""
         moved = [(to, slot) for to, slot in enumerate(slots) if to != slot]
         if moved and self._completions:
             to, slot = torch.tensor(moved, device=self._device).unbind(1)
@@ -130,7 +130,6 @@ class SharedPromptCache:
     def _set_slots(self, prompts: list[int]) -> None:
         """Let the slots belong to these prompts."""
         self._prompt_of = prompts
-        self._prompt_index = torch.tensor(prompts, device=self._device)
         seen: Counter[int] = Counter()
         ranks = []
         for prompt in prompts:
@@ -141,7 +140,7 @@ class SharedPromptCache:
         # where in (prompts, width) each slot stands; None where that is the order of the slots
         in_order = places == list(range(len(self._padding) * self._width))
         self._places = None if in_order else torch.tensor(places, device=self._device)
-        self._slot_padding = self._padding[self._prompt_index] if self._is_padded else None
+        self._slot_padding = self._padding[torch.tensor(prompts, device=self._device)] if self._is_padded else None
 
     def _unseen(self, window: int | None, columns: int, column: Tensor | None) -> Tensor | None:
         """(slots or 1, 1, 1, Lp + columns), what the newest token does not see; None where it sees all."""
@@ -180,11 +179,7 @@ class SharedPromptCache:
         of_prompt = self._by_slot(_product(self._by_prompt(grouped), keys.transpose(1, 2)), heads)
         of_own = _product(grouped.flatten(0, 1), own_keys.transpose(1, 2)).view(*grouped.shape[:3], -1)
         scores = torch.cat([of_prompt, of_own], dim=-1)  # (slots, Hkv, Hq / Hkv, Lp + columns)
-        if layer.softcap is None and layer.sinks is None:
-            weights = (scores if unseen is None else scores.masked_fill_(unseen, -torch.inf)).softmax(-1)
-        else:
-            weights = weights_of(scores.view(n, query.shape[1], 1, -1), unseen, layer).view_as(scores)
-        weights = weights.to(keys.dtype)
+        weights = weights_of(scores.view(n, query.shape[1], 1, -1), unseen, layer).view_as(scores).to(keys.dtype)
         out = self._by_slot(torch.bmm(self._by_prompt(weights[..., : self._longest]), values), heads)
         out = out + torch.bmm(weights[..., self._longest :].flatten(0, 1), own_values).view_as(out)
         return out.flatten(1, 2).to(query.dtype)

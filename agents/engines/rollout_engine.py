@@ -48,7 +48,7 @@ class GenerativePolicy(Protocol):
 class RolloutEngine(Protocol):
     """Generates groups of completions from token ids.
 
-    An agent calls `sync_weights` when it has been made, when it has been loaded, and after each update.
+    An agent calls `sync_weights` when it is made, also from a checkpoint, and after each update.
     """
 
     @property

@@ -116,10 +116,12 @@ def weights_of(scores: Tensor, unseen: Tensor | None, layer: AttentionLayer) -> 
     """Softmax over the keys, with the layer's soft cap and sinks.
 
     Args:
-        scores: (N, Hq, L, L'), scaled products of queries and keys, in float32 at least; overwritten where no gradient
-            is recorded.
+        scores: (N, Hq, L, L'), scaled products of queries and keys, in float32 at least.
         unseen: Broadcastable to the scores, true where a query does not see a key; None where it sees all.
         layer: Soft cap and sinks.
+
+    Returns:
+        (N, Hq, L, L'), of the scores' type; with sinks, rows add up to less than 1.
     """
     if layer.softcap is not None:
         scores = torch.tanh(scores / layer.softcap) * layer.softcap

@@ -118,7 +118,8 @@ class _TokenLogprobs(torch.autograd.Function):
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         for start in range(0, len(targets), size):
             rows = slice(start, start + size)
-            chosen, exponentials, total = _softmax(hidden[rows], weight, bias, targets[rows], temperature, transform)
+            logits = _logits(hidden[rows], weight, bias)
+            chosen, exponentials, total = _softmax(logits, targets[rows], temperature, transform)
             out[rows] = chosen - total.log()
             if start + size <= budget or len(targets) <= budget:
                 kept[start] = (exponentials, total)
@@ -130,7 +131,6 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
-        softcap = ctx.transform.softcap
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight: Tensor | None = None
         of_bias = torch.zeros_like(bias, dtype=gradient.dtype) if ctx.needs_input_grad[2] else None
@@ -140,9 +140,10 @@ class _TokenLogprobs(torch.autograd.Function):
             values = ctx.kept.pop(start, None)
             slope: Tensor | None = None
             if values is None:
-                if softcap is not None:
-                    slope = _slope(_logits(hidden[rows], weight, bias), ctx.transform)
-                values = _softmax(hidden[rows], weight, bias, targets[rows], ctx.temperature, ctx.transform)[1:]
+                logits = _logits(hidden[rows], weight, bias)
+                if ctx.transform.softcap is not None:
+                    slope = _slope(logits, ctx.transform)
+                values = _softmax(logits, targets[rows], ctx.temperature, ctx.transform)[1:]
             exponentials, total = values
             scale = gradient[rows] / ctx.temperature
             # d logprob / d logits = (one-hot - softmax) / temperature
@@ -182,15 +183,13 @@ def _slope(logits: Tensor, transform: LogitTransform) -> Tensor:
 
 
 def _softmax(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    temperature: float,
-    transform: LogitTransform,
+    logits: Tensor, targets: Tensor, temperature: float, transform: LogitTransform
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The targets' scaled logits less the row's largest (C,), exp of all such (C, V), and their sum (C,)."""
-    logits = transform(_logits(hidden, weight, bias))
+    """The targets' scaled logits less the row's largest (C,), exp of all such (C, V), and their sum (C,).
+
+    The logits (C, V), before the transform, may be overwritten.
+    """
+    logits = transform(logits)
     if temperature != 1:
         logits /= temperature
     chosen = logits.gather(1, targets[:, None])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,25 +17,6 @@ from agents.forward.shared_prefix import SharedPrefix
 from agents.rollout import GroupBatch
 
 
-@dataclass(frozen=True, slots=True)
-class LayerShape:
-    """What a layer's attention was seen to be given.
-
-    Attributes:
-        num_heads: Hq, of queries.
-        num_kv_heads: Hkv, of keys and values.
-        key_dim: D, of queries and keys.
-        value_dim: Dv, of values.
-        window: How many tokens back a token sees, its own included; None for all.
-    """
-
-    num_heads: int
-    num_kv_heads: int
-    key_dim: int
-    value_dim: int
-    window: int | None
-
-
 class PackedModel:
     """The forward pass of a model without its own idea of a batch: one dimension of S tokens.
 
@@ -45,32 +25,22 @@ class PackedModel:
 
     Args:
         model: A transformers model with a language-model head, with adapters or without.
-        shapes: Of each layer's attention.
+        windows: The windows of its layers' attention, see `AttentionLayer`.
         transform: What the model does to the products of its head.
         drops_keywords: Whether its layers do not hand on keywords that they do not know.
 
     Attributes:
-        shapes: See above.
+        windows: Those of all layers, each once.
     """
 
     def __init__(
-        self, model: Any, shapes: Sequence[LayerShape], transform: LogitTransform, drops_keywords: bool = False
+        self, model: Any, windows: Iterable[int | None], transform: LogitTransform, drops_keywords: bool = False
     ) -> None:
         self._language_model = without_adapters(model)
         self._trunk = trunk(model)
         self._drops_keywords = drops_keywords
-        self.shapes = tuple(shapes)
+        self.windows = set(windows)
         self._transform = transform
-
-    @property
-    def windows(self) -> set[int | None]:
-        """The windows that layers have."""
-        return {shape.window for shape in self.shapes}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the embedded tokens."""
-        return self._language_model.get_input_embeddings().weight.dtype
 
     @property
     def has_gradient(self) -> bool:

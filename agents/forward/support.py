@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from agents.forward.attention import IMPLEMENTATION, KEYWORD, AttentionLayer, UnsupportedModel
 from agents.forward.head import LogitTransform
-from agents.forward.packed_model import LayerShape, PackedModel, without_adapters
+from agents.forward.packed_model import PackedModel, without_adapters
 from agents.forward.shared_prefix import SharedPrefix
 from agents.rollout import Completion, GroupBatch, Rollout
 
@@ -43,8 +43,12 @@ def packed_model_of(model: Any) -> PackedModel:
     before = getattr(language_model.config, "_attn_implementation", None)
     _check_config(language_model)
     batch = _few_tokens(language_model)
-    quiet = torch.no_grad(), torch.autocast(language_model.device.type, enabled=False), _in_float32()
-    with quiet[0], quiet[1], quiet[2], _short_window(language_model) as window:
+    with (
+        torch.no_grad(),
+        torch.autocast(language_model.device.type, enabled=False),
+        _in_float32(),
+        _short_window(language_model) as window,
+    ):
         try:
             expected = _plain(model, language_model, batch)
             language_model.set_attn_implementation(IMPLEMENTATION)
@@ -143,10 +147,10 @@ def _packed_model(
         UnsupportedModel: They differ, or attention is not what the config says.
     """
     config = language_model.config.get_text_config()
-    transform = LogitTransform.of_config(config)
+    transform, stated = LogitTransform.of_config(config), _stated_windows(config)
     for drops_keywords in (False, True):
         packed = PackedModel(model, (), transform, drops_keywords)
-        probe = _Probe(SharedPrefix(batch, _windows(config)))
+        probe = _Probe(SharedPrefix(batch, {None, getattr(config, "sliding_window", None)}))
         tokens = probe.prefix.tokens
         try:
             hidden = packed.hidden(tokens.ids, tokens.positions, probe)
@@ -161,9 +165,7 @@ def _packed_model(
         raise UnsupportedModel(
             f"its {layers} layers called transformers' attention {len(probe.calls)} times: some are something else"
         )
-    shapes = [probe.calls[index] for index in range(layers)]
-    windows, stated = [shape.window for shape in shapes], _stated_windows(config)
-    if windows != stated:
+    if list(probe.calls.values()) != stated:
         raise UnsupportedModel("its config says that layers have a window, and its attention is not told so")
     # the packed tokens are the prompts', then those of the completions but for the last of each
     length = batch.prompt_ids.shape[1]
@@ -171,23 +173,23 @@ def _packed_model(
     difference = _difference(hidden, torch.cat([of_prompts, expected[:, length:-1].flatten(0, 1)]))
     if not difference < _TOLERANCE:
         raise UnsupportedModel(f"packed tokens give other hidden states (relative difference {difference:.1e})")
-    shapes = [shape if shape.window is None else replace(shape, window=window) for shape in shapes]
-    return PackedModel(model, shapes, transform, drops_keywords)
+    windows = [window if short is not None else None for short in stated]
+    return PackedModel(model, windows, transform, drops_keywords)
 
 
 @dataclass(slots=True)
 class _Probe:
-    """Attends, and writes down what each layer's attention is given."""
+    """Attends, and writes down the window that each layer's attention is told."""
 
     prefix: SharedPrefix
-    calls: dict[int, LayerShape] = field(default_factory=dict)
+    calls: dict[int, int | None] = field(default_factory=dict)
 
     def attend(self, layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if layer.index < 0:
             raise UnsupportedModel("its attention layers do not say their number (layer_idx)")
         if layer.index in self.calls:
             raise UnsupportedModel(f"layer {layer.index} calls attention twice")
-        self.calls[layer.index] = LayerShape(query.shape[1], key.shape[1], key.shape[2], value.shape[2], layer.window)
+        self.calls[layer.index] = layer.window
         return self.prefix.attend(layer, query, key, value)
 
 
@@ -216,10 +218,6 @@ def _stated_windows(config: Any) -> list[int | None]:
     if kinds is None:
         return [window] * config.num_hidden_layers
     return [window if kind == "sliding_attention" else None for kind in kinds]
-
-
-def _windows(config: Any) -> set[int | None]:
-    return {None, getattr(config, "sliding_window", None)}
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.validation import check_at_least, check_positive, check_types
+from agents.validation import check_at_least, check_fraction, check_positive, check_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class GRPOConfig:
         check_at_least(self, 1, "micro_batch_size", "top_k")
         check_at_least(self, 0, "warmup_updates", "weight_decay", "max_refills", "overlong_buffer")
         check_positive(self, "learning_rate", "max_grad_norm", "temperature", "kl_target")
+        check_fraction(self, "top_p", "kl_gain")
         if self.group_size < 2:
             raise ValueError(
                 f"group_size must be at least 2, got {self.group_size}: a group of one has nothing to be compared with"
@@ -81,12 +82,8 @@ class GRPOConfig:
                 f"minibatches ({self.minibatches}) must not exceed prompts_per_update ({self.prompts_per_update}): "
                 "a minibatch holds whole groups"
             )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not all(self.stop):
             raise ValueError(f"stop must be a tuple of texts that are not empty, got {self.stop!r}")
-        if not 0 < self.kl_gain <= 1:
-            raise ValueError(f"kl_gain must be above 0 and at most 1, got {self.kl_gain}")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
         if self.overlong_buffer > self.max_completion_tokens:

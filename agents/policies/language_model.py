@@ -42,7 +42,8 @@ class LanguageModelPolicy:
         precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
         chat: The turns that come before every prompt.
         plain: Compute in padded batches even where the model can take packed tokens: the slow twin that tests and
-            benchmarks compare with.
+            benchmarks compare with. The model must be new: attention and products of one that another policy packs
+            stay those of that policy.
 
     Raises:
         ValueError: `chat` has turns, and the tokenizer has no chat template to put them in.

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from agents.forward.packed_model import trunk
 from agents.policies import LanguageModelPolicy
 from agents.rollout import position_ids
 from agents.sb3.token_rows import left_padded, row_lengths
@@ -36,11 +37,6 @@ def _hidden(
             use_cache=cache is not None,
         )
     return output.last_hidden_state[:, -kept:].float()
-
-
-def trunk(model: Any) -> Any:
-    """What a causal language model, with adapters or without, has below its head."""
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
 
 
 def hidden_of_prefixes(policy: LanguageModelPolicy, model: Any, rows: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from agents.forward.packed_model import trunk
 from agents.policies import LanguageModelPolicy
 from agents.sb3.completion_policy import make_optimizer, value_head
 from agents.sb3.forward_pass import reference_model
-from agents.sb3.prefixes import PrefixCache, hidden_of_prefixes, trunk
+from agents.sb3.prefixes import PrefixCache, hidden_of_prefixes
 
 
 class PrefixTrunk(BaseFeaturesExtractor):

@@ -20,7 +20,7 @@ from agents.cli.common import UsageError, parse_env_args
 from agents.evaluation.held_out import EvaluationReport
 from agents.grpo.agent import GRPOAgent
 from agents.policies.builtin import TINY_PATH
-from agents.tracking.metrics_files import MetricsWriter, read_metrics
+from agents.tracking.metrics_files import read_metrics
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -147,21 +147,15 @@ def test_a_second_ctrl_c_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(
+    tmp_path, monkeypatch, capsys, stopped_after_two_updates
+):
     arguments = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1", "--matmul-precision", "high"]
     precisions: list[str] = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
-
-    class StopAfterTwo(MetricsWriter):
-        def on_update(self, record):
-            super().on_update(record)
-            if record.update == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("agents.cli.training_run.MetricsWriter", StopAfterTwo)
+    with stopped_after_two_updates():
         assert run(["train", *arguments, "--run-dir", str(stopped)]) == 0
     assert len(read_metrics(stopped)) == 2
     assert run(["train", "--resume", "--run-dir", str(stopped), "--device", "cpu"]) == 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import sys
 from dataclasses import fields
 from types import SimpleNamespace
@@ -24,7 +22,7 @@ from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
 from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
-from agents.tracking import Callback, MetricsWriter
+from agents.tracking import Callback
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -334,7 +332,9 @@ def test_threads_are_those_asked_for_or_of_openmp(environment, typed, expected, 
 
 
 @pytest.mark.parametrize("chosen_by", ["--threads", "OMP_NUM_THREADS"])
-def test_a_resumed_run_keeps_its_threads_and_ends_with_the_same_weights(chosen_by, tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_keeps_its_threads_and_ends_with_the_same_weights(
+    chosen_by, tmp_path, monkeypatch, capsys, stopped_after_two_updates
+):
     """The number is recorded, so that neither this machine nor its environment chooses another for the rest."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     words = [*SMALL, "--total-episodes", "48", "--checkpoint-every", "1"]
@@ -345,15 +345,7 @@ def test_a_resumed_run_keeps_its_threads_and_ends_with_the_same_weights(chosen_b
     monkeypatch.setattr("agents.hardware.recommended_threads", lambda parameters: 2)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert run(["train", *words, "--run-dir", str(straight)]) == 0
-
-    class StopAfterTwo(MetricsWriter):
-        def on_update(self, record):
-            super().on_update(record)
-            if record.update == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("agents.cli.training_run.MetricsWriter", StopAfterTwo)
+    with stopped_after_two_updates():
         assert run(["train", *words, "--run-dir", str(stopped)]) == 0
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(2)

@@ -411,15 +411,6 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path, kl_coef):
     assert resumed.predict(["What is 1 + 1?"] * 8) == first.predict(["What is 1 + 1?"] * 8)
 
 
-def test_a_checkpoint_of_another_kind_of_device_goes_on(tmp_path):
-    small_agent().learn(16).save(tmp_path / "agent")
-    file = tmp_path / "agent" / "agent.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"device_type": "cuda"}))
-    resumed = [GRPOAgent.load(tmp_path / "agent", device="cpu").learn(32) for _ in range(2)]
-    assert resumed[0].num_updates == 2
-    assert torch.equal(weights(resumed[0]), weights(resumed[1]))
-
-
 def test_saving_overwrites_and_leaves_no_debris(tmp_path):
     agent = small_agent()
     agent.save(tmp_path / "agent")
