@@ -73,20 +73,30 @@ def use_onednn_products(model: nn.Module) -> None:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        # norms and gates end in a product of two tensors that autograd keeps: it is computed again, not kept as well
+        ctx.factors = x.grad_fn if _keeps_both_factors(x.grad_fn) else None
+        ctx.save_for_backward(None if ctx.factors else x, weight)
         return _multiplied(x, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        rows = gradient.reshape(-1, gradient.shape[-1])
         of_x = of_weight = None
+        rows = gradient.reshape(-1, gradient.shape[-1])
         if ctx.needs_input_grad[0]:
-            of_x = _multiplied(rows, weight.t()).view(x.shape)
+            of_x = _multiplied(rows, weight.t()).view(*gradient.shape[:-1], -1)
         if ctx.needs_input_grad[1]:
+            if ctx.factors is not None:
+                x = ctx.factors._saved_self * ctx.factors._saved_other
             of_weight = _multiplied(rows.t(), x.reshape(-1, x.shape[-1]).t())
         return of_x, of_weight
+
+
+def _keeps_both_factors(node: Any) -> bool:
+    """Whether a node of autograd is an elementwise product of two tensors that its own backward pass needs."""
+    is_product = type(node).__name__ == "MulBackward0"
+    return is_product and node._saved_self is not None and node._saved_other is not None
 
 
 def _takes_onednn(a: Tensor, b: Tensor) -> bool:

@@ -43,3 +43,27 @@ def test_products_with_and_without_a_place_to_write_to(rows):
     torch.testing.assert_close(product(a, b), a @ b)
     torch.testing.assert_close(product(a, b, out=torch.empty(rows, 5)), a @ b)
     torch.testing.assert_close(product(a, b, out=torch.ones(rows, 5), add=True), 1 + a @ b)
+
+
+@pytest.mark.parametrize("trained", ["both", "scale", "x", "neither"])
+def test_the_product_that_a_layer_reads_is_not_kept(trained):
+    """As a norm's `weight * normalized` and a gate's `act(gate) * up`; gradients are the same to the bit."""
+    layer = nn.Linear(5, 4, bias=False)
+    layer.__class__ = OneDNNLinear
+    scale = torch.randn(5, requires_grad=trained in ("both", "scale"))
+    x = torch.randn(3, 5, requires_grad=trained in ("both", "x"))
+    wanted = [layer.weight, *(tensor for tensor in (scale, x) if tensor.requires_grad)]
+    results, kept = [], []
+    for is_opaque in (False, True):
+        read = scale * x
+        read = read.clone() if is_opaque else read
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            out = layer(read)
+        assert any(tensor is read for tensor in kept) == (is_opaque or trained != "both")
+        kept.clear()
+        loss = out.square().sum()
+        results.append(torch.autograd.grad(loss, wanted, retain_graph=True))
+        for first, second in zip(results[-1], torch.autograd.grad(loss, wanted), strict=True):
+            assert torch.equal(first, second)
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
