@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.checkpoint import CommonState
 from agents.collect import noise_seed
+from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec
 from agents.hardware import resolve_device, use_default_threads
@@ -38,6 +40,7 @@ class Agent(ABC):
         num_updates: Updates in its life.
         in_update: Whether an update is under way, or was cut by an error or a second Ctrl-C. What `save` writes then is
             no state that an uninterrupted run has.
+        ranks: The processes that train together.
     """
 
     env_spec: EnvSpec
@@ -47,6 +50,7 @@ class Agent(ABC):
     num_episodes: int
     num_updates: int
     in_update: bool = False
+    ranks: Ranks = Ranks()
 
     def __init__(
         self,
@@ -95,6 +99,10 @@ class Agent(ABC):
     def _random_states(self) -> dict[str, Any]:
         """What `save` keeps of the streams of random numbers, as JSON takes it."""
         return {name: stream.bit_generator.state for name, stream in self._streams().items()}
+
+    def whole_weights(self) -> contextlib.AbstractContextManager[None]:
+        """Around calls of the engine: where weights are sharded over processes, each has all of them meanwhile."""
+        return contextlib.nullcontext()
 
     @property
     @abstractmethod
@@ -146,15 +154,16 @@ class Agent(ABC):
         with deferred_interrupt() as interrupted:
             callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
             try:
-                while self.num_episodes < total_episodes and not interrupted.is_set():
+                # several processes stop after the same update, whichever of them was told to
+                while self.num_episodes < total_episodes and not self.ranks.any(interrupted.is_set()):
                     self.in_update = True
                     record = self._update(total_episodes)
                     self.in_update = False
-                    if ends_training(callbacks.on_update(record)):
+                    if self.ranks.any(ends_training(callbacks.on_update(record))):
                         break
             finally:
                 callbacks.on_training_end()
-        if interrupted.is_set():
+        if self.ranks.any(interrupted.is_set()):
             raise KeyboardInterrupt
         return self
 
@@ -166,7 +175,8 @@ class Agent(ABC):
         prompts = [observation] if isinstance(observation, str) else list(observation)
         sampling = replace(self.sampling, temperature=0.0) if deterministic else self.sampling
         ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
-        groups = self.engine.generate(ids, 1, sampling, noise_seed(self._predict_noise)) if ids else []
+        with self.whole_weights():
+            groups = self.engine.generate(ids, 1, sampling, noise_seed(self._predict_noise)) if ids else []
         texts = [self.policy.decode(group[0].ids) for group in groups]
         return texts[0] if isinstance(observation, str) else texts
 

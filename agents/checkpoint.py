@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents import objectives
+from agents.distributed import is_sharded, sharded_like, whole, whole_state
 from agents.envs import EnvLike, env_spec, spec_record
 from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
@@ -57,6 +58,7 @@ class CommonState:
     random_states: dict[str, Any]
     num_prompts: int = 0
     env_state: dict[str, Any] = field(default_factory=dict)
+    env_states_of_other_ranks: list[dict[str, Any]] = field(default_factory=list)
     env_wrappers: list[str] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
@@ -103,6 +105,7 @@ def write(
     state: CommonState,
     policy: LanguageModelPolicy,
     tensors: Mapping[str, Mapping[str, Tensor]],
+    weights: WholeWeights | None = None,
 ) -> None:
     """Write a checkpoint beside the old one, then swap them; `recover` mends a swap that was cut short.
 
@@ -111,6 +114,7 @@ def write(
         state: What goes into `agent.json`.
         policy: The model.
         tensors: Each becomes `NAME.safetensors`.
+        weights: What `whole_weights` gave, where parameters are sharded.
 
     Raises:
         CheckpointError: There is something else at the path, which the checkpoint would replace.
@@ -126,9 +130,10 @@ def write(
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        policy.save(fresh / "policy")
+        policy.save(fresh / "policy", None if weights is None else weights.model)
         if policy.reference is not None:
-            policy.reference.save_pretrained(fresh / "reference")
+            reference = {} if weights is None else {"state_dict": weights.reference}
+            policy.reference.save_pretrained(fresh / "reference", **reference)
             policy.tokenizer.save_pretrained(fresh / "reference")
         for name, content in tensors.items():
             save_file(dict(content), fresh / f"{name}.safetensors")
@@ -140,6 +145,25 @@ def write(
         path.rename(old)
     fresh.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class WholeWeights:
+    """The weights of a sharded policy, and those of its reference where it has one."""
+
+    model: dict[str, Tensor]
+    reference: dict[str, Tensor]
+
+
+def whole_weights(policy: LanguageModelPolicy) -> WholeWeights | None:
+    """Put sharded weights together, which takes every rank; None where they are not sharded."""
+    if not any(map(is_sharded, policy.model.parameters())):
+        return None
+    trained = {name for name, _ in policy.trainable_parameters()}
+    return WholeWeights(
+        whole_state(policy.model, trained if policy.has_adapters else None),
+        {} if policy.reference is None else whole_state(policy.reference),
+    )
 
 
 def _as_json(value: Any) -> Any:
@@ -315,13 +339,16 @@ def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
     """
     if policy.reference is not None:
         model, _ = _read_model(path / "reference")
-        policy.reference.load_state_dict(model.state_dict())
+        read = model.state_dict()
+        with torch.no_grad():
+            for name, tensor in policy.reference.state_dict().items():
+                tensor.copy_(sharded_like(read[name], tensor))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The optimizer's state as tensors named `parameter|entry`; empty before the first step."""
     return {
-        f"{name}|{entry}": torch.as_tensor(value).contiguous()
+        f"{name}|{entry}": whole(torch.as_tensor(value)).contiguous()
         for name, parameter in parameters.items()
         for entry, value in optimizer.state.get(parameter, {}).items()
     }
@@ -338,7 +365,7 @@ def restore_optimizer(path: Path, optimizer: torch.optim.Optimizer, parameters: 
         if name not in parameters:
             raise CheckpointError(f"optimizer.safetensors has a state for {name!r}, which the policy does not have")
         parameter = parameters[name]
-        optimizer.state[parameter][entry] = value.to(parameter.device)
+        optimizer.state[parameter][entry] = sharded_like(value, parameter)
 
 
 def read_tensors(path: Path, name: str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from agents.base_agent import Agent
 from agents.collect import collect
+from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
 from agents.evaluation.estimates import Estimate, mean_estimate, pass_at_k, proportion_estimate
@@ -175,7 +177,7 @@ def evaluate(
         samples: How many completions to sample for each.
         split: Passed to the environment as `split`; None for an environment that has none.
         seed: Names the problems and the sampling noise.
-        on_progress: Called with the episodes finished and their total.
+        on_progress: Called with the episodes finished and their total; of this process, where there are several.
         **sampling_options: `max_completion_tokens`, `temperature`, `top_k`, `top_p` and `stop`, see `SamplingParams`.
             Greedy completions use `max_completion_tokens` and `stop` too.
 
@@ -188,28 +190,31 @@ def evaluate(
     sampling = _sampling(agent, sampling_options)
     spec = env_spec(env if env is not None else _own_env(agent))
     policy, engine = _policy_and_engine(agent)
+    ranks = agent.ranks if isinstance(agent, Agent) else Ranks()
     kwargs = {} if split is None else {"split": split}
     seeds = distinct_problem_seeds(spec, problems, seed, **kwargs)
-    noise = np.random.default_rng(seed)
-    total = len(seeds) * (1 + samples)
+    noise = np.random.default_rng(seed if ranks.size == 1 else [seed, ranks.rank])
+    own = ranks.share(seeds)
+    total = len(own) * (1 + samples)
     done = 0
 
     def play(group_size: int, sampling: SamplingParams) -> list[Rollout]:
         nonlocal done
-        at_once = min(len(seeds), max(1, _MAX_ROWS // group_size))
+        at_once = max(1, _MAX_ROWS // group_size)
         rollouts: list[Rollout] = []
-        for start in range(0, len(seeds), at_once):
-            part = seeds[start : start + at_once]
+        for start in range(0, len(own), at_once):
+            part = own[start : start + at_once]
             envs = make_envs(spec, len(part) * group_size, **kwargs)
             rollouts += collect(envs, policy, engine, part, group_size, sampling, noise)
             envs.close()
             done += len(part) * group_size
             if on_progress is not None:
                 on_progress(done, total)
-        return rollouts
+        return ranks.gather(rollouts)
 
-    greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
-    sampled = play(samples, sampling)
+    with agent.whole_weights() if isinstance(agent, Agent) else contextlib.nullcontext():
+        greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
+        sampled = play(samples, sampling)
     return report_from_rollouts(
         spec.id,
         dict(spec.kwargs),

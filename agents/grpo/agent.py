@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agents import checkpoint
 from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics
-from agents.collect import collect
+from agents.collect import collect, noise_seed
+from agents.distributed import Parallel, Passes, Ranks, whole
 from agents.engines import RolloutEngine
 from agents.envs import (
     EnvLike,
@@ -59,6 +61,8 @@ class GRPOAgent(Agent):
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
         precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
         engine: What generates; by default the fastest engine that runs the policy's own model.
+        parallel: How passes are divided where several processes were started (`torchrun`), see `agents.distributed`.
+        cpu_offload: With `fsdp2`, keep parameters, gradients and moments in the memory of the host.
 
     Raises:
         PolicyNotFound: There is no such model.
@@ -76,6 +80,8 @@ class GRPOAgent(Agent):
         device: str = "auto",
         precision: Precision = "auto",
         engine: RolloutEngine | None = None,
+        parallel: Parallel = "auto",
+        cpu_offload: bool = False,
     ) -> None:
         self.config = GRPOConfig() if config is None else config
         if not isinstance(self.config, GRPOConfig):
@@ -89,10 +95,18 @@ class GRPOAgent(Agent):
                 f"kl_target={self.config.kl_target} adapts kl_coef, and the objective {type(self.objective).__name__} "
                 "has no KL penalty; start with a positive kl_coef"
             )
-        self.envs = make_envs(env, self.config.episodes_per_update)
+        self.ranks = Ranks.current()
+        share = len(self.ranks.share(range(self.config.prompts_per_update)))
+        if self.config.prompts_per_update < self.ranks.size:
+            raise ValueError(
+                f"prompts_per_update ({self.config.prompts_per_update}) must be at least the number of processes "
+                f"({self.ranks.size}): each plays whole groups"
+            )
+        self.envs = make_envs(env, share * self.config.group_size)
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         if self.objective.needs_reference:
             self.policy.freeze_reference()
+        self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())
         self.optimizer = torch.optim.AdamW(
@@ -115,6 +129,10 @@ class GRPOAgent(Agent):
         config = self.config
         batch = f"{config.prompts_per_update} prompts x {config.group_size} completions"
         return f"{type(self.objective).__name__}: {batch} per update, learning rate {config.learning_rate:g}"
+
+    def whole_weights(self) -> contextlib.AbstractContextManager[None]:
+        """See `Agent.whole_weights`."""
+        return self._passes.whole_weights()
 
     # -- the algorithm -----------------------------------------------------------------------------------------------
 
@@ -178,7 +196,13 @@ class GRPOAgent(Agent):
         else:  # a data set: each row once in an epoch
             seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
         self.num_prompts += wanted
-        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.noise)
+        noise = self.noise
+        if self.ranks.size > 1:  # one draw on every rank, however often its episodes need the engine
+            noise = np.random.default_rng([noise_seed(noise), self.ranks.rank])
+        own = self.ranks.share(seeds)
+        with self.whole_weights():
+            rollouts = collect(self.envs, self.policy, self.engine, own, size, self.sampling, noise)
+        return self.ranks.gather(rollouts)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -197,10 +221,10 @@ class GRPOAgent(Agent):
             action_mask = batch.action_mask * whole[:, None]
             batch = replace(batch, action_mask=action_mask, total_tokens=int(action_mask.sum()))
         if self.objective.needs_reference:
-            batch = replace(batch, ref_logprobs=self._in_parts(batch, self.policy.reference_logprobs))
+            batch = replace(batch, ref_logprobs=self._in_parts(batch, self._passes.reference_logprobs))
         if self._rescores and (not self._takes_one_step or self.objective.shapes_rewards):
             with torch.no_grad():
-                batch = replace(batch, old_logprobs=self._in_parts(batch, self.policy.logprobs))
+                batch = replace(batch, old_logprobs=self._in_parts(batch, self._passes.logprobs))
         return replace(batch, advantages=self.objective.advantages(self.objective.shape_rewards(batch)))
 
     @property
@@ -221,13 +245,19 @@ class GRPOAgent(Agent):
     def _in_parts(self, batch: GroupBatch, logprobs: Any) -> Tensor:
         """(N, T) log-probabilities, computed a micro-batch at a time."""
         out = torch.zeros_like(batch.sampler_logprobs)
-        for groups in self._micro_batches(torch.arange(len(batch.rewards), device=batch.rewards.device)):
-            part = logprobs(batch.select_groups(groups), self.config.temperature)
-            out[batch.rows_of(groups), : part.shape[1]] = part
-        return out
+        everything = torch.arange(len(batch.rewards), device=batch.rewards.device)
+        for groups in self._micro_batches(batch, everything):
+            # a rank with nothing more to compute takes part in the passes of the others
+            part = logprobs(batch.select_groups(everything[:1] if groups is None else groups), self.config.temperature)
+            if groups is not None:
+                out[batch.rows_of(groups), : part.shape[1]] = part
+        return self.ranks.sum(out)
 
-    def _micro_batches(self, groups: Tensor) -> Iterator[Tensor]:
-        yield from groups.split(max(1, self.config.micro_batch_size // self.config.group_size))
+    def _micro_batches(self, batch: GroupBatch, groups: Tensor) -> list[Tensor | None]:
+        """This rank's, see `Ranks.micro_batches`."""
+        tokens = batch.prompt_mask.sum(1) + batch.completion_mask.view(*batch.rewards.shape, -1).sum((1, 2))
+        size = max(1, self.config.micro_batch_size // self.config.group_size)
+        return self.ranks.micro_batches(groups, tokens[groups].tolist(), size)
 
     def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
         """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
@@ -269,29 +299,40 @@ class GRPOAgent(Agent):
         tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
         if tokens == 0:
             return sums
-        for part in self._micro_batches(groups):
-            micro_batch = minibatch.select_groups(part, of_step=minibatch)
-            logprobs = self.policy.logprobs(micro_batch, self.config.temperature)
-            if self._rescores and self._takes_one_step:
-                micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them
-            loss, figures = self.objective.loss(micro_batch, logprobs)
-            loss.backward()
-            for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
+        parts = self._micro_batches(minibatch, groups)
+        for i, part in enumerate(parts):
+            with self._passes.accumulating(last=i == len(parts) - 1):
+                self._accumulate(minibatch, groups[:1] if part is None else part, sums, counts=part is not None)
+        sums = self.ranks.sum_figures(sums)
         for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
             sums[name] *= minibatch.total_tokens / tokens
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        size = whole(norm).item()
+        if not math.isfinite(size):
             raise FloatingPointError(
                 f"the gradient of update {self.num_updates + 1} is not finite; nothing was changed by this step. Lower "
                 "the learning rate, or use precision='float32'"
             )
-        if norm > self.config.max_grad_norm:  # else the gradients, as many as weights, are not touched
+        if size > self.config.max_grad_norm:  # else the gradients, as many as weights, are not touched
             torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self.config.max_grad_norm, norm)
         self.optimizer.step()
-        sums["grad_norm"] = norm.item()
+        sums["grad_norm"] = size
         return sums
+
+    def _accumulate(self, minibatch: GroupBatch, groups: Tensor, sums: dict[str, float], *, counts: bool) -> None:
+        """Forward and backward pass of some groups; without `counts` only to take part in those of other ranks."""
+        micro_batch = minibatch.select_groups(groups, of_step=minibatch)
+        logprobs = self._passes.logprobs(micro_batch, self.config.temperature)
+        if not counts:
+            self._passes.backward(logprobs.sum() * 0)
+            return
+        if self._rescores and self._takes_one_step:
+            micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them
+        loss, figures = self.objective.loss(micro_batch, logprobs)
+        self._passes.backward(loss)
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
 
     # -- saving and loading ------------------------------------------------------------------------------------------
 
@@ -300,6 +341,7 @@ class GRPOAgent(Agent):
 
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """
+        first, *others = self.ranks.gather([env_state(self.envs)])
         state = checkpoint.AgentState(
             **spec_record(self.env_spec),
             **checkpoint.policy_record(self.policy),
@@ -309,11 +351,16 @@ class GRPOAgent(Agent):
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
             num_prompts=self.num_prompts,
-            env_state=env_state(self.envs),
+            env_state=first,
+            env_states_of_other_ranks=others,
             random_states=self._random_states,
         )
+        # every rank takes part in putting sharded tensors together, and one writes
         optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
-        checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer})
+        weights = checkpoint.whole_weights(self.policy)
+        if self.ranks.is_first:
+            checkpoint.write(Path(path), state, self.policy, {"optimizer": optimizer}, weights)
+        self.ranks.wait()
 
     @classmethod
     def load(
@@ -325,6 +372,8 @@ class GRPOAgent(Agent):
         device: str = "auto",
         precision: Precision | None = None,
         engine: RolloutEngine | None = None,
+        parallel: Parallel = "auto",
+        cpu_offload: bool = False,
     ) -> Self:
         """Read what `save` wrote.
 
@@ -335,6 +384,8 @@ class GRPOAgent(Agent):
             device: Where to put the policy.
             precision: Of the computation; None is the one that was saved.
             engine: What generates; None is the fastest engine that runs the policy's own model.
+            parallel: See the class; the checkpoint may be one of another number of processes.
+            cpu_offload: See the class.
 
         Raises:
             CheckpointError: The folder is missing or incomplete.
@@ -343,11 +394,21 @@ class GRPOAgent(Agent):
         state = checkpoint.read_state(path, objective)
         spec, is_same = checkpoint.read_env(path, state, env)
         policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
-        agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed, engine=engine)
+        agent = cls(
+            policy,
+            spec,
+            objective=state.objective,
+            config=state.config,
+            seed=state.seed,
+            engine=engine,
+            parallel=parallel,
+            cpu_offload=cpu_offload,
+        )
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_prompts = state.num_prompts
         if is_same:
-            restore_env_state(agent.envs, state.env_state)
+            states = [state.env_state, *state.env_states_of_other_ranks]
+            restore_env_state(agent.envs, states[agent.ranks.rank % len(states)])
         agent._restore(state)
         return agent

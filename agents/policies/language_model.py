@@ -278,11 +278,16 @@ class LanguageModelPolicy:
             return []
         return [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
 
-    def save(self, folder: Path) -> None:
-        """Write model (safetensors) and tokenizer in transformers' own layout, so that any tool loads them."""
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write model (safetensors) and tokenizer in transformers' own layout, so that any tool loads them.
+
+        Args:
+            folder: Where to.
+            weights: By name, in place of the model's own, of which a process may have a part alone.
+        """
         # adapters are on linear layers alone; without this, peft looks for the base model's config on the hub
         options = {"save_embedding_layers": False} if self.has_adapters else {}
-        self.model.save_pretrained(folder, **options)
+        self.model.save_pretrained(folder, state_dict=weights, **options)
         self.tokenizer.save_pretrained(folder)
 
 

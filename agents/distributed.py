@@ -1,0 +1,333 @@
+"""Several processes that train one model: what each of them computes, and what they tell each other.
+
+All ranks run the same program with the same random numbers. Each plays the episodes of its share of the prompts; then
+every rank gets all rollouts. Advantages, divisors, the order of minibatches and every decision are computed from this
+global batch, on each rank in the same way, as one process would. Only rollouts and forward and backward passes are
+divided. The passes run under PyTorch's own engines: `DistributedDataParallel` or `fully_shard`.
+
+Programs are started by `torchrun`, `accelerate launch` or Slurm's `srun`. No other module knows ranks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from agents.policies import LanguageModelPolicy
+from agents.rollout import GroupBatch
+
+T = TypeVar("T")
+Parallel = Literal["auto", "ddp", "fsdp2"]
+
+# rollouts and rewards of one rank may take much longer than those of another
+_TIMEOUT = timedelta(hours=4)
+# bytes for each parameter: float32 weight, gradient and two moments of AdamW
+_BYTES_PER_PARAMETER = 16
+# share of a GPU's memory that they may take; activations and the cache of rollouts need the rest
+_SHARE_OF_MEMORY = 0.5
+
+
+class NotDistributed(RuntimeError):
+    """Several processes were asked for, and this one is alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes of a run; without `torchrun` there is one, and everything here does nothing.
+
+    Attributes:
+        rank: The number of this process.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """Those that were started together with this process; joins them first where that has not been done.
+
+        Raises:
+            NotDistributed: Several processes were asked for, and this one was told of no others.
+        """
+        if not dist.is_initialized():
+            _join()
+        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's part of a sequence; the parts of all ranks, one behind the other, are the whole."""
+        bounds = [len(items) * rank // self.size for rank in (self.rank, self.rank + 1)]
+        return items[bounds[0] : bounds[1]]
+
+    def gather(self, items: list[T]) -> list[T]:
+        """The lists of all ranks, one behind the other."""
+        if self.size == 1:
+            return items
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def of_first(self, value: T) -> T:
+        """What rank 0 has."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true on one of the ranks."""
+        return any(self.gather([flag]))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks of tensors of one shape, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def sum_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The sums over ranks of named numbers, in the order of the ranks."""
+        total: dict[str, float] = {}
+        for part in self.gather([dict(figures)]):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + value
+        return total
+
+    def micro_batches(self, groups: Tensor, tokens: Sequence[int], size: int) -> list[Tensor | None]:
+        """This rank's micro-batches of the groups of an optimizer step.
+
+        Every rank gets about as many tokens, and the same number of micro-batches, so that none waits for another.
+
+        Args:
+            groups: (K,) indices of groups; those of one rank keep their order.
+            tokens: Of each of the K groups.
+            size: How many groups a micro-batch holds.
+
+        Returns:
+            Indices of groups (at most `size`,); None where this rank has nothing more to compute and others have.
+        """
+        if self.size == 1:
+            return list(groups.split(size))
+        loads = [0] * self.size
+        mine: list[list[int]] = [[] for _ in loads]
+        for i in sorted(range(len(groups)), key=lambda i: (-tokens[i], i)):
+            least = min(range(self.size), key=lambda rank: (loads[rank], rank))
+            loads[least] += tokens[i]
+            mine[least].append(i)
+        passes = max(-(-len(part) // size) for part in mine)
+        own = groups[torch.tensor(sorted(mine[self.rank]), dtype=torch.long, device=groups.device)]
+        parts: list[Tensor | None] = list(own.split(size)) if len(own) else []
+        return parts + [None] * (passes - len(parts))
+
+
+def _join() -> None:
+    """Join the process group that a launcher has prepared, if one has.
+
+    Raises:
+        NotDistributed: See `Ranks.current`.
+    """
+    if "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        _take_slurms_numbers()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+        return
+    # `accelerate launch --cpu --num_processes 2` starts one process and tells it of none
+    asked = int(os.environ.get("ACCELERATE_NUM_PROCESSES", 1))
+    if asked > 1:
+        raise NotDistributed(
+            f"{asked} processes were asked for, and this one is alone; start them with "
+            f"torchrun --nproc-per-node {asked} -m agents.cli train ..."
+        )
+
+
+def _take_slurms_numbers() -> None:
+    """Put what `srun` says of this process where `torchrun` would.
+
+    The first host of the step is the one that the others connect to, at a port that depends on the job.
+    """
+    hosts = os.environ["SLURM_STEP_NODELIST"]
+    found = subprocess.run(["scontrol", "show", "hostnames", hosts], check=True, capture_output=True, text=True)
+    os.environ.setdefault("MASTER_ADDR", found.stdout.split()[0])
+    os.environ.setdefault("MASTER_PORT", str(20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000))
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
+
+
+def local_rank() -> int:
+    """The number of this process among those of its host."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+class Passes:
+    """The forward and backward passes of a policy, by one process or divided over ranks.
+
+    Args:
+        policy: Its model is wrapped; with `fsdp2` its parameters are sharded from now on.
+        ranks: The processes.
+        parallel: `"ddp"`, every rank has the whole model; `"fsdp2"`, weights, gradients and moments are sharded
+            (`fully_shard` on each layer); `"auto"` is `fsdp2` where they would take more than half of a GPU.
+        cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host.
+
+    Raises:
+        ValueError: There is no such way, or one process alone was to shard.
+    """
+
+    def __init__(
+        self, policy: LanguageModelPolicy, ranks: Ranks, parallel: Parallel = "auto", cpu_offload: bool = False
+    ) -> None:
+        self._ranks = ranks
+        self._policy = policy
+        kind = _resolved(parallel, policy) if ranks.size > 1 else None
+        self._scores: nn.Module = _Scores(policy.model, policy.logprobs)
+        self._reference: nn.Module | None = None
+        if policy.reference is not None:
+            self._reference = _Scores(policy.reference, policy.reference_logprobs)
+        if kind == "ddp":
+            self._scores = DistributedDataParallel(self._scores)
+        elif kind == "fsdp2":
+            for scores in filter(None, (self._scores, self._reference)):
+                _shard(scores, policy, cpu_offload)
+
+    def logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
+        """See `LanguageModelPolicy.logprobs`; every rank has to call it as often."""
+        result: Tensor = self._scores(batch, temperature)
+        return result
+
+    def reference_logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
+        """See `LanguageModelPolicy.reference_logprobs`; every rank has to call it as often."""
+        if self._reference is None:  # the base under adapters, which is sharded with them
+            return self._policy.reference_logprobs(batch, temperature)
+        result: Tensor = self._reference(batch, temperature)
+        return result
+
+    @contextlib.contextmanager
+    def accumulating(self, *, last: bool) -> Iterator[None]:
+        """Around forward and backward pass of a micro-batch; the last one of a step adds up the ranks' gradients."""
+        if isinstance(self._scores, DistributedDataParallel) and not last:
+            with self._scores.no_sync():
+                yield
+            return
+        if isinstance(self._scores, FSDPModule):
+            self._scores.set_requires_gradient_sync(last)
+        yield
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of this rank's part of the loss; the engines average over ranks, and here it is a sum."""
+        (loss * self._ranks.size).backward()
+
+    @contextlib.contextmanager
+    def whole_weights(self) -> Iterator[None]:
+        """Every rank has all weights while it generates: then ranks may take different numbers of steps."""
+        sharded = [module for module in self._scores.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.set_reshard_after_forward(False)
+            module.unshard()
+        try:
+            yield
+        finally:
+            for module in sharded:
+                module.reshard()
+                module.set_reshard_after_forward(module is not self._scores)
+
+
+class _Scores(nn.Module):
+    """Log-probabilities as the forward pass of a module, which is what PyTorch's engines wrap."""
+
+    def __init__(self, model: nn.Module, logprobs: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._logprobs = logprobs
+
+    def prepare(self) -> None:
+        """Nothing by itself; a call of the module, for engines that get ready at the first one."""
+
+    def forward(self, batch: GroupBatch, temperature: float) -> Tensor:
+        logprobs: Tensor = self._logprobs(batch, temperature)
+        return logprobs.clone()  # FSDP2 warns of views
+
+
+def _resolved(parallel: Parallel, policy: LanguageModelPolicy) -> Literal["ddp", "fsdp2"]:
+    if parallel not in ("auto", "ddp", "fsdp2"):
+        raise ValueError(f"parallel must be 'auto', 'ddp' or 'fsdp2', got {parallel!r}")
+    if parallel != "auto":
+        return parallel
+    if policy.device.type != "cuda":
+        return "ddp"
+    needed = _BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in policy.model.parameters())
+    available = torch.cuda.get_device_properties(policy.device).total_memory
+    return "fsdp2" if needed > _SHARE_OF_MEMORY * available else "ddp"
+
+
+def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
+    """Shard each layer by itself, and what is left of the model with the module that is called."""
+    narrow = policy.precision == "bfloat16"
+    precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if narrow else MixedPrecisionPolicy()
+    offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+    for layer in _layers(scores):
+        fully_shard(layer, mp_policy=precision, offload_policy=offload)
+    fully_shard(scores, mp_policy=precision, offload_policy=offload)
+    # the first module that is called becomes the root of the others: this one, and not the first layer of a rollout
+    register_fsdp_forward_method(scores, "prepare")
+    scores.prepare()
+
+
+def _layers(scores: nn.Module) -> list[nn.Module]:
+    """The decoder layers: the modules of the longest list."""
+    lists = [module for module in scores.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=lambda module: sum(p.numel() for p in module.parameters()), default=[]))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be sharded, whole on every rank."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process has a part of it alone."""
+    return isinstance(tensor, DTensor)
+
+
+def whole_state(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The weights of a sharded model, or those of some names, on the CPU; every rank has to call it."""
+    state = model.state_dict()
+    return {name: whole(tensor).cpu() for name, tensor in state.items() if names is None or name in names}
+
+
+def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor, such as a moment of AdamW, as its parameter lies."""
+    value = value.to(parameter.device)
+    if isinstance(parameter, DTensor) and value.shape == parameter.shape:
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    return value
