@@ -227,9 +227,11 @@ class Passes:
 
     def reference_logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
         """See `LanguageModelPolicy.reference_logprobs`; every rank has to call it as often."""
-        if self._reference is None:  # the base under adapters, which is sharded with them
-            return self._policy.reference_logprobs(batch, temperature)
-        result: Tensor = self._reference(batch, temperature)
+        scores, without_adapters = self._reference, contextlib.nullcontext()
+        if scores is None:
+            scores, without_adapters = self._scores, self._policy.model.disable_adapter()
+        with torch.no_grad(), without_adapters:
+            result: Tensor = scores(batch, temperature)
         return result
 
     @contextlib.contextmanager
@@ -301,6 +303,7 @@ def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
     # the first module that is called becomes the root of the others: this one, and not the first layer of a rollout
     register_fsdp_forward_method(scores, "prepare")
     scores.prepare()
+    scores.reshard()
 
 
 def _layers(scores: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,80 @@
+"""Several processes: what each computes, and that together they do what one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import GRPOAgent
+from agents.distributed import NotDistributed, Ranks
+
+HERE = Path(__file__).parent
+
+
+def torchrun(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run two processes of a script beside this file."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    path = os.pathsep.join([str(HERE.parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launcher, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=400
+    )
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_shares_are_the_whole(items, size):
+    shares = [Ranks(rank, size).share(range(items)) for rank in range(size)]
+    assert [item for share in shares for item in share] == list(range(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=40), st.integers(2, 9), st.integers(1, 5))
+def test_micro_batches_have_every_group_once_and_are_as_many_on_each_rank(tokens, size, groups):
+    indices = torch.arange(len(tokens)) + 100
+    parts = [Ranks(rank, size).micro_batches(indices, tokens, groups) for rank in range(size)]
+    assert len(set(map(len, parts))) == 1
+    found = [int(i) for rank in parts for part in rank if part is not None for i in part]
+    assert sorted(found) == indices.tolist()
+    assert all(len(part) <= groups for rank in parts for part in rank if part is not None)
+    loads = [sum(tokens[int(i) - 100] for part in rank if part is not None for i in part) for rank in parts]
+    assert max(loads) - min(loads) <= max(tokens)
+
+
+def test_one_process_takes_the_groups_in_their_order():
+    parts = Ranks().micro_batches(torch.tensor([4, 2, 7]), [1, 9, 5], 2)
+    assert [part.tolist() for part in parts if part is not None] == [[4, 2], [7]]
+
+
+def test_a_process_that_was_to_have_others_and_is_alone_says_so(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_NUM_PROCESSES", "2")
+    with pytest.raises(NotDistributed, match="torchrun --nproc-per-node 2"):
+        Ranks.current()
+
+
+def test_two_processes_have_the_gradients_and_figures_of_one():
+    done = torchrun("two_ranks.py")
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_processes_go_on_from_a_checkpoint_and_one_can_read_it(parallel, tmp_path):
+    done = torchrun("train_ranks.py", str(tmp_path / "checkpoint"), parallel)
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr[-4000:]
+    agent = GRPOAgent.load(tmp_path / "checkpoint")
+    assert (agent.num_updates, agent.num_episodes) == (3, 60)
+    agent.learn(80)
+    assert agent.num_updates == 4
+
+
+def test_a_rank_that_is_killed_ends_the_others(tmp_path):
+    done = torchrun("train_ranks.py", str(tmp_path / "checkpoint"), "ddp", "kill")
+    assert done.returncode != 0
+    assert "Signal 9 (SIGKILL)" in done.stderr
+    assert not (tmp_path / "checkpoint").exists()
