@@ -162,12 +162,11 @@ def _join() -> None:
             torch.cuda.set_device(local_rank())
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
         return
-    # `accelerate launch --cpu --num_processes 2` starts one process and tells it of none
-    asked = int(os.environ.get("ACCELERATE_NUM_PROCESSES", 1))
-    if asked > 1:
+    # `accelerate launch --cpu --num_processes 2` tells its one process where the first is, and of no others
+    if "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ and "RANK" not in os.environ:
         raise NotDistributed(
-            f"{asked} processes were asked for, and this one is alone; start them with "
-            f"torchrun --nproc-per-node {asked} -m agents.cli train ..."
+            "accelerate was asked for several processes and started one: with --cpu it needs MPI for more. Use "
+            "torchrun --nproc-per-node N -m agents.cli train ..."
         )
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import GRPOAgent
-from agents.distributed import NotDistributed, Ranks
+from agents.distributed import Ranks
 
 HERE = Path(__file__).parent
 
@@ -52,10 +52,14 @@ def test_one_process_takes_the_groups_in_their_order():
     assert [part.tolist() for part in parts if part is not None] == [[4, 2], [7]]
 
 
-def test_a_process_that_was_to_have_others_and_is_alone_says_so(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_NUM_PROCESSES", "2")
-    with pytest.raises(NotDistributed, match="torchrun --nproc-per-node 2"):
-        Ranks.current()
+def test_a_process_that_was_to_have_others_and_is_alone_says_so(tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    script = tmp_path / "script.py"
+    script.write_text("from agents.distributed import Ranks\nprint(Ranks.current())\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "torchrun --nproc-per-node" in done.stderr
 
 
 def test_two_processes_have_the_gradients_and_figures_of_one():
