@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
@@ -88,6 +88,19 @@ def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     if source.gguf_file is not None:
         _forget_quantization(model)
     return model, tokenizer
+
+
+def load_config(name: str | Path) -> Any:
+    """The config of the model under a name, without its weights; see `load_policy`.
+
+    Raises:
+        PolicyNotFound: There is no such model.
+    """
+    source = _find(str(name))
+    try:
+        return AutoConfig.from_pretrained(source.location, gguf_file=source.gguf_file)
+    except (OSError, ValueError) as error:
+        raise PolicyNotFound(f"cannot read the config of {str(name)!r}: {error}") from error
 
 
 def _find(name: str) -> _Source:

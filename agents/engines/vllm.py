@@ -1,0 +1,181 @@
+"""`VLLMEngine`: rollouts by vLLM inside the training process.
+
+vLLM (arXiv:2309.06180) has kernels, a paged cache and a scheduler of its own. It is an optional package that is
+installed beside this one (`pip install vllm` in an environment whose torch fits); docs/scaling.md says which versions
+were run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.rollout import Completion, SamplingParams
+
+
+class VLLMEngine:
+    """Generates with a copy of the policy's weights, on the same device, in the same process.
+
+    The copy is renewed by `sync_weights`. Its log-probabilities differ from the policy's by the rounding of other
+    kernels, so an update computes those that it starts from anew.
+
+    Args:
+        policy: A `LanguageModelPolicy` whose architecture vLLM knows.
+        max_length: The longest prompt and completion together, in tokens; None is what the model can attend to.
+        memory_share: Share of a GPU's memory for weights and cache.
+        sleeps: Whether vLLM gives its memory to the update between two rollouts; None: on a GPU.
+        **options: Further arguments of `vllm.LLM`.
+
+    Raises:
+        ImportError: vLLM is not installed.
+    """
+
+    exact_logprobs = False
+
+    def __init__(
+        self,
+        policy: Any,
+        *,
+        max_length: int | None = None,
+        memory_share: float = 0.4,
+        sleeps: bool | None = None,
+        **options: Any,
+    ) -> None:
+        # the engine's core in this process: its weights can be written to without a copy on the way
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        try:
+            import vllm
+        except ImportError as error:
+            raise ImportError(
+                "rollouts by vLLM need the package vllm, in the version that fits the installed torch: pip install vllm"
+            ) from error
+        self._vllm = vllm
+        self._policy = policy
+        self._sleeps = policy.device.type == "cuda" if sleeps is None else sleeps
+        self._sleeping = False
+        options.setdefault("dtype", policy.precision)
+        if torch.distributed.is_initialized():  # each rank has an engine of its own
+            options.setdefault("distributed_executor_backend", "external_launcher")
+        if policy.device.type == "cuda":
+            options.setdefault("gpu_memory_utilization", memory_share)
+        with tempfile.TemporaryDirectory() as folder:
+            _language_model(policy.model).config.save_pretrained(folder)
+            policy.tokenizer.save_pretrained(folder)
+            self._llm = vllm.LLM(
+                folder,
+                load_format="dummy",  # the weights come by `sync_weights`
+                max_model_len=max_length or policy.context_length,
+                enable_sleep_mode=self._sleeps,
+                generation_config="vllm",  # and not what the model's own file says of sampling
+                # of the distribution that a token was drawn from: temperature, top-k and top-p applied
+                logprobs_mode="processed_logprobs",
+                **options,
+            )
+        self.sync_weights(policy)
+
+    def generate(
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
+    ) -> list[list[Completion]]:
+        """Draw `group_size` completions for each prompt; see `RolloutEngine.generate` for the arguments.
+
+        Raises:
+            ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+        """
+        if group_size < 1:
+            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        if not prompt_ids or not all(prompt_ids):
+            raise ValueError("there must be at least one prompt, and each must have at least one token")
+        self._wake()
+        greedy = sampling.temperature == 0
+        # completion i of a prompt is drawn with the prompt's seed plus i: seeds of prompts must lie far apart
+        seeds = np.random.SeedSequence(seed).generate_state(len(prompt_ids), np.uint64) >> np.uint64(2)
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": ids} for ids in prompt_ids],
+            [self._parameters(1 if greedy else group_size, sampling, int(of_prompt)) for of_prompt in seeds],
+            use_tqdm=False,
+        )
+        groups = [[_completion(output) for output in request.outputs] for request in outputs]
+        if self._sleeps:
+            self._llm.sleep(level=1)
+            self._sleeping = True
+        return [group * group_size for group in groups] if greedy else groups
+
+    def sync_weights(self, policy: Any) -> None:
+        """Copy the policy's weights, adapters merged, and forget keys and values of the old ones."""
+        self._policy = policy
+        self._wake()
+        with _merged_adapters(policy.model):
+            weights = _named_weights(_language_model(policy.model))
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._llm.apply_model(_refresh_tied_head)
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not empty its prefix cache, which has keys and values of the old weights")
+
+    def _wake(self) -> None:
+        if self._sleeping:
+            self._llm.wake_up()
+            self._sleeping = False
+
+    def _parameters(self, count: int, sampling: SamplingParams, seed: int) -> Any:
+        return self._vllm.SamplingParams(
+            n=count,
+            seed=seed,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k or 0,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_completion_tokens,
+            stop=list(sampling.stop) or None,
+            include_stop_str_in_output=True,
+            stop_token_ids=sorted(self._policy.end_token_ids),
+            ignore_eos=True,  # the policy's end tokens are the ones above
+            logprobs=0,
+            detokenize=bool(sampling.stop),
+            skip_special_tokens=False,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    ids = list(output.token_ids)
+    logprobs = [found[token].logprob for found, token in zip(output.logprobs, ids, strict=True)]
+    return Completion(ids, logprobs, truncated=output.finish_reason == "length")
+
+
+def _language_model(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextlib.contextmanager
+def _merged_adapters(model: Any) -> Iterator[None]:
+    """Adapters added to the weights that they belong to, until the weights have been copied."""
+    if not hasattr(model, "merge_adapter"):
+        yield
+        return
+    with torch.no_grad():
+        model.merge_adapter()
+        try:
+            yield
+        finally:
+            model.unmerge_adapter()
+
+
+def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names of a checkpoint without adapters; a tied head is part of the embedding."""
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    for name, tensor in model.state_dict().items():
+        if "lora_" in name or (tied and name == "lm_head.weight"):
+            continue
+        yield name.replace(".base_layer.", "."), tensor
+
+
+def _refresh_tied_head(model: Any) -> None:
+    """Let the head see its new weights: on a CPU vLLM keeps a packed copy of them, which loading leaves as it was."""
+    head = getattr(model, "lm_head", None)
+    if getattr(model.config, "tie_word_embeddings", False) and hasattr(head, "quant_method"):
+        head.quant_method.process_weights_after_loading(head)

@@ -1,0 +1,167 @@
+"""How much memory training takes, estimated before any weight is loaded.
+
+The model is made on PyTorch's device "meta", which has shapes and no numbers. What a layer keeps for the backward pass
+is counted there, so that it holds for any architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from agents.policies.loading import load_config
+from agents.validation import check_at_least, check_types
+
+# what the fused head keeps (agents/forward/head.py): a chunk of logits and its gradient, and softmax values up to this
+_CHUNK_BYTES = 2**26
+_KEPT_BYTES = 2**29
+_FEW_TOKENS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is trained, on what, and how much of it at a time.
+
+    Attributes:
+        policy: A name for `load_policy`.
+        precision: Of the computation; trained weights are float32.
+        lora_rank: Of adapters; None trains the whole model.
+        has_reference: Whether a frozen reference is kept (a KL penalty); adapters need none.
+        parallel: `"ddp"`: each device has everything; `"fsdp2"`: weights, gradients and moments are sharded.
+        devices: How many.
+        gradient_checkpointing: Whether layers are computed again in the backward pass.
+        prompts: Problems of an update.
+        group_size: Completions of each.
+        prompt_tokens: Of each prompt.
+        completion_tokens: Of each completion.
+        micro_batch_size: Completions of a forward and backward pass.
+    """
+
+    policy: str = "builtin/tiny"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    lora_rank: int | None = None
+    has_reference: bool = True
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    devices: int = 1
+    gradient_checkpointing: bool = False
+    prompts: int = 32
+    group_size: int = 8
+    prompt_tokens: int = 256
+    completion_tokens: int = 512
+    micro_batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_at_least(self, 1, "lora_rank", "devices", "prompts", "group_size", "prompt_tokens")
+        check_at_least(self, 1, "completion_tokens", "micro_batch_size")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on each device, by what they are for; what one phase alone needs is in that phase's dictionary.
+
+    Attributes:
+        parameters: Of the model, without adapters.
+        trained: Parameters that are trained.
+        always: During the whole run.
+        rollout: Beside those, while completions are generated.
+        update: Beside those, while the policy is updated.
+    """
+
+    parameters: int
+    trained: int
+    always: dict[str, int]
+    rollout: dict[str, int]
+    update: dict[str, int]
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the larger phase."""
+        return sum(self.always.values()) + max(sum(self.rollout.values()), sum(self.update.values()))
+
+
+def estimate_memory(work: Workload) -> MemoryEstimate:
+    """Estimate what each device needs; libraries, fragments of memory and CUDA graphs come on top.
+
+    Raises:
+        PolicyNotFound: There is no such model.
+    """
+    config = load_config(work.policy)
+    model = _on_meta(config, torch.float32)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = parameters if work.lora_rank is None else _adapter_parameters(model, work.lora_rank)
+    shards = work.devices if work.parallel == "fsdp2" else 1
+    narrow = 2 if work.precision == "bfloat16" else 4
+    weights = 4 * trained if work.lora_rank is None else 4 * trained + narrow * parameters
+    always = {"weights": weights // shards, "moments of AdamW": 8 * trained // shards}
+    if work.has_reference and work.lora_rank is None:
+        always["reference"] = 4 * parameters // shards
+    completions = -(-work.prompts // work.devices) * work.group_size
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cached = completions * work.completion_tokens + completions // work.group_size * work.prompt_tokens
+    rollout = {"keys and values": 2 * narrow * cached * text.num_hidden_layers * heads * width}
+    if shards > 1:
+        rollout["gathered weights"] = narrow * parameters
+    in_pass = min(max(work.micro_batch_size, work.group_size), completions)
+    tokens = in_pass * work.completion_tokens + in_pass // work.group_size * work.prompt_tokens
+    layer = _kept_per_token(config, narrow)
+    hidden = 4 * text.hidden_size
+    kept = text.num_hidden_layers * (hidden if work.gradient_checkpointing else layer)
+    update = {
+        "gradients": 4 * trained // shards,
+        "activations": tokens * kept + (tokens * layer if work.gradient_checkpointing else 0),
+        "head": 2 * _CHUNK_BYTES + min(_KEPT_BYTES, 4 * in_pass * work.completion_tokens * text.vocab_size),
+    }
+    if narrow == 2 and work.lora_rank is None:
+        update["weights in bfloat16"] = 2 * parameters // shards
+    return MemoryEstimate(parameters, trained, always, rollout, update)
+
+
+def _on_meta(config: Any, dtype: torch.dtype) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+def _adapter_parameters(model: nn.Module, rank: int) -> int:
+    """Of adapters on all linear layers but the head."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    return rank * sum(layer.in_features + layer.out_features for layer in layers)
+
+
+def _kept_per_token(config: Any, width: int) -> int:
+    """Bytes that a layer keeps of each token for its backward pass: what a second layer adds to those of the first."""
+    dtype = torch.bfloat16 if width == 2 else torch.float32
+    one, two = (_kept(config, layers, dtype) for layers in (1, 2))
+    return (two - one) // _FEW_TOKENS
+
+
+def _kept(config: Any, layers: int, dtype: torch.dtype) -> int:
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    model = _on_meta(config, dtype)
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    ids = torch.zeros(1, _FEW_TOKENS, dtype=torch.long, device="meta")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # held, so that no storage is freed and another takes its place
+        # a mask of four dimensions is taken as given: making one would need numbers
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device="meta")
+        output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    del output
+    return sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)
