@@ -61,7 +61,7 @@ class VLLMEngine:
         self._sleeps = policy.device.type == "cuda" if sleeps is None else sleeps
         self._sleeping = False
         options.setdefault("dtype", policy.precision)
-        if torch.distributed.is_initialized():  # each rank has an engine of its own
+        if torch.distributed.is_initialized() and "RANK" in os.environ:  # each rank has an engine of its own
             options.setdefault("distributed_executor_backend", "external_launcher")
         if policy.device.type == "cuda":
             options.setdefault("gpu_memory_utilization", memory_share)
