@@ -132,7 +132,6 @@ class VLLMEngine:
             top_p=sampling.top_p,
             max_tokens=sampling.max_completion_tokens,
             stop=list(sampling.stop) or None,
-            include_stop_str_in_output=True,
             stop_token_ids=sorted(self._policy.end_token_ids),
             ignore_eos=True,  # the policy's end tokens are the ones above
             logprobs=0,
