@@ -25,35 +25,32 @@ _FEW_TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is trained, on what, and how much of it at a time.
-
-    Attributes:
-        policy: A name for `load_policy`.
-        precision: Of the computation; trained weights are float32.
-        lora_rank: Of adapters; None trains the whole model.
-        has_reference: Whether a frozen reference is kept (a KL penalty); adapters need none.
-        parallel: `"ddp"`: each device has everything; `"fsdp2"`: weights, gradients and moments are sharded.
-        devices: How many.
-        gradient_checkpointing: Whether layers are computed again in the backward pass.
-        prompts: Problems of an update.
-        group_size: Completions of each.
-        prompt_tokens: Of each prompt.
-        completion_tokens: Of each completion.
-        micro_batch_size: Completions of a forward and backward pass.
-    """
+    """Estimate the memory that training takes on each device, before any weight is loaded."""
 
     policy: str = "builtin/tiny"
+    """As for train: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the computation; trained weights are float32."""
     lora_rank: int | None = None
+    """Rank of adapters; without it the whole model is trained."""
     has_reference: bool = True
+    """Whether a frozen reference is kept, for a KL penalty; adapters need none."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
+    """ddp: each device has everything; fsdp2: weights, gradients and moments are sharded."""
     devices: int = 1
+    """How many."""
     gradient_checkpointing: bool = False
+    """Whether layers are computed again in the backward pass."""
     prompts: int = 32
+    """Problems of an update."""
     group_size: int = 8
+    """Completions of each."""
     prompt_tokens: int = 256
+    """Of each prompt."""
     completion_tokens: int = 512
+    """Of each completion."""
     micro_batch_size: int = 256
+    """Completions of a forward and backward pass."""
 
     def __post_init__(self) -> None:
         check_types(self)

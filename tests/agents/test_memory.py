@@ -1,0 +1,77 @@
+"""The estimate of memory against what is counted in a real forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from agents.cli import memory as command
+from agents.memory import Workload, estimate_memory
+from agents.policies import PolicyNotFound, load_policy
+from agents.rollout import Completion, GroupBatch, Rollout
+
+
+def kept_bytes(policy, work: Workload) -> int:
+    """What the policy's own forward pass keeps for the backward pass, its weights aside."""
+    completion = Completion([7] * work.completion_tokens, [0.0] * work.completion_tokens, truncated=True)
+    rollout = Rollout(0, "", [5] * work.prompt_tokens, completion, "", 0.0, "", None, None)
+    count = work.prompts * work.group_size
+    batch = GroupBatch.from_rollouts([rollout] * count, work.group_size, 0)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy.logprobs(batch)
+    return sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights)
+
+
+def test_activations_are_those_of_a_real_pass():
+    work = Workload(policy="builtin/tiny", precision="float32", prompts=4, prompt_tokens=20, completion_tokens=40)
+    found = kept_bytes(load_policy("builtin/tiny"), work)
+    assert estimate_memory(work).update["activations"] == pytest.approx(found, rel=0.3)
+
+
+def test_parameters_and_what_comes_of_them():
+    estimate = estimate_memory(Workload(policy="builtin/tiny", precision="float32"))
+    parameters = sum(p.numel() for p in load_policy("builtin/tiny").model.parameters())
+    assert estimate.parameters == estimate.trained == parameters
+    assert estimate.always == {
+        "weights": 4 * parameters,
+        "moments of AdamW": 8 * parameters,
+        "reference": 4 * parameters,
+    }
+    assert estimate.update["gradients"] == 4 * parameters
+    assert estimate.peak == sum(estimate.always.values()) + sum(estimate.update.values())
+
+
+def test_shards_adapters_and_checkpointing():
+    pytest.importorskip("peft")
+    whole = estimate_memory(Workload(policy="builtin/tiny"))
+    shards = estimate_memory(Workload(policy="builtin/tiny", parallel="fsdp2", devices=4))
+    assert shards.always["weights"] == whole.always["weights"] // 4
+    assert shards.rollout["keys and values"] == whole.rollout["keys and values"] // 4
+    assert "gathered weights" in shards.rollout
+    lora = estimate_memory(Workload(policy="builtin/tiny", lora_rank=4))
+    trained = sum(p.numel() for _, p in load_policy("builtin/tiny", lora_rank=4).trainable_parameters())
+    assert lora.trained == trained
+    assert "reference" not in lora.always
+    checkpointed = estimate_memory(Workload(policy="builtin/tiny", gradient_checkpointing=True))
+    assert checkpointed.update["activations"] < whole.update["activations"] / 2
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(PolicyNotFound):
+        estimate_memory(Workload(policy="./nothing"))
+    with pytest.raises(ValueError, match="devices"):
+        Workload(devices=0)
+
+
+def test_the_command(capsys):
+    command.run(["--policy", "builtin/tiny", "--devices", "2", "--parallel", "fsdp2"])
+    out = capsys.readouterr().out
+    assert "each of 2 devices (fsdp2), in GiB" in out
+    assert "keys and values" in out
