@@ -6,8 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from agents.rollout import Rollout
+
+
+def sampler_mismatch(policy_logprobs: Tensor, sampler_logprobs: Tensor) -> dict[str, float]:
+    """How far the probabilities of the tokens that were drawn differ between the policy and what drew them.
+
+    Args:
+        policy_logprobs: (M,) nats, of the policy that an update starts from.
+        sampler_logprobs: (M,) nats, as the engine reported them.
+
+    Returns:
+        `sampler_log_ratio`, the mean of the difference, in nats; `sampler_log_ratio_max`, its largest size;
+        `sampler_effective_share`, the effective sample size of the importance weights `w = exp(difference)`,
+        `(sum w)^2 / (M sum w^2)` (Kong 1992).
+    """
+    difference = (policy_logprobs - sampler_logprobs).double()
+    weights = (difference - difference.max()).exp()
+    return {
+        "sampler_log_ratio": difference.mean().item(),
+        "sampler_log_ratio_max": difference.abs().max().item(),
+        "sampler_effective_share": (weights.sum() ** 2 / (len(weights) * weights.square().sum())).item(),
+    }
 
 
 def rollout_metrics(rollouts: Sequence[Rollout], group_size: int) -> dict[str, float]:

@@ -34,6 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from agents.policies import LanguageModelPolicy
 from agents.rollout import GroupBatch
+from agents.validation import checked
 
 T = TypeVar("T")
 Parallel = Literal["auto", "ddp", "fsdp2"]
@@ -200,7 +201,7 @@ class Passes:
         cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host.
 
     Raises:
-        ValueError: There is no such way, or one process alone was to shard.
+        ValueError: There is no such way.
     """
 
     def __init__(
@@ -208,30 +209,35 @@ class Passes:
     ) -> None:
         self._ranks = ranks
         self._policy = policy
-        kind = _resolved(parallel, policy) if ranks.size > 1 else None
-        self._scores: nn.Module = _Scores(policy.model, policy.logprobs)
+        self._scores: nn.Module | None = None
         self._reference: nn.Module | None = None
+        if ranks.size == 1:
+            return
+        self._scores = _Scores(policy.model, policy.logprobs)
         if policy.reference is not None:
             self._reference = _Scores(policy.reference, policy.reference_logprobs)
-        if kind == "ddp":
+        if _resolved(parallel, policy) == "ddp":
             self._scores = DistributedDataParallel(self._scores)
-        elif kind == "fsdp2":
+        else:
             for scores in filter(None, (self._scores, self._reference)):
                 _shard(scores, policy, cpu_offload)
 
     def logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
         """See `LanguageModelPolicy.logprobs`; every rank has to call it as often."""
-        result: Tensor = self._scores(batch, temperature)
-        return result
+        compute = self._policy.logprobs if self._scores is None else self._scores
+        logprobs: Tensor = compute(batch, temperature)
+        return logprobs
 
     def reference_logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
         """See `LanguageModelPolicy.reference_logprobs`; every rank has to call it as often."""
+        if self._scores is None:
+            return self._policy.reference_logprobs(batch, temperature)
         scores, without_adapters = self._reference, contextlib.nullcontext()
         if scores is None:
             scores, without_adapters = self._scores, self._policy.model.disable_adapter()
         with torch.no_grad(), without_adapters:
-            result: Tensor = scores(batch, temperature)
-        return result
+            logprobs: Tensor = scores(batch, temperature)
+        return logprobs
 
     @contextlib.contextmanager
     def accumulating(self, *, last: bool) -> Iterator[None]:
@@ -251,7 +257,8 @@ class Passes:
     @contextlib.contextmanager
     def whole_weights(self) -> Iterator[None]:
         """Every rank has all weights while it generates: then ranks may take different numbers of steps."""
-        sharded = [module for module in self._scores.modules() if isinstance(module, FSDPModule)]
+        modules = [] if self._scores is None else self._scores.modules()
+        sharded = [module for module in modules if isinstance(module, FSDPModule)]
         for module in sharded:
             module.set_reshard_after_forward(False)
             module.unshard()
@@ -280,8 +287,7 @@ class _Scores(nn.Module):
 
 
 def _resolved(parallel: Parallel, policy: LanguageModelPolicy) -> Literal["ddp", "fsdp2"]:
-    if parallel not in ("auto", "ddp", "fsdp2"):
-        raise ValueError(f"parallel must be 'auto', 'ddp' or 'fsdp2', got {parallel!r}")
+    checked("parallel", parallel, Parallel)
     if parallel != "auto":
         return parallel
     if policy.device.type != "cuda":

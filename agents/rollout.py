@@ -126,6 +126,7 @@ class GroupBatch:
             Larger than N where groups were left out or the step is accumulated from several batches.
         total_tokens: Action tokens in that optimizer step, the divisor of token means.
         token_limit: The most tokens a completion could have, where that is known.
+        sampler_is_exact: Whether `sampler_logprobs` are the policy's own up to the rounding of float32.
     """
 
     prompt_ids: Tensor
@@ -141,6 +142,7 @@ class GroupBatch:
     total_sequences: int
     total_tokens: int
     token_limit: int | None = None
+    sampler_is_exact: bool = True
 
     @classmethod
     def from_rollouts(

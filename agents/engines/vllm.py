@@ -175,6 +175,6 @@ def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 def _refresh_tied_head(model: Any) -> None:
     """Let the head see its new weights: on a CPU vLLM keeps a packed copy of them, which loading leaves as it was."""
-    head = getattr(model, "lm_head", None)
+    head: Any = getattr(model, "lm_head", None)
     if getattr(model.config, "tie_word_embeddings", False) and hasattr(head, "quant_method"):
         head.quant_method.process_weights_after_loading(head)

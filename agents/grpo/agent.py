@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents import checkpoint
 from agents.base_agent import Agent
-from agents.batch_metrics import rollout_metrics
+from agents.batch_metrics import rollout_metrics, sampler_mismatch
 from agents.collect import collect, noise_seed
 from agents.distributed import Parallel, Passes, Ranks, whole
 from agents.engines import RolloutEngine
@@ -41,7 +41,7 @@ from agents.tracking.callback import UpdateRecord
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
 
-_OF_EACH_TOKEN = {"kl", "sampler_weight"}
+_OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked"}
 """Figures that are means per token, whether or not it is learned from."""
 
 
@@ -207,7 +207,12 @@ class GRPOAgent(Agent):
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
         batch = GroupBatch.from_rollouts(rollouts, self.config.group_size, self.policy.pad_token_id, self.policy.device)
-        batch = replace(batch, token_limit=self.config.max_completion_tokens)
+        batch = replace(
+            batch,
+            token_limit=self.config.max_completion_tokens,
+            # under top-k and top-p the two distributions differ by intention
+            sampler_is_exact=self.engine.exact_logprobs or self._is_restricted,
+        )
         if self.config.overlong_buffer > 0:
             if any(rollout.turns > 1 for rollout in rollouts):
                 raise ValueError(
@@ -234,8 +239,12 @@ class GRPOAgent(Agent):
         They are where the engine's are not the policy's own, and where top-k or top-p made them those of a part of the
         distribution.
         """
-        is_restricted = self.config.top_k is not None or self.config.top_p < 1
-        return not self.engine.exact_logprobs or is_restricted
+        return not self.engine.exact_logprobs or self._is_restricted
+
+    @property
+    def _is_restricted(self) -> bool:
+        """Whether tokens are drawn from a part of the distribution."""
+        return self.config.top_k is not None or self.config.top_p < 1
 
     @property
     def _takes_one_step(self) -> bool:
@@ -265,14 +274,26 @@ class GRPOAgent(Agent):
             parameter_group["lr"] = learning_rate
         sums: Counter[str] = Counter()
         steps = 0
+        mismatch: dict[str, float] = {}
         for _ in range(self.config.epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
             for groups in order.tensor_split(self.config.minibatches):
-                figures = self._step(batch.select_groups(groups))
+                minibatch = batch.select_groups(groups)
+                first_logprobs = torch.full_like(minibatch.sampler_logprobs, torch.nan)
+                figures = self._step(minibatch, first_logprobs)
+                if figures and steps == 0 and not self._is_restricted:  # still the policy that sampled
+                    mismatch = self._mismatch(minibatch, first_logprobs)
                 steps += bool(figures)
                 for name, value in figures.items():
                     sums[name] += value  # type: ignore[assignment]
-        return {name: value / steps for name, value in sums.items()}
+        return {name: value / steps for name, value in sums.items()} | mismatch
+
+    def _mismatch(self, minibatch: GroupBatch, logprobs: Tensor) -> dict[str, float]:
+        """See `sampler_mismatch`; over the tokens of all ranks that were computed, where `logprobs` is a number."""
+        computed = minibatch.action_mask.bool() & ~logprobs.isnan()
+        pairs = [part[computed].cpu() for part in (logprobs, minibatch.sampler_logprobs)]
+        own, reported = (torch.cat(self.ranks.gather([part])) for part in pairs)
+        return sampler_mismatch(own, reported)
 
     def _adapt_kl_coef(self, kl: float | None) -> float:
         """Change the objective's KL coefficient for the next update, and return the one that was used."""
@@ -284,8 +305,12 @@ class GRPOAgent(Agent):
             self.objective = replace(objective, kl_coef=adapted_kl_coef(used, kl, target, gain))
         return used
 
-    def _step(self, minibatch: GroupBatch) -> dict[str, float]:
+    def _step(self, minibatch: GroupBatch, logprobs: Tensor) -> dict[str, float]:
         """One optimizer step, its gradient accumulated over micro-batches of whole groups.
+
+        Args:
+            minibatch: What is learned from.
+            logprobs: (N, T), where those that the policy has before the step are written to, as far as computed.
 
         Returns:
             Figures; none where there was nothing to learn from and no step was taken.
@@ -302,7 +327,10 @@ class GRPOAgent(Agent):
         parts = self._micro_batches(minibatch, groups)
         for i, part in enumerate(parts):
             with self._passes.accumulating(last=i == len(parts) - 1):
-                self._accumulate(minibatch, groups[:1] if part is None else part, sums, counts=part is not None)
+                if part is None:  # others have more to compute
+                    self._passes.backward(self._logprobs(minibatch.select_groups(groups[:1])).sum() * 0)
+                else:
+                    self._accumulate(minibatch, part, sums, logprobs)
         sums = self.ranks.sum_figures(sums)
         for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
             sums[name] *= minibatch.total_tokens / tokens
@@ -320,13 +348,14 @@ class GRPOAgent(Agent):
         sums["grad_norm"] = size
         return sums
 
-    def _accumulate(self, minibatch: GroupBatch, groups: Tensor, sums: dict[str, float], *, counts: bool) -> None:
-        """Forward and backward pass of some groups; without `counts` only to take part in those of other ranks."""
+    def _logprobs(self, batch: GroupBatch) -> Tensor:
+        return self._passes.logprobs(batch, self.config.temperature)
+
+    def _accumulate(self, minibatch: GroupBatch, groups: Tensor, sums: dict[str, float], out: Tensor) -> None:
+        """Forward and backward pass of some groups of a minibatch; figures are added up, log-probabilities written."""
         micro_batch = minibatch.select_groups(groups, of_step=minibatch)
-        logprobs = self._passes.logprobs(micro_batch, self.config.temperature)
-        if not counts:
-            self._passes.backward(logprobs.sum() * 0)
-            return
+        logprobs = self._logprobs(micro_batch)
+        out[minibatch.rows_of(groups), : logprobs.shape[1]] = logprobs.detach()
         if self._rescores and self._takes_one_step:
             micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them
         loss, figures = self.objective.loss(micro_batch, logprobs)

@@ -19,7 +19,7 @@ Advantages = Literal["group", "centred", "leave_one_out", "batch", "batch_baseli
 Ratio = Literal["token", "sequence_mean", "sequence"]
 Surrogate = Literal["clip", "cispo", "soft_gate", "gamma"]
 Aggregation = Literal["sequence_mean", "token_mean", "constant_length", "sequence_sum"]
-SamplerCorrection = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+SamplerCorrection = Literal["auto", "none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,10 @@ class PolicyGradient:
     which makes its gradient that of the KL divergence (DeepSeek-V3.2, arXiv:2512.02556, section 3.1)."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus, estimated from the sampled tokens."""
-    sampler_correction: SamplerCorrection = "none"
+    sampler_correction: SamplerCorrection = "auto"
     """Importance weights for a sampler that differs from the trainer:
-    by token or completion, truncated at sampler_cap, or masked beyond it."""
+    by token or completion, truncated at sampler_cap, or masked beyond it.
+    auto is token_truncate where the engine computes other probabilities than the policy, else none."""
     sampler_cap: float = 2.0
     """The largest of these weights."""
 
@@ -154,8 +155,11 @@ class PolicyGradient:
         surrogate, cut = self._surrogate(logprobs, log_ratio, advantages)
         per_token = -surrogate.expand_as(logprobs)
         figures = {"clip_fraction": ops.token_mean(cut.expand_as(logprobs).float(), mask, batch.total_tokens)}
-        if self.sampler_correction != "none":
-            level, _, kind = self.sampler_correction.partition("_")
+        correction = self.sampler_correction
+        if correction == "auto":
+            correction = "none" if batch.sampler_is_exact else "token_truncate"
+        if correction != "none":
+            level, _, kind = correction.partition("_")
             sampler_logprobs = ops.fill_padding(batch.sampler_logprobs, mask)
             weights = ops.sampler_weights(
                 old_logprobs,
@@ -166,7 +170,10 @@ class PolicyGradient:
                 masked=kind == "mask",
             )
             per_token = per_token * weights
-            figures["sampler_weight"] = ops.token_mean(weights.expand_as(logprobs), mask, batch.total_tokens)
+            weights = weights.expand_as(logprobs)
+            figures["sampler_weight"] = ops.token_mean(weights, mask, batch.total_tokens)
+            if kind == "mask":
+                figures["sampler_masked"] = ops.token_mean(weights.eq(0).float(), mask, batch.total_tokens)
         if self.needs_reference:
             kl = ops.kl_estimate(logprobs, ops.fill_padding(_reference(batch), mask), self.kl_estimator)
             figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
