@@ -209,7 +209,7 @@ class Passes:
     ) -> None:
         self._ranks = ranks
         self._policy = policy
-        self._scores: nn.Module | None = None
+        self._scores: Any = None
         self._reference: nn.Module | None = None
         if ranks.size == 1:
             return
