@@ -188,6 +188,8 @@ def _unwrapped(text: str, boxes: list[_Box], outer: _Box) -> str:
     if _WHOLE.search(content):
         if any(map(str.isdigit, text[box.content : inside[-1].start])):
             return content  # no answer: two numbers side by side are not one
+        if not text[box.content : inside[0].start].strip():
+            return _content(text, inside[0]) + text[inside[0].end : box.content_end]  # `\boxed{4} \text{ million}`
         content = _WHOLE.sub("", content)  # `-\boxed{4}` is -4
     return _signed(text, box, content) if box is outer else content
 
@@ -196,7 +198,7 @@ def _is_only(text: str, outer: _Box, inner: _Box) -> bool:
     r"""Whether a box says no more than the box in it: `\boxed{The area is \boxed{24}}`, not `\boxed{-\boxed{24}}`."""
     around = text[outer.content : inner.start], text[inner.end : outer.content_end]
     return not any(_CHANGES.search(side) for side in around) and (
-        _WORDS_AROUND.fullmatch(around[0]) is not None and around[1].strip(" .,:;!$\n}") == ""
+        _WORDS_AROUND.fullmatch(around[0]) is not None and around[1].strip(" .,:;$\n}") == ""
     )
 
 

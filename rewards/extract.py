@@ -38,6 +38,7 @@ _DENIED = re.compile(
     r"|(?:is|was)(?: [a-z]+,?){0,2} (?:not|never|neither|no longer|anything but))\b(?: be\b| equal\b)*"
 )
 _BUT = re.compile(r"\bbut (?:rather |actually |instead |it is |it's )*+")
+_CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as opposed to)\b([^,;]*)\Z")
 _TAKEN_BACK = re.compile(
     r"[.!?;\n\u2014][ \t\n*]*(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]+){1,4}"
     r"(?:it(?:'s| is| should be| must be)|that(?:'s| is| was) (?:wrong|incorrect|not right)|make that|i meant?"
@@ -60,7 +61,8 @@ _FORMULA = re.compile(
     r"(?:\\(?:text|mathrm|textbf|mbox) ?\{[^{}\n]*+\}"
     r"|\\(?!(?:implies|[Rr]ightarrow|[Ll]ongrightarrow|to|therefore|q?quad|begin|end|item|neq?|not|[lg]t|[lg]eq?(?:slant)?"
     r"|approx|displaystyle|boxed|fbox)(?![a-zA-Z]))[a-zA-Z]++"
-    r"|\\[,;:!%{}|$]|[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=\S) (?=\S))++"
+    r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=[0-9)}]) (?:or|and) (?=[-\\0-9])"
+    r"|(?<=\S) (?=\S))++"
 )
 _ARTICLE = re.compile(r"[aAI] (?=[\\0-9-])")
 
@@ -245,7 +247,7 @@ def _last_said(text: str, lowered: str) -> str | int:
             taken_back = _TAKEN_BACK.search(lowered, end) if not rest else None
             if taken_back is not None:
                 return taken_back.end()
-            answer = _first_sentence(_line_after(text, end))
+            answer = _without_contrast(_first_sentence(_line_after(text, end)))
             return answer if not rest or (denied and tidy(answer) != denied) else rest
         if not rest and (denial := _DENIED.match(lowered, found + len("answer"))):
             sentence = _first_sentence(text[denial.end() :].partition("\n")[0])
@@ -256,6 +258,15 @@ def _last_said(text: str, lowered: str) -> str | int:
                 denied = ""  # "is not obvious": what was said before may be taken back by it
         found = lowered.rfind("answer", 0, found)
     return rest
+
+
+def _without_contrast(sentence: str) -> str:
+    """The sentence without what it says the answer is not: `6, not 5`."""
+    match = _CONTRAST.search(sentence)
+    if match is None or _DIGITS.isdisjoint(sentence[: match.start()]):
+        return sentence
+    value = sentence[: match.start()]
+    return sentence if tidy(value) == tidy(match[1]) else value
 
 
 def _end_of_phrase(lowered: str, found: int) -> int | None:
@@ -289,7 +300,12 @@ def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
     """The value of the last equation or the last number, whichever comes last, unless it is denied."""
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")
-    if Rule.EQUATION in rules and equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!", ":", "="):
+    if (
+        Rule.EQUATION in rules
+        and equals >= 0
+        and text[equals - 1 : equals] not in ("<", ">", "!", ":", "=")
+        and not text.startswith(">", equals + 1)
+    ):
         end = _end_of_value(text, equals + 1)
         if end > last_digit:
             is_denied = _DENIED_BEFORE.search(text[max(0, equals - _CONTEXT) : equals]) is not None
