@@ -185,7 +185,7 @@ def _unwrapped(text: str, boxes: list[_Box], outer: _Box) -> str:
             break
         box = inner
     content = text[box.content : box.content_end]
-    if _WHOLE.search(content):
+    if inside and _WHOLE.search(content):
         if any(map(str.isdigit, text[box.content : inside[-1].start])):
             return content  # no answer: two numbers side by side are not one
         if not text[box.content : inside[0].start].strip():

@@ -35,12 +35,18 @@ _CONTEXT = 80
 # "The answer" + ...
 _DENIED = re.compile(
     r"[ *_]*+(?:can['\u2019]t|can ?not|won['\u2019]t|(?:is|was|could|would|should|must|might|may|does|will)(?:n['\u2019]t| not)"
-    r"|(?:is|was)(?: [a-z]+,?){0,2} (?:not|never|neither|no longer|anything but))\b(?: be\b| equal\b)*"
+    r"|(?:is|was)(?:,? (?:in fact|of course),?| [a-z]{2,}){0,2} (?:not|never|neither|no longer|anything but))\b(?: be\b| equal\b)*"
 )
-_BUT = re.compile(r"\bbut (?:rather |actually |instead |it is |it's )*+")
+_BUT = re.compile(r"(?:\bbut |[,;\u2014] ?(?=it(?: is|'s) ))(?:rather |actually |instead |it is |it's )*+")
+_DOUBTED = re.compile(
+    r"\b(?:doubt|no way|don['\u2019]t (?:think|believe)|not (?:think|believe|true|correct|the case)|false that|wrong|incorrect"
+    r"|isn['\u2019]t (?:true|correct|the case))\b[^.;:!?\n]*\Z"
+)
+_SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assuming|unless)\b[^.,;:!?\n]*\Z")
 _CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as opposed to)\b([^,;]*)\Z")
+# Only where a sentence begins, see `_taken_back`
 _TAKEN_BACK = re.compile(
-    r"[.!?;\n\u2014][ \t\n*]*(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]+){1,4}"
+    r"(?<![a-z'])(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]{1,6}){1,4}"
     r"(?:it(?:'s| is| should be| must be)|that(?:'s| is| was) (?:wrong|incorrect|not right)|make that|i meant?"
     r"|the (?:correct |right )?(?:value|result|number|total) is)\b)"
 )
@@ -54,7 +60,12 @@ _DENIED_BEFORE = re.compile(
 _ALTERNATIVE_BEFORE = re.compile(
     r"\bor(?: (?:maybe|perhaps|possibly|probably|even|it|is|could|might|may|be|else|something|like|about|around))+ \Z"
 )
-_RELATION_BEFORE = re.compile(r"(?:\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z")
+_DENIED_BEHIND = re.compile(
+    r"[$*)]{0,3} (?:(?:is|was)(?:n['\u2019]t| not|,? (?:wrong|incorrect|false|impossible))|cannot|can['\u2019]t)\b|[$*)]{0,3}\?"
+)
+_RELATION_BEFORE = re.compile(
+    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z"
+)
 _SCALE = re.compile(r" (?:percent|per cent|hundred|thousand|million|billion|trillion|dozen)\b")
 # A formula that no dollar signs delimit. No two alternatives begin alike, but for text in braces.
 _FORMULA = re.compile(
@@ -240,32 +251,48 @@ def _last_said(text: str, lowered: str) -> str | int:
 
     Where nothing is, or it is denied or taken back, the position from which on an answer may stand without a mark.
     """
-    rest, denied = 0, ""
-    found = lowered.rfind("answer")
-    while found >= 0:
-        if (end := _end_of_phrase(lowered, found)) is not None and not _DENIED.match(lowered, found + len("answer")):
-            taken_back = _TAKEN_BACK.search(lowered, end) if not rest else None
-            if taken_back is not None:
-                return taken_back.end()
+    rest, denied, supposed = 0, "", 0
+    found = len(lowered)
+    while (found := lowered.rfind("answer", 0, found)) >= 0:
+        end, denial = _end_of_phrase(lowered, found), _DENIED.match(lowered, found + len("answer"))
+        before = lowered[max(0, found - _CONTEXT) : found]
+        if end is None and denial is None:
+            continue
+        if _SUPPOSED.search(before):
+            supposed = supposed or found
+            continue
+        if denial is None and end is not None and not _DOUBTED.search(before):
+            if not rest and (taken_back := _taken_back(lowered, end)):
+                return taken_back
             answer = _without_contrast(_first_sentence(_line_after(text, end)))
             return answer if not rest or (denied and tidy(answer) != denied) else rest
-        if not rest and (denial := _DENIED.match(lowered, found + len("answer"))):
-            sentence = _first_sentence(text[denial.end() :].partition("\n")[0])
-            if (but := _BUT.search(sentence)) and "anything" not in denial[0]:
+        if not rest:
+            end = denial.end() if denial else end or 0
+            sentence = _first_sentence(text[end:].partition("\n")[0])
+            if denial and "anything" not in denial[0] and (but := _BUT.search(sentence)):
                 return sentence[but.end() :]
-            denied, rest = tidy(sentence), denial.end() + len(sentence)
-            if _DIGITS.isdisjoint(denied):
-                denied = ""  # "is not obvious": what was said before may be taken back by it
-        found = lowered.rfind("answer", 0, found)
+            # Of "is not obvious" nobody knows whether it takes back what was said before.
+            denied, rest = "" if _DIGITS.isdisjoint(sentence) else tidy(sentence), end + len(sentence)
+    if supposed > rest:
+        rest = supposed + len(_first_sentence(text[supposed:].partition("\n")[0]))
     return rest
+
+
+def _taken_back(lowered: str, start: int) -> int:
+    """Where the words end that take back what was said before: "Correction: ", "Wait, it is"; 0 where there are none."""
+    for match in _TAKEN_BACK.finditer(lowered, start):
+        before = lowered[max(0, match.start() - 4) : match.start()]
+        if "\n" in before or before.rstrip(" \t*").endswith((".", "!", "?", ";", "\u2014")):
+            return match.end()
+    return 0
 
 
 def _without_contrast(sentence: str) -> str:
     """The sentence without what it says the answer is not: `6, not 5`."""
     match = _CONTRAST.search(sentence)
-    if match is None or _DIGITS.isdisjoint(sentence[: match.start()]):
+    value = sentence[: match.start()] if match else ""
+    if match is None or (len(tidy(value)) > 1 and _DIGITS.isdisjoint(value)):
         return sentence
-    value = sentence[: match.start()]
     return sentence if tidy(value) == tidy(match[1]) else value
 
 
@@ -319,7 +346,11 @@ def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
         earlier = before[: denial.start()].rpartition(". ")[2]
         digits = [i for i, character in enumerate(earlier) if character in _DIGITS]
         number = _number_around(earlier, digits[-1])[1] if digits else None
-    elif _ALTERNATIVE_BEFORE.search(before) or (_RELATION_BEFORE.search(before) and before.strip() != ">"):
+    elif (
+        _ALTERNATIVE_BEFORE.search(before)
+        or (_RELATION_BEFORE.search(before) and before.strip() != ">")
+        or _DENIED_BEHIND.match(text, last_digit + 1)
+    ):
         return None
     return _extraction(number, Rule.NUMBER)
 

@@ -49,13 +49,17 @@ _TAKES_BACK_OR_ADDS = re.compile(
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
 _VERB = re.compile(
-    r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|there are|will be)(?: equal to| exactly| simply| just)?"
+    r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|takes|needs|makes|earns|pays|gives|requires|weighs|contains|there are|will be)(?: equal to| exactly| simply| just)?"
     r"(?::| =)? +(?=[-+\u2212$\\(\[{.0-9]|[A-J](?![\w']))"
 )
 _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|no|cannot|if|when|whether|unless|or|wrong|false|incorrect|except|without|maybe|perhaps|possibly"
     r"|might|could|may|would|assuming|suppose)\b|n['\u2019]t",
     re.IGNORECASE,
+)
+_ADVERB = re.compile(
+    r"(?:(?:approximately|about|roughly|exactly|therefore|thus|hence|then|just|simply|indeed|clearly|still|again|always|now)[,:]? )+"
+    r"(?=[-+$\\(.0-9])"
 )
 _SUBJECT = re.compile(r"(?:[A-Z][a-z]|[a-z]+ |[A-Za-z] )")
 _IS_THE = re.compile(r" (?:is|are) (?:the|our|my|its|your) [a-z ]+\Z")
@@ -89,8 +93,7 @@ def value_in_words(text: str) -> str | None:
     if len(text) > MAX_CHARACTERS:
         return None
     whole = " ".join(_TEXT.sub("", without_markup(text)).replace("\u2019", "'").split()).rstrip(".")
-    found = _without_sentence(whole)
-    found = _without_reason(found)
+    found = _without_reason(_without_sentence(_ADVERB.sub("", whole, count=1) if _ADVERB.match(whole) else whole))
     return found if found != whole and found else None
 
 
