@@ -403,6 +403,9 @@ def _number_around(text: str, last_digit: int) -> tuple[int, str | None]:
     if scale := _SCALE.match(text, end):
         end = scale.end()
     before, number = text[start - 1 : start], text[start:end].lstrip(" .,/+*\u00d7\u00b7^%")
+    begin = end - len(number)
+    if text[max(0, begin - 2) : begin] in (" .", ".") and number[:1] in _DIGITS:
+        number = f".{number}"  # .75
     touching = start > line_start and text[start] != " "
     if (touching and (before in _LETTERS or before in "_\\")) or before in _OPENING or text[end : end + 1] in _CLOSING:
         return start, None

@@ -19,7 +19,7 @@ _TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbo
 _BREAK = r"(?:\s|~|\\[,;:! ]|\\q?quad(?![a-zA-Z])|[{}(])"
 _QUALIFIER = re.compile(
     rf"[,;]?(?:{_BREAK}|\\(?:text|mathrm|textrm|mbox)(?![a-zA-Z]))*+(?<![a-zA-Z\\])(?:\\forall(?![a-zA-Z])|\u2200"
-    r"|(?:for all|for every|for any|for each|for arbitrary|since|because)\b)"
+    r"|(?:for all|for every|for any|for each|for arbitrary|since|because|(?<=[({,])as|(?<=[({,] )as)\b)"
 )
 _REASON = re.compile(
     rf"[,;]{_BREAK}*+(?:which|since|because|as|being|given|due to|by|after|using|obtained|found|where|so that|making"
@@ -29,7 +29,7 @@ _REASON = re.compile(
 _SAME = re.compile(
     r"[,;]?\s*\(?(?:i\.\s?e\.,?|that is,?|in other words,?|(?:or )?equivalently,?|which (?:is|equals)"
     r"|or(?= (?:about|approximately|roughly|around|nearly) ))"
-    r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9])",
+    r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9](?:[^a-zA-Z]|\\[a-zA-Z]+)*\Z)",
     re.IGNORECASE,
 )
 _APPOSITION = re.compile(
@@ -37,14 +37,15 @@ _APPOSITION = re.compile(
 )
 # Words by which a reason takes the value back, or names another one
 _BACK = (
-    r"wrong|incorrect|false|mistake\w*|instead|actually|maybe|perhaps|possibly|might|could|either|unless|should|but|or"
-    r"|otherwise|n[o']t (?:the |an? )?(?:right|correct|true|answer|it|final|what|[-0-9$].*)"
+    r"\b(?:wrong|incorrect|false|mistake\w*|instead|actually|maybe|perhaps|possibly|might|could|either|unless|should|but|or"
+    r"|otherwise|impossible|contradict\w*|absurd|excluded|can(?:not|'t| not) be)\b"
+    r"|(?:\bnot|n['\u2019]t) (?:the |an? )?(?:right|correct|true|answer|it|final|what|[-0-9$])"
 )
-_TAKES_BACK = re.compile(rf"(?:\b|(?<=n't )|n)(?:{_BACK})(?![a-z])")
+_TAKES_BACK = re.compile(_BACK)
 # An apposition says no more than what it is: also none of these
 _TAKES_BACK_OR_ADDS = re.compile(
-    rf"(?:\b|n)(?:{_BACK}|error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred|thousand|million"
-    r"|billion|trillion|dozen|percent|another|different|not\Z)(?![a-z])"
+    rf"{_BACK}|\b(?:error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred|thousand|million"
+    r"|billion|trillion|dozen|percent|another|different|not\Z)\b"
 )
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
@@ -73,7 +74,7 @@ _OPTIONS = re.compile(
 
 def without_qualifier(text: str) -> str:
     r"""The text without `\text{ for all } x > 0`, `\forall x` or `\text{ since } n > 0` at its end."""
-    if len(text) > MAX_CHARACTERS or not any(word in text for word in ("for", "\u2200", "since", "because")):
+    if len(text) > MAX_CHARACTERS or not any(word in text for word in ("for", "\u2200", "since", "because", "as")):
         return text
     match = _QUALIFIER.search(text)
     if match is None or match.start() == 0 or _TAKES_BACK.search(text, match.end()):
