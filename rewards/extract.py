@@ -43,7 +43,7 @@ _DOUBTED = re.compile(
     r"|isn['\u2019]t (?:true|correct|the case))\b[^.;:!?\n]*\Z"
 )
 _SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assuming|unless)\b[^.,;:!?\n]*\Z")
-_CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as opposed to)\b([^,;]*)\Z")
+_CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as opposed to)\b([^,;]{0,60})\Z")
 # Only where a sentence begins, see `_taken_back`
 _TAKEN_BACK = re.compile(
     r"(?<![a-z'])(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]{1,6}){1,4}"

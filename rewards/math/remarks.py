@@ -24,6 +24,7 @@ _QUALIFIER = re.compile(
 _REASON = re.compile(
     rf"[,;]{_BREAK}*+(?:which|since|because|as|being|given|due to|by|after|using|obtained|found|where|so that|making"
     r"|(?:and|so) (?:we|this|that|hence|thus|it)\b(?=[^0-9]*\Z))\b"
+    r"|:\s++(?:the|it|this|that|because|since)\b"
     rf"|{_BREAK}++(?:which|since|because|due to|as desired|as required|as expected|as claimed)\b"
 )
 _SAME = re.compile(
@@ -32,13 +33,14 @@ _SAME = re.compile(
     r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9](?:[^a-zA-Z]|\\[a-zA-Z]+)*\Z)",
     re.IGNORECASE,
 )
+_RESULT = re.compile(r"[-+]?(?:[0-9.,/]+|\\[dt]?frac ?\{[0-9]+\} ?\{[0-9]+\})(?: ?\\?%)?")
 _APPOSITION = re.compile(
     r"(?:,|;|\s[\u2014\u2013-]| \() *[a-zA-Z][a-zA-Z'-]*(?: [a-zA-Z][a-zA-Z'-]*)+\)?[.!]?\Z| \([a-z-]{3,}\)\Z"
 )
 # Words by which a reason takes the value back, or names another one
 _BACK = (
     r"\b(?:wrong|incorrect|false|mistake\w*|instead|actually|maybe|perhaps|possibly|might|could|either|unless|should|but|or"
-    r"|otherwise|impossible|contradict\w*|absurd|excluded|can(?:not|'t| not) be)\b"
+    r"|otherwise|impossible|contradict\w*|absurd|can(?:not|'t| not) be)\b"
     r"|(?:\bnot|n['\u2019]t) (?:the |an? )?(?:right|correct|true|answer|it|final|what|[-0-9$])"
 )
 _TAKES_BACK = re.compile(_BACK)
@@ -65,7 +67,7 @@ _ADVERB = re.compile(
 _SUBJECT = re.compile(r"(?:[A-Z][a-z]|[a-z]+ |[A-Za-z] )")
 _IS_THE = re.compile(r" (?:is|are) (?:the|our|my|its|your) [a-z ]+\Z")
 _OPTION = re.compile(r"\{?\(?([A-J])[).:] *\}? *(?=[-$\\.0-9(])")
-_AND = re.compile(r" *(?:, *and\b|\band\b|[,;&]) *")
+_AND = re.compile(r" *(?:, *and\b|\band\b|[,;]|\\?&) *")
 _LETTER = re.compile(r"\(?([A-J])\)?\.?|\(([a-j])\)")
 _OPTIONS = re.compile(
     r"(?:(?:both|the|correct|options?|choices?|statements?|answers?)(?: are)?:? )*(.*?)(?: only)?\.?", re.IGNORECASE
@@ -79,8 +81,7 @@ def without_qualifier(text: str) -> str:
     match = _QUALIFIER.search(text)
     if match is None or match.start() == 0 or _TAKES_BACK.search(text, match.end()):
         return text
-    head = text[: match.start()].rstrip(" ,;")
-    return head if head.count("{") == head.count("}") else text
+    return _head(text, match) or text
 
 
 def value_in_words(text: str) -> str | None:
@@ -132,11 +133,23 @@ def _without_reason(text: str) -> str:
     if same is not None and same.start() > 0 and _VALUE.match(text[: same.start()]):
         # Said twice: both must agree, as in a chain of equations.
         first, second = text[: same.start()].strip("$ "), text[same.end() :].rstrip(")").strip("$ ")
-        return f"{first} {'≈' if same['about'] else '='} {second}"
+        if same["about"]:
+            return f"{first} ≈ {second}"
+        # The last side of a chain counts: the one that is written as a result.
+        return f"{first} = {second}" if _RESULT.fullmatch(second) else f"{second} = {first}"
     for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):
         match = pattern.search(text)
         if match is not None and match.start() > 0 and not takes_back.search(text, match.start()):
-            head = text[: match.start()].rstrip(" ,;({")
-            if _VALUE.match(head) and head.count("{") == head.count("}"):
+            head = _head(text, match)
+            if _VALUE.match(head):
                 return head
     return text
+
+
+def _head(text: str, match: re.Match[str]) -> str:
+    """What stands before a remark; empty where its braces do not match."""
+    end = match.start()
+    while text.count("{", 0, end) > text.count("}", 0, end) and end < match.end():
+        end += 1
+    head = text[:end].rstrip(" ,;:({")
+    return head if head.count("{") == head.count("}") else ""
