@@ -1,33 +1,81 @@
 """The final answer inside a completion.
 
-Every scan here is linear in the text it reads. But for the search for `</think>`, at most the last `WINDOW` characters
-of a completion are read: what stands before is neither an answer nor a way to slow the reward down.
+Every scan here is linear in the text it reads. But for the search for the end of the reasoning, at most the last
+`WINDOW` characters of a completion are read: what stands before is neither an answer nor a way to slow the reward down.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rewards.boxes import NoBox, boxed_answer
+from rewards.reasoning import reply_start
+
 WINDOW = 20_000
 """Characters at the end of a completion that are read. A box that opens before them is not seen."""
 
-_MAX_NESTED_BOXES = 8
-_BOXES = ("\\boxed", "\\fbox")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"))
 _SPACING = ("\\,", "\\;", "\\:", "\\!", "\\ ")
 _OPENING_LINES = ("$$", "$", "\\[", "\\(")
-# What changes the value of the box that it touches.
-_OPERATORS_BEFORE = ("+", "-", "\u2212", "/", "^", "_", "\\sqrt", "\\sqrt{", "^{", "_{", "\\pi", "\\cdot", "\\times")
-_OPERATORS_AFTER = ("+", "-", "\u2212", "/", "^", "_", "!", "%", "\\%", "\\pi", "\\cdot", "\\times", "\\sqrt")
 _BOLD_AND_CODE = ("**", "__", "*", "`")
 # Only ASCII letters, so that positions in the lowered text are positions in the text.
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_SPACE_AT_START = re.compile(r"(?:\s|\\[,;:! ])*+")
 _DIGITS = frozenset("0123456789")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NUMBER_RUN = _DIGITS | frozenset(" .,/+-\u2212*\u00d7\u00b7^%$")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_ABBREVIATIONS = ("i.e", "e.g", "approx", "vs")
+_CONTEXT = 80
+"""Characters before a number that are searched for a word that denies it."""
+
+# "The answer" + ...
+_DENIED = re.compile(
+    r"[ *_]*+(?:can['\u2019]t|can ?not|won['\u2019]t|(?:is|was|could|would|should|must|might|may|does|will)(?:n['\u2019]t| not)"
+    r"|(?:is|was)(?:,? (?:in fact|of course),?| [a-z]{2,}){0,2} (?:not|never|neither|no longer|anything but))\b(?: be\b| equal\b)*"
+)
+_BUT = re.compile(r"(?:\bbut |[,;\u2014] ?(?=it(?: is|'s) ))(?:rather |actually |instead |it is |it's )*+")
+_DOUBTED = re.compile(
+    r"\b(?:doubt|no way|don['\u2019]t (?:think|believe)|not (?:think|believe|true|correct|the case)|false that|wrong|incorrect"
+    r"|isn['\u2019]t (?:true|correct|the case))\b[^.;:!?\n]*\Z"
+)
+_SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assuming|unless)\b[^.,;:!?\n]*\Z")
+_CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as opposed to)\b([^,;]{0,60})\Z")
+# Only where a sentence begins, see `_taken_back`
+_TAKEN_BACK = re.compile(
+    r"(?<![a-z'])(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]{1,6}){1,4}"
+    r"(?:it(?:'s| is| should be| must be)|that(?:'s| is| was) (?:wrong|incorrect|not right)|make that|i meant?"
+    r"|the (?:correct |right )?(?:value|result|number|total) is)\b)"
+)
+
+# Directly before an unmarked number
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but)|n['\u2019]t)"
+    r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\(|[a-z] ?){0,3}\Z",
+    re.IGNORECASE,
+)
+_ALTERNATIVE_BEFORE = re.compile(
+    r"\bor(?: (?:maybe|perhaps|possibly|probably|even|it|is|could|might|may|be|else|something|like|about|around))+ \Z"
+)
+_DENIED_BEHIND = re.compile(
+    r"[$*)]{0,3} (?:(?:is|was)(?:n['\u2019]t| not|,? (?:wrong|incorrect|false|impossible))|cannot|can['\u2019]t)\b|[$*)]{0,3}\?"
+)
+_RELATION_BEFORE = re.compile(
+    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z"
+)
+_SCALE = re.compile(r" (?:percent|per cent|hundred|thousand|million|billion|trillion|dozen)\b")
+# A formula that no dollar signs delimit. No two alternatives begin alike, but for text in braces.
+_FORMULA = re.compile(
+    r"(?:\\(?:text|mathrm|textbf|mbox) ?\{[^{}\n]*+\}"
+    r"|\\(?!(?:implies|[Rr]ightarrow|[Ll]ongrightarrow|to|therefore|q?quad|begin|end|item|neq?|not|[lg]t|[lg]eq?(?:slant)?"
+    r"|approx|displaystyle|boxed|fbox)(?![a-zA-Z]))[a-zA-Z]++"
+    r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=[0-9)}]) (?:or|and) (?=[-\\0-9])"
+    r"|(?<=\S) (?=\S))++"
+)
+_ARTICLE = re.compile(r"[aAI] (?=[\\0-9-])")
 
 
 class Rule(StrEnum):
@@ -69,14 +117,16 @@ class Extraction:
 def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extraction | None:
     r"""Find the final answer in a completion.
 
-    Only the text after the last `</think>` counts, where there is one; reasoning that was begun and not ended holds no
-    answer. In that text, the first of these that occurs decides: the last `\boxed{}` or `\fbox{}`; the last
+    Only the reply behind the reasoning counts (`rewards.reasoning`); reasoning that was begun and not ended holds no
+    answer. What stands in `<!-- -->` is not shown to a reader and does not count. In the rest, the first of these that
+    occurs decides: the last `\boxed{}` or `\fbox{}`, together with those beside it (`rewards.boxes`); the last
     `<answer></answer>`; the last `####`, up to the end of its line; the last "answer is" or "answer:", up to the end of
     its sentence or line; the right-hand side of the last equation or, where a number comes after it, the last number. A
     marker at the end of a line speaks of the next line that is not blank.
 
     A mark that is broken or empty is no answer. It never gives way to an earlier mark or to another rule: a completion
-    that was cut inside its final box must not be paid for an intermediate one.
+    that was cut inside its final box must not be paid for an intermediate one. What is denied is no answer either: "The
+    answer isn't 5", "it is 6, not 5".
 
     Args:
         text: The completion.
@@ -85,23 +135,28 @@ def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extract
     Returns:
         The answer, or None where there is none.
     """
-    if "think>" in text:
-        end = text.rfind("</think>") + 8
-        if text.find("<think>", end if end > 7 else 0) >= 0:
-            return None
-        text = text[max(end, 0, len(text) - WINDOW) :] if end > 7 else text[-WINDOW:]
-    elif len(text) > WINDOW:
-        text = text[-WINDOW:]
+    reply = reply_start(text)
+    if reply is None:
+        return None
+    start = max(reply, len(text) - WINDOW)
+    text = text[start:] if start else text
+    if "<!--" in text:
+        text = _without_comments(text)
     if ("\\boxed" in text or "\\fbox" in text) and Rule.BOXED in rules:
-        return _extraction(_last_box(text), Rule.BOXED)
+        try:
+            return _extraction(boxed_answer(text), Rule.BOXED)
+        except NoBox:
+            pass  # a text that only speaks of boxes may have another mark
     lowered = text.translate(_LOWER)
     if "<answer>" in lowered and Rule.ANSWER_TAG in rules:
         return _extraction(_last_tag(text, lowered), Rule.ANSWER_TAG)
     if "####" in text and Rule.HASHES in rules:
         return _extraction(_line_after(text, text.rfind("####") + 4), Rule.HASHES)
-    end_of_phrase = _end_of_answer_phrase(lowered) if Rule.ANSWER_IS in rules else None
-    if end_of_phrase is not None:
-        return _extraction(_first_sentence(_line_after(text, end_of_phrase)), Rule.ANSWER_IS)
+    if "answer" in lowered and Rule.ANSWER_IS in rules:
+        said = _last_said(text, lowered)
+        if isinstance(said, str):
+            return _extraction(said, Rule.ANSWER_IS)
+        text = text[said:]
     return _unmarked(text, rules)
 
 
@@ -129,13 +184,28 @@ def _extraction(text: str | None, rule: Rule) -> Extraction | None:
     return Extraction(text, rule) if text else None
 
 
+def _without_comments(text: str) -> str:
+    """The text without `<!-- -->`; a comment that does not end hides the rest."""
+    pieces, start = [], 0
+    while (opening := text.find("<!--", start)) >= 0:
+        pieces.append(text[start:opening])
+        closing = text.find("-->", opening + 4)
+        start = closing + 3 if closing >= 0 else len(text)
+    return "".join(pieces) + text[start:]
+
+
 def _without_spacing(text: str) -> str:
     """Drop white space and spacing commands at both ends."""
-    text = text.strip()
-    while text.startswith(_SPACING):
-        text = text[2:].lstrip()
-    while text.endswith(_SPACING) and not text.endswith(tuple("\\" + space for space in _SPACING)):
-        text = text[:-2].rstrip()
+    match = _SPACE_AT_START.match(text)
+    start, end = match.end() if match else 0, len(text)
+    while end > start:
+        if text[end - 1].isspace():
+            end -= 1
+        elif text[max(start, end - 2) : end] in _SPACING and text[max(start, end - 3) : end - 2] != "\\":
+            end -= 2
+        else:
+            break
+    text = text[start:end]
     return text.rstrip("\\").rstrip() if text.endswith("\\") else text  # a line break, or what is left of `\ `
 
 
@@ -147,55 +217,6 @@ def _without_dollars(text: str) -> str:
     if text.count("$") == 2:
         return text.replace("$", " ")
     return text[:-1] if text.count("$") == 1 and text.endswith("$") else text
-
-
-def _last_box(text: str) -> str | None:
-    """What is in the last box, the outermost one where boxes are nested, or None where it is not well formed."""
-    start = max(text.rfind(box) for box in _BOXES)
-    content, brace, _ = text[start + len(_BOXES[text.startswith("\\f", start)]) :].partition("}")
-    if brace and content[:1] == "{" and "{" not in content[1:] and "\\" not in content and text.find("\\") == start:
-        return content[1:]  # the usual case: a single box around plain text
-    braces: list[int] = []  # the start of what is in each open brace
-    box_braces: set[int] = set()
-    closed: list[tuple[int, int]] = []  # boxes in the order in which they close
-    last_start = -1
-    i = min(position for box in _BOXES if (position := text.find(box)) >= 0)
-    while i < len(text):
-        box = next((box for box in _BOXES if text.startswith(box, i)), None)
-        if box is not None:
-            i += len(box)
-            while i < len(text) and text[i].isspace():
-                i += 1
-            last_start = i + 1
-            box_braces.add(last_start)
-        elif text[i] == "\\":
-            i += 2  # an escaped brace is not a brace
-        else:
-            if text[i] == "{":
-                braces.append(i + 1)
-            elif text[i] == "}" and braces:
-                start = braces.pop()
-                if start in box_braces:
-                    closed.append((start, i))
-            i += 1
-    if all(start != last_start for start, _ in closed):
-        return None
-    # What closes after the box that opened last contains it.
-    start, end = closed.pop()
-    for inner in closed[: -_MAX_NESTED_BOXES - 1 : -1]:
-        if not _is_only(text, (start, end), inner):
-            break
-        start, end = inner
-    return text[start:end]
-
-
-def _is_only(text: str, outer: tuple[int, int], inner: tuple[int, int]) -> bool:
-    r"""Whether a box says no more than the box in it: `\boxed{The area is \boxed{24}}`, not `\boxed{-\boxed{24}}`."""
-    before, after = text[outer[0] : max(outer[0], inner[0])], text[inner[1] + 1 : outer[1]]
-    before = before[: max(before.rfind(box) for box in _BOXES)].rstrip()
-    if before.endswith(_OPERATORS_BEFORE) or after.lstrip().startswith(_OPERATORS_AFTER):
-        return False
-    return inner[0] >= outer[0] and _DIGITS.isdisjoint(before + after)
 
 
 def _last_tag(text: str, lowered: str) -> str | None:
@@ -216,24 +237,74 @@ def _line_after(text: str, start: int) -> str:
 
 def _after_answer_phrase(text: str) -> str:
     """The text behind "answer is" or "answer:" where it has one: `#### Answer: 5`."""
-    end = _end_of_answer_phrase(text.translate(_LOWER))
-    return text if end is None else text[end:].strip(" \t*_`")
-
-
-def _end_of_answer_phrase(lowered: str) -> int | None:
-    """Where the last "answer is" or "answer:" ends, emphasis between the words allowed."""
+    lowered = text.translate(_LOWER)
     found = lowered.rfind("answer")
     while found >= 0:
-        i = _skip(lowered, found + len("answer"), " *_")
-        if lowered.startswith("is", i) and not (
-            lowered[i + 2 : i + 3].isalnum() or lowered[i + 2 : i + 3] in ("'", "\u2019")
-        ):
-            i = _skip(lowered, i + 2, " *_")
-            return i + 1 if lowered.startswith(":", i) else i
-        if lowered.startswith(":", i):
-            return i + 1
+        if (end := _end_of_phrase(lowered, found)) is not None:
+            return text[end:].strip(" \t*_`")
         found = lowered.rfind("answer", 0, found)
-    return None
+    return text
+
+
+def _last_said(text: str, lowered: str) -> str | int:
+    """What is said behind the last "answer is" or "answer:".
+
+    Where nothing is, or it is denied or taken back, the position from which on an answer may stand without a mark.
+    """
+    rest, denied, supposed = 0, "", 0
+    found = len(lowered)
+    while (found := lowered.rfind("answer", 0, found)) >= 0:
+        end, denial = _end_of_phrase(lowered, found), _DENIED.match(lowered, found + len("answer"))
+        before = lowered[max(0, found - _CONTEXT) : found]
+        if end is None and denial is None:
+            continue
+        if _SUPPOSED.search(before):
+            supposed = supposed or found
+            continue
+        if denial is None and end is not None and not _DOUBTED.search(before):
+            if not rest and (taken_back := _taken_back(lowered, end)):
+                return taken_back
+            answer = _without_contrast(_first_sentence(_line_after(text, end)))
+            return answer if not rest or (denied and tidy(answer) != denied) else rest
+        if not rest:
+            end = denial.end() if denial else end or 0
+            sentence = _first_sentence(text[end:].partition("\n")[0])
+            if denial and "anything" not in denial[0] and (but := _BUT.search(sentence)):
+                return sentence[but.end() :]
+            # Of "is not obvious" nobody knows whether it takes back what was said before.
+            denied, rest = "" if _DIGITS.isdisjoint(sentence) else tidy(sentence), end + len(sentence)
+    if supposed > rest:
+        rest = supposed + len(_first_sentence(text[supposed:].partition("\n")[0]))
+    return rest
+
+
+def _taken_back(lowered: str, start: int) -> int:
+    """Where the words end that take back what was said before: "Correction: ", "Wait, it is"; 0 where there are none."""
+    for match in _TAKEN_BACK.finditer(lowered, start):
+        before = lowered[max(0, match.start() - 4) : match.start()]
+        if "\n" in before or before.rstrip(" \t*").endswith((".", "!", "?", ";", "\u2014")):
+            return match.end()
+    return 0
+
+
+def _without_contrast(sentence: str) -> str:
+    """The sentence without what it says the answer is not: `6, not 5`."""
+    match = _CONTRAST.search(sentence)
+    value = sentence[: match.start()] if match else ""
+    if match is None or (len(tidy(value)) > 1 and _DIGITS.isdisjoint(value)):
+        return sentence
+    return sentence if tidy(value) == tidy(match[1]) else value
+
+
+def _end_of_phrase(lowered: str, found: int) -> int | None:
+    """Where the "answer is" or "answer:" ends that begins at `found`, emphasis between the words allowed."""
+    i = _skip(lowered, found + len("answer"), " *_")
+    if lowered.startswith("is", i) and not (
+        lowered[i + 2 : i + 3].isalnum() or lowered[i + 2 : i + 3] in ("'", "\u2019")
+    ):
+        i = _skip(lowered, i + 2, " *_")
+        return i + 1 if lowered.startswith(":", i) else i
+    return i + 1 if lowered.startswith(":", i) else None
 
 
 def _skip(text: str, start: int, characters: str) -> int:
@@ -246,21 +317,42 @@ def _first_sentence(line: str) -> str:
     """The text up to a full stop that ends a sentence; one inside a number does not."""
     for i, character in enumerate(line):
         if character == "." and line[i + 1 : i + 2] in (" ", "\t", "*"):
+            if line.endswith(_ABBREVIATIONS, 0, i):
+                continue
             return line[:i]
     return line
 
 
 def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
-    """The value of the last equation or the last number, whichever comes last."""
+    """The value of the last equation or the last number, whichever comes last, unless it is denied."""
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")
-    if Rule.EQUATION in rules and equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!", ":", "="):
+    if (
+        Rule.EQUATION in rules
+        and equals >= 0
+        and text[equals - 1 : equals] not in ("<", ">", "!", ":", "=")
+        and not text.startswith(">", equals + 1)
+    ):
         end = _end_of_value(text, equals + 1)
         if end > last_digit:
-            return _extraction(text[equals + 1 : end], Rule.EQUATION)
+            is_denied = _DENIED_BEFORE.search(text[max(0, equals - _CONTEXT) : equals]) is not None
+            return None if is_denied else _extraction(text[equals + 1 : end], Rule.EQUATION)
     if Rule.NUMBER not in rules or last_digit < 0:
         return None
-    return _extraction(_number_around(text, last_digit), Rule.NUMBER)
+    start, number = _number_around(text, last_digit)
+    before = text[max(0, start - _CONTEXT) : start].rpartition("\n")[2]
+    if denial := _DENIED_BEFORE.search(before):
+        # `it is 6, not 5`
+        earlier = before[: denial.start()].rpartition(". ")[2]
+        digits = [i for i, character in enumerate(earlier) if character in _DIGITS]
+        number = _number_around(earlier, digits[-1])[1] if digits else None
+    elif (
+        _ALTERNATIVE_BEFORE.search(before)
+        or (_RELATION_BEFORE.search(before) and before.strip() != ">")
+        or _DENIED_BEHIND.match(text, last_digit + 1)
+    ):
+        return None
+    return _extraction(number, Rule.NUMBER)
 
 
 def _end_of_value(text: str, start: int) -> int:
@@ -280,10 +372,10 @@ def _end_of_value(text: str, start: int) -> int:
     return len(text)
 
 
-def _number_around(text: str, last_digit: int) -> str | None:
-    """The number that ends at `last_digit`, together with the arithmetic or list that it is the end of.
+def _number_around(text: str, last_digit: int) -> tuple[int, str | None]:
+    """Where the number begins that ends at `last_digit`, and it, with the arithmetic or list that it is the end of.
 
-    `14, 15` and `2 + 3` stay whole, so that half of them is not taken for an answer. None where the number is part of
+    `14, 15` and `2 + 3` stay whole, so that half of them is not taken for an answer. No number where it is part of
     something else, such as an argument or a subscript.
     """
     line_start = max(text.rfind("\n", 0, last_digit), text.rfind(". ", 0, last_digit)) + 1
@@ -291,15 +383,42 @@ def _number_around(text: str, last_digit: int) -> str | None:
     line_end = len(text) if line_end < 0 else line_end
     opening, closing = text.rfind("$", line_start, last_digit), text.find("$", last_digit, line_end)
     if opening >= 0 and closing >= 0:
-        return text[opening + 1 : closing]
+        return opening, text[opening + 1 : closing]
+    if "\\" in text[line_start:line_end]:
+        for formula in _FORMULA.finditer(text, line_start, line_end):
+            if formula.start() <= last_digit < formula.end() and "\\" in formula[0]:
+                return formula.start(), _balanced(_ARTICLE.sub("", formula[0].strip(" ,"), count=1))
     start, end = last_digit, last_digit + 1
-    while start > line_start and (text[start - 1] in _NUMBER_RUN or text.endswith(" or", line_start, start)):
-        start -= 1 if text[start - 1] in _NUMBER_RUN else 2
-    while end < line_end and (text[end] in _LETTERS or text[end] in "%°"):
+    while start > line_start:
+        if text[start - 1] in _NUMBER_RUN:
+            start -= 1
+        elif text.endswith(" or", line_start, start):
+            start -= 2
+        elif text.endswith(" and", line_start, start) and text[start - 5 : start - 4] in _DIGITS:
+            start -= 3
+        else:
+            break
+    while end < line_end and (text[end] in _LETTERS or text[end] in "%\u00b0"):
         end += 1
+    if scale := _SCALE.match(text, end):
+        end = scale.end()
     before, number = text[start - 1 : start], text[start:end].lstrip(" .,/+*\u00d7\u00b7^%")
+    begin = end - len(number)
+    if text[max(0, begin - 2) : begin] in (" .", ".") and number[:1] in _DIGITS:
+        number = f".{number}"  # .75
     touching = start > line_start and text[start] != " "
     if (touching and (before in _LETTERS or before in "_\\")) or before in _OPENING or text[end : end + 1] in _CLOSING:
-        return None
+        return start, None
     # A dash is a sign where it touches the number and punctuation otherwise.
-    return number.lstrip("-\u2212 ") if number.startswith(("- ", "\u2212 ", "--")) else number
+    start = end - len(number)
+    return start, number.lstrip("-\u2212 ") if number.startswith(("- ", "\u2212 ", "--")) else number
+
+
+def _balanced(formula: str) -> str | None:
+    """The formula without a bracket that closes around it; None where its braces do not match."""
+    while formula.endswith((")", "]", ".", ",")) and not formula.endswith(("\\)", "\\]")):
+        closing = formula[-1]
+        if closing in ")]" and formula.count(closing) <= formula.count("(" if closing == ")" else "["):
+            break
+        formula = formula[:-1]
+    return formula if formula.count("{") == formula.count("}") else None

@@ -18,8 +18,8 @@ class TagsReward:
 
     Attributes:
         tags: Their names: the default is `<think>...</think><answer>...</answer>`, white space around each allowed.
-        opened: Whether the prompt ends with the first opening tag, as some chat templates do; a completion then begins
-            inside it.
+        opened: Whether the prompt ends with the first opening tag, as some chat templates do. A completion then begins
+            inside it, or with the tag where the policy writes what its template opened before the text.
 
     Raises:
         ValueError: There is no tag, one occurs twice, or one is no name.
@@ -52,7 +52,9 @@ class TagsReward:
         return [RewardResult(float(self._has_form(completion)), Outcome.SCORED) for completion in completions]
 
     def _has_form(self, completion: str) -> bool:
-        rest = (f"<{self.tags[0]}>" if self.opened else "") + completion
+        first = f"<{self.tags[0]}>"
+        is_opened = self.opened and not completion.lstrip().startswith(first)
+        rest = (first if is_opened else "") + completion
         if any(rest.count(mark) != 1 for tag in self.tags for mark in (f"<{tag}>", f"</{tag}>")):
             return False
         for tag in self.tags:

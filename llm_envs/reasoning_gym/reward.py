@@ -13,6 +13,7 @@ from typing import Any
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import WINDOW
+from rewards.reasoning import reply_start
 from rewards.workers.pool import JobResult, JobStatus, shared_pool
 
 MAX_CHARACTERS = 5_000
@@ -94,10 +95,10 @@ class ReasoningGymReward:
 
 def answer_of(completion: str) -> str | None:
     """What is between the last pair of tags behind the reasoning; None where there is nothing."""
-    end = completion.rfind("</think>")
-    text = completion[end + 8 if end >= 0 else 0 :][-WINDOW:]
-    if completion.find("<think>", max(end, 0)) >= 0:
+    reply = reply_start(completion)
+    if reply is None:
         return None
+    text = completion[reply:][-WINDOW:]
     start = text.rfind("<answer>")
     close = text.find("</answer>", start)
     answer = text[start + 8 : close].strip() if 0 <= start < close else ""

@@ -1,7 +1,7 @@
 """The program inside a completion.
 
 The text is only searched, never parsed or compiled: what a model wrote is Python's business inside the jail alone.
-Every scan is linear. Of a completion the last `WINDOW` characters are read, after the last `</think>`.
+Every scan is linear. Of a completion the last `WINDOW` characters are read, behind its reasoning.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+
+from rewards.reasoning import reply_start
 
 WINDOW = 2**20
 """Characters at the end of a completion that are read."""
@@ -68,7 +70,7 @@ class Code:
 def extract_code(completion: str, *, entry_point: str | None = None, prefix: str | None = None) -> Code | None:
     """Find the program in a completion.
 
-    Only the text after the last `</think>` counts; reasoning that was begun and not ended holds no program.
+    Only the reply behind the reasoning counts (`rewards.reasoning`); reasoning that was not ended holds no program.
 
     Fenced blocks come first: of three or more backticks or tildes, of Python or no language, the last of them perhaps
     not closed. Of several, the last that defines `entry_point` is taken (one of another language, if only that does).
@@ -111,14 +113,14 @@ def extract_code(completion: str, *, entry_point: str | None = None, prefix: str
 
 
 def _after_thinking(text: str) -> str | None:
-    end = text.rfind("</think>")
-    if text.find("<think>", end + 8 if end >= 0 else 0) >= 0:
+    reply = reply_start(text)
+    if reply is None:
         return None
-    start = max(end + 8 if end >= 0 else 0, len(text) - WINDOW)
+    start = max(reply, len(text) - WINDOW)
     # Python's own line ends, so that `$` and a fence agree with it
     text = text[start:].replace("\r\n", "\n").replace("\r", "\n")
     # the indentation of the first line is part of a continuation
-    return text.lstrip("\n") if end >= 0 else text
+    return text.lstrip("\n") if reply else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from rewards.math import texts
+from rewards.math import remarks, texts
 from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
@@ -32,6 +32,7 @@ from rewards.math.values import (
 
 MAX_CHARACTERS = 8_000
 MAX_CANDIDATES = 100
+_OPTIONS = frozenset("ABCDEFGHIJ")
 
 _CONNECTIVE = re.compile(
     rf"{texts.TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
@@ -135,6 +136,7 @@ def read_reference(text: str) -> Answer:
     """
     if choice := texts.choice_of_reference(text):
         return Answer(choice, bare(text))
+    text = remarks.options(text) or remarks.without_qualifier(text)
     words = texts.words(text)
     plain = texts.without_markup(text).strip()
     if words is not None and (texts.is_word(plain) or texts.is_date(plain)):
@@ -158,12 +160,29 @@ def read_answer(text: str, reference: Answer) -> Answer:
         SeveralCandidates: Where it contradicts itself: `15 = 14`.
         TooLarge: Where it exceeds a cap.
     """
+    text = remarks.without_qualifier(text)
+    try:
+        return _read_for(reference, text)
+    except Unreadable:
+        value = remarks.value_in_words(text)
+        if value is None:
+            raise
+    return _read_for(reference, value)
+
+
+def _read_for(reference: Answer, text: str) -> Answer:
     if isinstance(reference.value, Choice) and (choice := texts.choice_of_answer(text)):
         return Answer(choice, bare(text))
+    if _are_options(reference.value) and (listed := remarks.options(text)):
+        return read_formula(listed)
+    if not isinstance(reference.value, Choice):
+        text = remarks.without_option(text, _variables(reference))
     if isinstance(reference.value, Words):
         words = texts.words(text)
         if words is None:
             raise Unreadable("not a text")
+        if words != reference.value and (value := remarks.value_in_words(text)) and texts.words(value):
+            words = texts.words(value) or words
         return Answer(texts.meaning(words), bare(text))
     if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
@@ -177,6 +196,11 @@ def read_answer(text: str, reference: Answer) -> Answer:
         if words is None or isinstance(texts.meaning(words), Words):
             raise
         return Answer(texts.meaning(words), bare(text))
+
+
+def _are_options(value: Value | Several) -> bool:
+    """Whether a reference is a list of letters that options have."""
+    return isinstance(value, Several) and all(_variable(part) in _OPTIONS for part in value.answers)
 
 
 def read_formula(text: str) -> Answer:
@@ -200,7 +224,15 @@ def read_formula(text: str) -> Answer:
     answers = [_read_statement(piece) for piece in pieces]
     # `pi/4 + k pi, k in Z`: where a variable comes from is not another answer.
     told = [answer for answer in answers if not (answer.name and isinstance(answer.value, NumberSet))] or answers
-    return told[0] if len(told) == 1 else Answer(Several(tuple(told), word), bare(text))
+    if len(told) == 1 or (word == "or" and "%" not in text and _are_one_number(told)):
+        return told[-1]
+    return Answer(Several(tuple(told), word), bare(text))
+
+
+def _are_one_number(answers: list[Answer]) -> bool:
+    r"""Whether all are the same number, written in different ways: `\frac{1}{2} or 0.5`."""
+    values = {_numbers(answer.value) for answer in answers}
+    return len(values) == 1 and None not in values and not any(answer.unit for answer in answers)
 
 
 def bare(text: str) -> str:

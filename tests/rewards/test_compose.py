@@ -134,7 +134,14 @@ def test_tags(completion, expected):
 
 def test_the_first_tag_may_be_opened_by_the_prompt():
     opened = TagsReward(opened=True)
-    assert rewards_of(opened, "a</think><answer>b</answer>", "<think>a</think><answer>b</answer>") == [1, 0]
+    # A policy may write what its template opened before the text; a second opening tag is one too many.
+    rest = "a</think><answer>b</answer>"
+    assert rewards_of(opened, rest, f"<think>{rest}", f"<think><think>{rest}", f"<think>\n<think>{rest}") == [
+        1,
+        1,
+        0,
+        0,
+    ]
     assert TagsReward(("answer",)).instruction == "Write your reply as <answer>...</answer>."
 
 

@@ -1,8 +1,12 @@
 """Where the final answer of a completion is."""
 
+import random
+import sys
 import time
 
 import pytest
+
+from rewards import extract
 
 from rewards.extract import MARKED_RULES, WINDOW, Extraction, Rule, extract_answer
 
@@ -15,6 +19,12 @@ FOUND = [
     (r"\boxed {42}", "42", Rule.BOXED),
     (r"$\boxed{\frac{3}{4}}$", r"\frac{3}{4}", Rule.BOXED),
     (r"\boxed{1} then \boxed{2}", "2", Rule.BOXED),
+    (r"\boxed{5} and then \boxed 6", "6", Rule.BOXED),
+    (r"\boxed{4} and $\boxed{9}$", "4, 9", Rule.BOXED),
+    (r"$x=\boxed{4}$ or $x=\boxed{9}$", "4 or 9", Rule.BOXED),
+    (r"$x=\boxed{4}$, $y=\boxed{9}$", "x = 4, y = 9", Rule.BOXED),
+    (r"\boxed{5} is in \boxed{} as asked", "5", Rule.BOXED),
+    (r"\\boxed{4} then \\boxed{5}", "5", Rule.BOXED),
     (r"\boxed{1} then \fbox{2}", "2", Rule.BOXED),
     (r"\boxed{\boxed{5}}", "5", Rule.BOXED),
     (r"\boxed{13 \fbox{14}}", r"13 \fbox{14}", Rule.BOXED),
@@ -82,7 +92,6 @@ NOT_FOUND = [
     r"\boxed{5} and then \boxed{6",
     r"\boxed{5} and then \boxed{}",
     r"\boxed{5} and then \boxed",
-    r"\boxed{5} and then \boxed 6",
     r"#### 5 \boxed{6",
     r"The answer is 5. \boxed{",
     r"\boxed{6\}",
@@ -111,7 +120,7 @@ def test_not_found(text):
     assert extract_answer(text) is None
 
 
-@pytest.mark.parametrize("text", ["so x = 5", "it is 5", "answers 5", "The answer isn't 5", "my answer 5"])
+@pytest.mark.parametrize("text", ["so x = 5", "it is 5", "answers 5", "my answer 5"])
 def test_marks_can_be_required(text):
     assert extract_answer(text, rules=MARKED_RULES) is None
     assert extract_answer(text).rule in (Rule.EQUATION, Rule.NUMBER)
@@ -161,11 +170,15 @@ def test_no_more_than_the_window_is_taken_from_a_text():
     assert text.read <= WINDOW
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["\\boxed{", "\\boxed", "}", "{", "\\", "answer", "answer ", "answer:", "<answer>", "</answer>", "####", "=", "$",
-     "\\(", "*", "* ", "1 or ", "-", "1,", "(", "\n", " ", "</think>", "9", "\u0660", "\ud800", "\0"],
-)  # fmt: skip
+PIECES = [
+    "\\boxed{", "\\boxed", "\\boxed 5", "$\\boxed ", "\\boxed{5}", "\\boxed{} in ", "\\boxed{1} and ", "}", "{", "\\", "\\,", "\\ ",
+    "\\text{", "\\frac{1}{2}", "answer", "answer ", "answer:", "answer is ", "the answer isn't 5. ", "if the answer is ", "wait, no, ",
+    "<answer>", "</answer>", "####", "=", "$", "\\(", "*", "* ", "1 or ", "1 and ", "not ", "or maybe ", "-", "1,", "(", "\n", " ", ". ",
+    "a ", "</think>", "<think>", "`</think>`", "<think> and ", "<|", "[THINK]", "<!--", "-->", "9", "\u0660", "\ud800", "\0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", PIECES)
 def test_hostile_repetition_returns(piece):
     text = piece * (5_000_000 // len(piece))
     start = time.process_time()
@@ -173,3 +186,53 @@ def test_hostile_repetition_returns(piece):
     # Milliseconds when linear; generous, for busy machines. Quadratic in the text would be hours.
     assert time.process_time() - start < 5
     assert found is None or len(found.text) <= WINDOW
+
+
+def operations(text):
+    """How many instructions of Python `extract_answer` takes."""
+    count = 0
+
+    def trace(frame, event, arg):
+        nonlocal count
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        count += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        extract_answer(text)
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def hostile_texts(count=150):
+    """Texts that repeat a piece or two, behind an opening and before an end."""
+    rng = random.Random(0)
+    for _ in range(count):
+        unit = "".join(rng.choices(PIECES, k=rng.randint(1, 3)))
+        opening, end = rng.choice(["", "answer is ", "\\boxed{", "<think>"]), rng.choice(["", "5", "}", ". 5"])
+        yield lambda repeats, unit=unit, opening=opening, end=end: opening + unit * repeats + end
+
+
+def test_operations_grow_with_the_length():
+    for text in hostile_texts():
+        few, many = operations(text(100)), operations(text(400))
+        # Quadratic work would be 16 times as much.
+        assert many <= 6 * few + 2_000, text(2)
+
+
+def test_searches_of_the_library_are_linear_too(monkeypatch):
+    """What no count of Python's instructions sees: regular expressions and `str.find`, over a window of 100,000."""
+    monkeypatch.setattr(extract, "WINDOW", 100_000)
+    for text in hostile_texts(60):
+        start = time.process_time()
+        extract_answer(text(100_000 // len(text(1))))
+        assert time.process_time() - start < 10, text(2)  # linear: a tenth of a second; quadratic: minutes
+
+
+def test_any_text_has_a_verdict():
+    rng = random.Random(1)
+    for _ in range(3_000):
+        found = extract_answer("".join(rng.choices(PIECES, k=rng.randint(1, 12))))
+        assert found is None or (found.text and found.text == found.text.strip())

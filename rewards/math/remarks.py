@@ -1,0 +1,155 @@
+r"""What an answer says beside its value: reasons, qualifiers, the sentence around it.
+
+`12, which is even`, `n = 3 \text{ (since } n > 0)`, `f(x) = 0 \text{ for all } x > 0`, `The sum of the roots is 12`.
+Only words that leave the value as it is are taken off. A denial, an alternative or a condition is not among them: with
+one of these the text stays whole, and is no number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from rewards.math.texts import without_markup
+
+MAX_CHARACTERS = 2_000
+"""Characters of a text in which remarks are looked for."""
+
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)(?![a-zA-Z]) ?")
+_BREAK = r"(?:\s|~|\\[,;:! ]|\\q?quad(?![a-zA-Z])|[{}(])"
+_QUALIFIER = re.compile(
+    rf"[,;]?(?:{_BREAK}|\\(?:text|mathrm|textrm|mbox)(?![a-zA-Z]))*+(?<![a-zA-Z\\])(?:\\forall(?![a-zA-Z])|\u2200"
+    r"|(?:for all|for every|for any|for each|for arbitrary|since|because|(?<=[({,])as|(?<=[({,] )as)\b)"
+)
+_REASON = re.compile(
+    rf"[,;]{_BREAK}*+(?:which|since|because|as|being|given|due to|by|after|using|obtained|found|where|so that|making"
+    r"|(?:and|so) (?:we|this|that|hence|thus|it)\b(?=[^0-9]*\Z))\b"
+    r"|:\s++(?:the|it|this|that|because|since)\b"
+    rf"|{_BREAK}++(?:which|since|because|due to|as desired|as required|as expected|as claimed)\b"
+)
+_SAME = re.compile(
+    r"[,;]?\s*\(?(?:i\.\s?e\.,?|that is,?|in other words,?|(?:or )?equivalently,?|which (?:is|equals)"
+    r"|or(?= (?:about|approximately|roughly|around|nearly) ))"
+    r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9](?:[^a-zA-Z]|\\[a-zA-Z]+)*\Z)",
+    re.IGNORECASE,
+)
+_RESULT = re.compile(r"[-+]?(?:[0-9.,/]+|\\[dt]?frac ?\{[0-9]+\} ?\{[0-9]+\})(?: ?\\?%)?")
+_APPOSITION = re.compile(
+    r"(?:,|;|\s[\u2014\u2013-]| \() *[a-zA-Z][a-zA-Z'-]*(?: [a-zA-Z][a-zA-Z'-]*)+\)?[.!]?\Z| \([a-z-]{3,}\)\Z"
+)
+# Words by which a reason takes the value back, or names another one
+_BACK = (
+    r"\b(?:wrong|incorrect|false|mistake\w*|instead|actually|maybe|perhaps|possibly|might|could|either|unless|should|but|or"
+    r"|otherwise|impossible|contradict\w*|absurd|can(?:not|'t| not) be)\b"
+    r"|(?:\bnot|n['\u2019]t) (?:the |an? )?(?:right|correct|true|answer|it|final|what|[-0-9$])"
+)
+_TAKES_BACK = re.compile(_BACK)
+# An apposition says no more than what it is: also none of these
+_TAKES_BACK_OR_ADDS = re.compile(
+    rf"{_BACK}|\b(?:error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred|thousand|million"
+    r"|billion|trillion|dozen|percent|another|different|not\Z)\b"
+)
+# A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
+_VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
+_VERB = re.compile(
+    r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|takes|needs|makes|earns|pays|gives|requires|weighs|contains|there are|will be)(?: equal to| exactly| simply| just)?"
+    r"(?::| =)? +(?=[-+\u2212$\\(\[{.0-9]|[A-J](?![\w']))"
+)
+_DENIES = re.compile(
+    r"\b(?:not|never|neither|nor|no|cannot|if|when|whether|unless|or|wrong|false|incorrect|except|without|maybe|perhaps|possibly"
+    r"|might|could|may|would|assuming|suppose)\b|n['\u2019]t",
+    re.IGNORECASE,
+)
+_ADVERB = re.compile(
+    r"(?:(?:approximately|about|roughly|exactly|therefore|thus|hence|then|just|simply|indeed|clearly|still|again|always|now)[,:]? )+"
+    r"(?=[-+$\\(.0-9])"
+)
+_SUBJECT = re.compile(r"(?:[A-Z][a-z]|[a-z]+ |[A-Za-z] )")
+_IS_THE = re.compile(r" (?:is|are) (?:the|our|my|its|your) [a-z ]+\Z")
+_OPTION = re.compile(r"\{?\(?([A-J])[).:] *\}? *(?=[-$\\.0-9(])")
+_AND = re.compile(r" *(?:, *and\b|\band\b|[,;]|\\?&) *")
+_LETTER = re.compile(r"\(?([A-J])\)?\.?|\(([a-j])\)")
+_OPTIONS = re.compile(
+    r"(?:(?:both|the|correct|options?|choices?|statements?|answers?)(?: are)?:? )*(.*?)(?: only)?\.?", re.IGNORECASE
+)
+
+
+def without_qualifier(text: str) -> str:
+    r"""The text without `\text{ for all } x > 0`, `\forall x` or `\text{ since } n > 0` at its end."""
+    if len(text) > MAX_CHARACTERS or not any(word in text for word in ("for", "\u2200", "since", "because", "as")):
+        return text
+    match = _QUALIFIER.search(text)
+    if match is None or match.start() == 0 or _TAKES_BACK.search(text, match.end()):
+        return text
+    return _head(text, match) or text
+
+
+def value_in_words(text: str) -> str | None:
+    """The value that a phrase or sentence gives, or None where it gives none, or more than that.
+
+    >>> value_in_words("12, which is even"), value_in_words("The sum of the roots is 12.")
+    ('12', '12')
+    >>> value_in_words("5, which is wrong"), value_in_words("It is not 5")
+    (None, None)
+    """
+    if len(text) > MAX_CHARACTERS:
+        return None
+    whole = " ".join(_TEXT.sub("", without_markup(text)).replace("\u2019", "'").split()).rstrip(".")
+    found = _without_reason(_without_sentence(_ADVERB.sub("", whole, count=1) if _ADVERB.match(whole) else whole))
+    return found if found != whole and found else None
+
+
+def without_option(text: str, names: Collection[str]) -> str:
+    r"""The value behind the letter of its option, `(B) 12`, where no variable has that name."""
+    match = _OPTION.match(plain) if (plain := _TEXT.sub("", without_markup(text))[:MAX_CHARACTERS]) else None
+    return text if match is None or match[1] in names else plain[match.end() :]
+
+
+def options(text: str) -> str:
+    r"""Several letters of options as a list, `A, C`, however they are set: `\text{(A) and (C)}`; else empty."""
+    if len(text) > MAX_CHARACTERS:
+        return ""
+    plain = _TEXT.sub("", text).replace("{", "").replace("}", "").replace("~", " ").replace("\\ ", " ")
+    listed = _OPTIONS.fullmatch(" ".join(plain.replace("\\,", " ").split()))
+    letters = [_LETTER.fullmatch(piece) for piece in _AND.split(listed[1])] if listed else []
+    found = [letter[1] or letter[2].upper() for letter in letters if letter]
+    return ", ".join(found) if len(found) == len(letters) > 1 else ""
+
+
+def _without_sentence(text: str) -> str:
+    """What a sentence says that something is: `The sum of the roots is 12`."""
+    verb = _VERB.search(text)
+    if verb is not None and _SUBJECT.match(text) and not _DENIES.search(text, 0, verb.start()):
+        rest = text[verb.end() :]
+        if not _VERB.search(_without_reason(rest)):
+            return rest
+    if (tail := _IS_THE.search(text)) and _VALUE.match(text[: tail.start()]) and not _DENIES.search(text):
+        return text[: tail.start()]
+    return text
+
+
+def _without_reason(text: str) -> str:
+    same = _SAME.search(text)
+    if same is not None and same.start() > 0 and _VALUE.match(text[: same.start()]):
+        # Said twice: both must agree, as in a chain of equations.
+        first, second = text[: same.start()].strip("$ "), text[same.end() :].rstrip(")").strip("$ ")
+        if same["about"]:
+            return f"{first} ≈ {second}"
+        # The last side of a chain counts: the one that is written as a result.
+        return f"{first} = {second}" if _RESULT.fullmatch(second) else f"{second} = {first}"
+    for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):
+        match = pattern.search(text)
+        if match is not None and match.start() > 0 and not takes_back.search(text, match.start()):
+            head = _head(text, match)
+            if _VALUE.match(head):
+                return head
+    return text
+
+
+def _head(text: str, match: re.Match[str]) -> str:
+    """What stands before a remark; empty where its braces do not match."""
+    end = match.start()
+    while text.count("{", 0, end) > text.count("}", 0, end) and end < match.end():
+        end += 1
+    head = text[:end].rstrip(" ,;:({")
+    return head if head.count("{") == head.count("}") else ""
