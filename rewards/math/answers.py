@@ -14,7 +14,7 @@ from rewards.math import texts
 from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
-from rewards.math.units import CURRENCIES, Unit, currency, read_unit, same_dimension
+from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit
 from rewards.math.values import (
     BaseNumeral,
     Candidates,
@@ -414,8 +414,8 @@ def _contradict(side: Answer, last: Answer) -> bool:
         return False
     if side.unit and last.unit:
         # 1 m = 100 cm; what 5 boxes = 60 eggs says is not known here
-        same = same_dimension(side.unit, last.unit)
-        return same and left * side.unit.factor != right * last.unit.factor
+        factor = conversion(side.unit, last.unit)
+        return factor is not None and left * factor != right
     return left != right
 
 

@@ -11,8 +11,8 @@ from fractions import Fraction
 
 from rewards.math import numeric, real_sets, relations, symbolic
 from rewards.math.answers import Answer, Several, half_unit
-from rewards.math.nodes import Node, divided, is_arithmetic, number, symbols_of
-from rewards.math.units import same_dimension
+from rewards.math.nodes import Node, divided, is_arithmetic, multiplied, number, symbols_of
+from rewards.math.units import conversion, is_left_out
 from rewards.math.values import (
     BaseNumeral,
     Choice,
@@ -76,11 +76,15 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if isinstance(left, Several) or isinstance(right, Several):
         return False
     if reference.unit and answer.unit:
-        if not same_dimension(reference.unit, answer.unit):
+        factor = conversion(answer.unit, reference.unit)
+        if factor is None:
             return False
-        factor = answer.unit.factor / reference.unit.factor
-        if factor != 1 and isinstance(right, Node) and right.value is not None:
-            right = replace(number(right.value * factor), is_evaluated=right.is_evaluated)
+        if factor != 1:
+            if not isinstance(right, Node):
+                return False
+            right = _converted(right, factor)
+    elif not is_left_out(reference.unit, answer.unit):
+        return False
     if reference.relation and answer.relation and _need_relations(reference, answer):
         return _same_relation(reference.relation, answer.relation, rules)
     if isinstance(left, Node) and isinstance(right, Relation):
@@ -88,6 +92,12 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if _have_other_names(reference, answer) and not reference.relation:
         return False
     return same_value(left, right, rules)
+
+
+def _converted(node: Node, factor: Fraction) -> Node:
+    """A number in another unit; nothing is left to compute that was not before."""
+    value = number(node.value * factor) if node.value is not None else multiplied(number(factor), node)
+    return replace(value, is_evaluated=node.is_evaluated)
 
 
 def _have_other_names(reference: Answer, answer: Answer) -> bool:
