@@ -15,6 +15,7 @@ from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
 from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit
+from rewards.math.units import MAX_CHARACTERS as MAX_UNIT_CHARACTERS
 from rewards.math.values import (
     BaseNumeral,
     Candidates,
@@ -82,7 +83,15 @@ _FUNCTIONS = frozenset(
 _DEGREES = re.compile(
     r"(?:(?:\\left *+)?\((?P<round>[^()]++)\)|\{(?P<curly>[^{}]++)\}) *+(?:\^ *+\{? *+\\circ *+\}?|°)"
 )
-_UNIT_COMMANDS = ("\\text", "\\mathrm", "\\textrm", "\\mbox", "\\rm")
+# Where a unit may start: a space, a thin one, `\text{}`, a fraction of units, a group of these.
+_UNIT_START = re.compile(
+    r" |\\,|\{\}|\{ *+\\(?=text|math|rm|mbox)|\\(?:text|mathrm|mathsf|mathit|mathbf|operatorname|mbox|rm)(?=[a-z]*+ *+\{)"
+    r"|\\[dt]?frac *+\{ *+\\(?=text|math)"
+)
+_MAX_UNIT_STARTS = 12
+_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
+# Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
+_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)}]) *+(?:\\, *+)?([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)")
 
 
 class SeveralCandidates(ValueError):
@@ -461,7 +470,12 @@ def _read_value(text: str) -> Answer:
     rest, unit = _split_unit(text)
     if unit is not None and (found := _read_numeral(rest)) is not None:
         return replace(found, unit=unit, text=bare(text))
-    value = parse_value(rest)
+    try:
+        value = parse_value(rest)
+    except Unreadable:
+        if unit is None:
+            raise
+        value, unit = parse_value(text), None
     if isinstance(value, Candidates):
         return Answer(Several(tuple(Answer(item, "") for item in value.items), value.word), bare(text), unit)
     if isinstance(value, Relation) and value.ops == ("in",):
@@ -483,11 +497,29 @@ def _split_unit(text: str) -> tuple[str, Unit | None]:
     for mark in CURRENCIES:
         if text.startswith(mark) and len(text) > len(mark):
             return text[len(mark) :], currency(mark)
-    command = max(text.rfind(name) for name in _UNIT_COMMANDS)
-    for start in (command, text.rfind(" ")):
-        if start <= 0 or text[:start].rstrip()[-1:] in tuple("+-*/^_({,"):
+    starts = list(_UNIT_START.finditer(text, max(1, len(text) - MAX_UNIT_CHARACTERS)))
+    for match in starts[-_MAX_UNIT_STARTS:]:
+        before = _without_space_behind(text[: match.start()])
+        if not before or before.endswith((*"+-*/^_({,", "\\cdot", "\\times")):
             continue
-        unit = read_unit(text[start:])
-        if unit is not None and (start == command or not unit.is_noun or text[start - 1] in ")}"):
-            return text[:start].strip(), unit
+        unit = read_unit(text[match.start() :])
+        if unit is None:
+            continue
+        if match[0] == " ":
+            is_unit = not unit.is_noun or before[-1] in ")}"
+        else:
+            # Behind a thin space as well, letters beside variables are variables.
+            is_unit = match[0] != "\\," or "{" in text[match.end() :] or not (unit.is_noun or _has_letters(before))
+        if is_unit:
+            return before, unit
     return text, None
+
+
+def _without_space_behind(text: str) -> str:
+    while (shorter := text.rstrip().removesuffix("\\,").removesuffix("{}")) != text:
+        text = shorter
+    return text
+
+
+def _has_letters(text: str) -> bool:
+    return _LETTERS.search(text) is not None

@@ -200,6 +200,8 @@ def _table() -> dict[str, Unit]:
     }
     for measure, factor, symbols, names in _METRIC:
         for prefix, spelled, power in _PREFIXES:
+            if prefix in ("c", "d", "h") and symbols not in ("m", "g", "l L", "Pa"):
+                continue
             unit = Unit(_measure(measure), Fraction(factor) * Fraction(10) ** power)
             for symbol in symbols.split():
                 units.setdefault(prefix + symbol, unit)
