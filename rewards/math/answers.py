@@ -14,7 +14,7 @@ from rewards.math import texts
 from rewards.math.nodes import Node, Unreadable, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
-from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit
+from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit
 from rewards.math.units import MAX_CHARACTERS as MAX_UNIT_CHARACTERS
 from rewards.math.values import (
     BaseNumeral,
@@ -24,6 +24,7 @@ from rewards.math.values import (
     LongNumber,
     Matrix,
     NumberSet,
+    Ratio,
     Relation,
     Sequence,
     Value,
@@ -91,7 +92,7 @@ _UNIT_START = re.compile(
 _MAX_UNIT_STARTS = 12
 _LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
-_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)}]) *+(?:\\, *+)?([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)")
+_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)$")
 
 
 class SeveralCandidates(ValueError):
@@ -174,6 +175,8 @@ def read_answer(text: str, reference: Answer) -> Answer:
         if words is None:
             raise Unreadable("not a text")
         return Answer(texts.meaning(words), bare(text))
+    if reference.unit and not reference.unit.is_noun and not _variables(reference):
+        text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text, count=1)
     if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
     try:
@@ -219,6 +222,10 @@ def bare(text: str) -> str:
 
 def _read_numeral(text: str) -> Answer | None:
     numeral = read_numeral(text)
+    if numeral is None and (clock := texts.time_of_day(text)):
+        hours, minutes, half = clock
+        value = Ratio((number(hours), number(minutes))) if minutes else number(hours)
+        return Answer(value, bare(text), UNITS[half])
     if numeral is None:
         found = texts.base_numeral(text)
         if found is None:
@@ -322,9 +329,12 @@ def _side(text: str) -> Answer | None:
     if (call and call[1] not in _FUNCTIONS) or _DERIVATIVE.fullmatch(text):
         return None
     try:
-        return _read_value(text)
+        side = _read_value(text)
     except Unreadable:
         return None
+    # What is named with a sign, an angle or a vector, is a name in any formula: `|\vec{v}|`, `2\angle A`.
+    is_name = not _variable(side) and any(" " in name for name in _variables(side))
+    return None if is_name else side
 
 
 def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: str) -> Answer:

@@ -79,12 +79,13 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
         factor = conversion(answer.unit, reference.unit)
         if factor is None:
             return False
-        if factor != 1:
-            if not isinstance(right, Node):
-                return False
-            right = _converted(right, factor)
+        if factor != 1 and not isinstance(right, Node):
+            return False
+        right = _converted(right, factor) if factor != 1 and isinstance(right, Node) else right
     elif not is_left_out(reference.unit, answer.unit):
         return False
+    if isinstance(left, Ratio) and isinstance(right, Ratio) and (reference.unit or answer.unit):
+        return left == right  # 3:30 pm is not 1:10 pm
     if reference.relation and answer.relation and _need_relations(reference, answer):
         return _same_relation(reference.relation, answer.relation, rules)
     if isinstance(left, Node) and isinstance(right, Relation):

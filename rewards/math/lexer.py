@@ -46,6 +46,13 @@ _FONT_WORDS = "mathrm mathbf mathit mathsf mathtt mathnormal boldsymbol bm opera
 _FONT_COMMANDS = frozenset(_FONT_WORDS.split())
 _TEXT_WORDS = "text textbf textrm textit textsf texttt textnormal mbox hbox emph underline"
 _TEXT_COMMANDS = frozenset(_TEXT_WORDS.split())
+# What names something together with its letters, and the spellings of one sign.
+_NAMING_COMMANDS = {
+    "angle": "angle", "measuredangle": "angle", "triangle": "triangle", "overline": "overline", "bar": "overline",
+    "vec": "vec", "overrightarrow": "vec", "overleftrightarrow": "line", "hat": "hat", "widehat": "hat",
+    "tilde": "tilde", "widetilde": "tilde", "overarc": "arc", "wideparen": "arc",
+}  # fmt: skip
+_DOTS = {"ldots": "\u2026", "dots": "\u2026", "dotsc": "\u2026", "cdots": "\u22ef", "dotsb": "\u22ef", "dotsm": "\u22ef"}
 _NUMBER_SETS = frozenset("RZNQC")
 _OPERATOR_COMMANDS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "colon": ":", "mid": "mid", "vert": "|", "lvert": "|",
@@ -59,7 +66,7 @@ _OPERATOR_COMMANDS = {
     "rangle": ")>", "lfloor": "floor(", "rfloor": ")floor", "lceil": "ceil(", "rceil": ")ceil",
     "infty": "infinity", "emptyset": "empty", "varnothing": "empty", "degree": "degree", "top": "top",
 }  # fmt: skip
-_OPERATOR_WORDS = {"log": "log", "mod": "mod", "in": "in", "infinity": "infinity",
+_OPERATOR_WORDS = {"log": "log", "mod": "mod", "in": "in", "to": ":", "infinity": "infinity",
                    "inf": "infinity", "oo": "infinity", "choose": "choose", "sqrt": "sqrt"}  # fmt: skip
 _CHARACTERS = {
     **{character: character for character in "+-*/^_|%()[]{}=<>!,;:&"},
@@ -81,6 +88,7 @@ _ROW_SPACING = re.compile(r" *+\[ *+-?[0-9.]++ *+(?:pt|ex|em|mm|cm|in) *+\]")  #
 _LETTER_RUN = re.compile(r"[a-zA-Z]++")
 _COMMAND = re.compile(r"\\([a-zA-Z]++)")
 _ENVIRONMENT = re.compile(r" *+\{([a-z]++)\*?+\}(?: *+\{[clr| ]*+\})?")
+_NAMED = re.compile(r" *+(?:\{ *+([a-zA-Z][a-zA-Z0-9_' ]*+)\}|([A-Z]{1,3}|[a-z])(?![a-zA-Z]))")
 _GROUP = re.compile(r" *+\{([^{}]*+)\}")
 # Short runs of letters are products of symbols, unless they are words.
 _SHORT_WORDS = "or and not but is are no yes to of if the at by so we it an as on do all any nor nan low off"
@@ -147,6 +155,8 @@ def _without_scripts(text: str) -> str:
 def _tokens_at(text: str, i: int, depth: int) -> tuple[list[Token], int]:
     """The tokens that start at `i`, and where they end."""
     character = text[i]
+    if character == "\u2026" or text.startswith("...", i):
+        return [Token("symbol", "\u2026")], i + (1 if character == "\u2026" else 3)
     if character.isdigit() or character == ".":
         return _number(text, i, depth)
     if match := _COMMAND.match(text, i):
@@ -211,6 +221,10 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
         return [Token("constant", "pi")], end
     if name in _GREEK:
         return [Token("symbol", _GREEK[name])], end
+    if name in _DOTS:
+        return [Token("symbol", _DOTS[name])], end
+    if name in _NAMING_COMMANDS and (match := _NAMED.match(text, end)):
+        return _named(_NAMING_COMMANDS[name], (match[1] or match[2]).replace(" ", "")), match.end()
     if name == "ell":
         return [Token("symbol", "l")], end
     if name in ("color", "textcolor"):
@@ -232,6 +246,15 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
     raise Unreadable(f"unknown command {name[:20]}")
 
 
+def _named(sign: str, letters_: str) -> list[Token]:
+    r"""A symbol of its own for `\angle ABC`, which is `\angle CBA`. The segment `\overline{AB}` is its length `AB`."""
+    if sign == "overline" and len(letters_) == 2 and letters_.isupper():
+        return [Token("{"), *letters(letters_), Token("}")]
+    if sign in ("angle", "line", "arc"):
+        letters_ = min(letters_, letters_[::-1])
+    return [Token("symbol", f"{sign} {letters_}")]
+
+
 def _font(content: str) -> list[Token]:
     r"""The tokens of what `\mathrm{}` and its like stand around."""
     run = content.replace("\\,", "").strip()
@@ -242,7 +265,9 @@ def _text(content: str) -> list[Token]:
     content = content.strip()
     if not content:
         return []
-    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS or content == "mod"):
+    if content.isascii() and content.isalpha() and (
+        len(content) == 1 or content in FUNCTIONS or content in ("mod", "to")
+    ):
         return letters(content)
     if content[0].isdigit() or content[0] in "(-" or content.startswith("mod "):
         try:

@@ -32,7 +32,7 @@ _RANGES = ((-3, 3), (0, 1), (2, 12), (-1, 0), (10, 60), (-12, -2))
 _FAR_RANGES = (*_RANGES, (100, 1_000), (-1_000, -100), (10**4, 10**6), (-(10**6), -(10**4)))
 _PIECEWISE = frozenset(("abs", "floor", "ceil", "min", "max", "mod", "arcsin", "arccos", "arctan", "arcsec", "arccsc",
                         "arccot"))  # fmt: skip
-_MAX_GAMMA = 1_000
+_MAX_GAMMA = 2_000
 
 
 class NoValue(ArithmeticError):

@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 from rewards.math.numerals import normalize_spaces
+from rewards.math.units import without_text_commands
 from rewards.math.values import BaseNumeral, Choice, FiniteSet, NumberSet, Value, Words
 
 MAX_TEXT = 500
@@ -40,6 +41,7 @@ _PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
 _PREFIXES = {"x": 16, "b": 2, "o": 8}
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # not a difference of three numbers
+_TIME_OF_DAY = re.compile(r"([0-9]{1,2}):([0-5][0-9])([ap]m)")  # without spaces and full stops
 _TYPOGRAPHIC = str.maketrans("\u2019\u2010\u2011\u2013", "'---")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=\w)")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
@@ -92,6 +94,15 @@ def is_word(text: str) -> bool:
 def is_date(text: str) -> bool:
     """Whether a text is a date in digits: 2024-03-15."""
     return _DATE.fullmatch(text) is not None
+
+
+def time_of_day(text: str) -> tuple[int, int, str] | None:
+    """Hours, minutes and `am` or `pm`: `3:30 p.m.`, None of anything else."""
+    if ":" not in text or len(text) > MAX_TEXT:
+        return None
+    text = "".join(without_text_commands(text)[0].replace("{:}", ":").replace(".", "").split())
+    match = _TIME_OF_DAY.fullmatch(text.lower())
+    return (int(match[1]), int(match[2]), match[3]) if match else None
 
 
 def words(text: str) -> Words | None:
