@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import texts
-from rewards.math.nodes import Node, Unreadable, number, symbols_of
+from rewards.math.lexer import FUNCTIONS
+from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
 from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit
@@ -90,6 +91,12 @@ _UNIT_START = re.compile(
     r"|\\[dt]?frac *+\{ *+\\(?=text|math)"
 )
 _MAX_UNIT_STARTS = 12
+_PROSE_TOKEN = re.compile(r"\\?[a-zA-Z]++|[^a-zA-Z\\\s]")
+_CONDITION_WORDS = frozenset(
+    """when whenever if iff where given since because unless provided assuming suppose but instead rather not isn while
+    although except""".split()
+)
+_PLACE_WORDS = frozenset("for at with as on by once whereas".split())
 _LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
 _UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)$")
@@ -113,6 +120,15 @@ class Several:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Two sides of a chain `a = b = c` in the same variables, or in none."""
+
+    left: Node
+    right: Node
+    is_approximate: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an answer or a reference says.
 
@@ -122,7 +138,9 @@ class Answer:
         unit: The unit behind it.
         name: The variable that it is said to be the value of, or an empty string.
         relation: The equation it was read from, where that has a variable.
-        approximation: The rounded value that is given beside the exact one: `1/3 ≈ 0.33`.
+        approximation: The rounded value that is given beside the exact one: `1/3 ≈ 0.33`. One of fewer than three
+            digits and two decimals says too little to be the answer.
+        neighbours: Sides of the chain that must be equal, or approximately so, where they are numbers.
         is_tautology: Whether it only says that something equals itself.
     """
 
@@ -132,6 +150,7 @@ class Answer:
     name: str = ""
     relation: Relation | None = None
     approximation: Node | None = None
+    neighbours: tuple[Neighbours, ...] = ()
     is_tautology: bool = False
 
 
@@ -302,7 +321,8 @@ def _read_statement(text: str) -> Answer:
         return _read_value(sides[0])
     if "~" not in signs and len(set(map(bare, sides))) == 1:
         return replace(_read_value(sides[-1]), is_tautology=True)
-    return _chain([*map(_side, sides[:-1])], _read_value(sides[-1]), signs, bare(text))
+    earlier, last = [*map(_side, sides[:-1])], _read_value(sides[-1])
+    return replace(_chain(earlier, last, signs, bare(text)), neighbours=_neighbours([*earlier, last], signs))
 
 
 def _split_equations(text: str) -> tuple[list[str], list[str]]:
@@ -331,6 +351,8 @@ def _side(text: str) -> Answer | None:
     try:
         side = _read_value(text)
     except Unreadable:
+        if _is_condition(text):
+            raise
         return None
     # What is named with a sign, an angle or a vector, is a name in any formula: `|\vec{v}|`, `2\angle A`.
     is_name = not _variable(side) and any(" " in name for name in _variables(side))
@@ -341,7 +363,9 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     approximation = None
     before = earlier[-1]
     if signs[-1] == "~" and before is not None and not _variable(before):
-        approximation, last = _approximation(before, last), before
+        rounded = _approximation(before, last)
+        approximation = rounded if _is_precise(last.text) else None
+        last = before
         earlier = earlier[:-1]
         if not earlier:
             return replace(last, approximation=approximation, text=text)
@@ -369,6 +393,61 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     if (name := _variable(last)) and name not in symbols_of(first.value):
         return replace(first, name=name, relation=relation)  # 5 = x
     return Answer(relation, text, relation=relation)
+
+
+def _is_condition(text: str) -> bool:
+    r"""Whether a side that is no formula says when the next one holds: `41 \text{ when } n`, `\text{for } n`.
+
+    `\text{Area of the base}` and `5 \text{ boxes of } 12` are names for what comes next.
+    """
+    tokens = _PROSE_TOKEN.findall(texts.without_markup(text))
+    is_prose = [token.isalpha() and len(token) > 1 and token not in FUNCTIONS for token in tokens]
+    if not any(is_prose):
+        # 41 | n
+        return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "\\mid", "\\vert", "\\colon")
+    if is_prose[0]:
+        return tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS
+    if any(token.lower() in _CONDITION_WORDS for token in tokens):
+        return True
+    # 41 at n, 41 for 2n
+    last = max(i for i, found in enumerate(is_prose) if found)
+    behind = tokens[last + 1 :]
+    variables = [token for token in behind if len(token) == 1 and token.isalpha()]
+    return bool(variables) and (len(behind) <= 2 or tokens[last].lower() in _PLACE_WORDS)
+
+
+def _neighbours(sides: list[Answer | None], signs: list[str]) -> tuple[Neighbours, ...]:
+    """The sides next to each other that can be compared: in one unit, and all constant or in the same variables."""
+    found = []
+    before: Answer | None = None
+    is_approximate = False
+    for side, sign in zip(sides, ["", *signs], strict=True):
+        is_approximate = is_approximate or sign == "~"
+        if side is None or not isinstance(side.value, Node) or side.value.op in ("symbol", "infinity"):
+            continue
+        pair = None if before is None else _in_one_unit(before, side)
+        # Of two sides in variables, one equation is made.
+        if pair and symbols_of(pair[0]) == symbols_of(pair[1]) and (len(sides) > 2 or not symbols_of(pair[0])):
+            found.append(Neighbours(*pair, is_approximate))
+        before, is_approximate = side, False
+    return tuple(dict.fromkeys(found))
+
+
+def _in_one_unit(left: Answer, right: Answer) -> tuple[Node, Node] | None:
+    """Two expressions that count the same; None where their units cannot be converted, or one is an angle in degrees."""
+    if not isinstance(left.value, Node) or not isinstance(right.value, Node):
+        return None
+    factor = conversion(left.unit, right.unit) if left.unit and right.unit else Fraction(1)
+    is_angle = (left.unit is None) != (right.unit is None) and UNITS["degree"] in (left.unit, right.unit)
+    if factor is None or is_angle:
+        return None
+    return left.value if factor == 1 else multiplied(number(factor), left.value), right.value
+
+
+def _is_precise(text: str) -> bool:
+    """Whether a rounded number has two decimals or three digits."""
+    whole, _, decimals = text.lstrip("-+0").partition(".")
+    return sum(map(str.isdigit, decimals)) > 1 or sum(map(str.isdigit, whole + decimals)) > 2
 
 
 def _equation(left: Node, last: Answer) -> Relation | None:
@@ -423,6 +502,9 @@ def _is_label(node: Node, value: Value | Several) -> bool:
 
 
 def _contradict(side: Answer, last: Answer) -> bool:
+    if isinstance(side.value, Ratio) and isinstance(last.value, Node):
+        is_number = [part.value is not None for part in side.value.parts]
+        return any(is_number) and not all(is_number)  # 41 : n = 42
     found = _numbers(side.value), _numbers(last.value)
     if None not in found and not (isinstance(side.value, Node) and isinstance(last.value, Node)):
         return found[0] != found[1]  # two points, or a number and a point: `-7 = (3, -2)`

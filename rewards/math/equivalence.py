@@ -10,8 +10,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import numeric, real_sets, relations, symbolic
-from rewards.math.answers import Answer, Several, half_unit
-from rewards.math.nodes import Node, divided, is_arithmetic, multiplied, number, symbols_of
+from rewards.math.answers import Answer, Neighbours, Several, half_unit
+from rewards.math.nodes import (
+    TRIGONOMETRIC,
+    Node,
+    constant,
+    divided,
+    is_arithmetic,
+    multiplied,
+    number,
+    symbols_of,
+)
 from rewards.math.units import conversion, is_left_out
 from rewards.math.values import (
     BaseNumeral,
@@ -48,7 +57,7 @@ class Rules:
 
 def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     """Whether two answers say the same."""
-    if answer.is_tautology:
+    if answer.is_tautology or not _holds_together(answer):
         return False
     if (
         answer.text
@@ -68,6 +77,48 @@ def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     return _is_rounding(answer.value, rounded) and _same_answer(
         reference, replace(answer, value=rounded, approximation=None), rules
     )
+
+
+def _holds_together(answer: Answer) -> bool:
+    """Whether the parts of each chain agree: `7 = \\sqrt{2}` and `\\sqrt{2} ≈ 7` do not."""
+    if isinstance(answer.value, Several):
+        return all(map(_holds_together, answer.value.answers))
+    return all(map(_agree, answer.neighbours))
+
+
+def _agree(pair: Neighbours) -> bool:
+    if numeric.differ_everywhere(pair.left, pair.right):
+        # `\sin 30 = 1/2`: degrees, where the sign is missing
+        in_degrees = _in_degrees(pair.left), _in_degrees(pair.right)
+        if numeric.differ_everywhere(*in_degrees):
+            return _is_rounding_of(pair.left, pair.right, is_approximate=pair.is_approximate)
+    return True
+
+
+def _in_degrees(node: Node) -> Node:
+    """The expression with each angle that is a rational number taken for degrees."""
+    if node.op in TRIGONOMETRIC and node.args[0].value is not None:
+        return replace(node, args=(divided(multiplied(node.args[0], constant("pi")), number(180)),))
+    return replace(node, args=tuple(map(_in_degrees, node.args))) if node.value is None else node
+
+
+def _is_rounding_of(left: Node, right: Node, *, is_approximate: bool) -> bool:
+    """Whether one of two constants may be written for the other: 3.14 or 3.141 for pi, and 22/7 behind an `≈`."""
+    try:
+        values = numeric.real_value(left), numeric.real_value(right)
+    except numeric.NoValue:
+        return False
+    error = abs(values[0] - values[1])
+    if symbols_of(left) or not any(values):
+        return False
+    for node, value, other in zip((left, right), values, reversed(values), strict=True):
+        half = 0.0 if node.value is None else float(half_unit(node.value))
+        is_precise = half <= 0.005 or abs(value) >= 200 * half
+        is_cut_off = is_precise and abs(value) < abs(other)
+        if half and (is_precise or is_approximate) and error <= half * (2 if is_cut_off else 1) * (1 + 1e-9):
+            return True
+    is_decimal = any(node.value is not None and half_unit(node.value) for node in (left, right))
+    return is_approximate and not is_decimal and error <= max(map(abs, values)) / 100
 
 
 def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:

@@ -78,6 +78,18 @@ def agree(left: Node, right: Node) -> bool | None:
     return True if agreeing >= min(POINTS, wanted) else None
 
 
+def differ_everywhere(left: Node, right: Node) -> bool:
+    """Whether two expressions are different numbers wherever both have a value, tried at points near zero."""
+    names = sorted(symbols_of(left) | symbols_of(right))
+    is_real = not (has_imaginary_unit(left) or has_imaginary_unit(right))
+    generator = random.Random(_SEED)
+    verdicts = []
+    for low, high in _RANGES if names else _RANGES[:1]:
+        point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
+        verdicts.append(_agree_at(left, right, point, is_real=is_real))
+    return False in verdicts and True not in verdicts
+
+
 def is_narrower(reference: Node, answer: Node) -> bool:
     r"""Whether the answer fails to be real, and to be the reference, where that is real: `x + 0\sqrt{x}` for `|x|`.
 
