@@ -238,7 +238,12 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
             if name in _FONT_COMMANDS:
                 return [], end
             raise Unreadable(f"a broken {name}")
-        return (_text(match[1]) if name in _TEXT_COMMANDS else _font(match[1])), match.end()
+        if name in _TEXT_COMMANDS:
+            return _text(match[1]), match.end()
+        tokens = _font(match[1])
+        if name in ("boxed", "fbox") and len(tokens) > 1:
+            tokens = [Token("{"), *tokens, Token("}")]
+        return tokens, match.end()
     if name == "mathbb" and (match := re.compile(r" *+(?:\{ *+([A-Z]) *+\}|([A-Z]))").match(text, end)):
         letter = match[1] or match[2]
         if letter in _NUMBER_SETS:

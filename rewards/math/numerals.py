@@ -59,6 +59,7 @@ _CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$
 _NUMBER_AS_TEXT = re.compile(
     r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++) *+([^{}\\]*+)\}(.*+)"
 )
+_NUMBER_IN_BRACES = re.compile(r"\{ *+([+-]?+[0-9][0-9.,]*+) *+\}(?= *+[^ 0-9])")  # {42}\text{ million}
 _MIXED_PART = re.compile(rf" *+(?:and )? *+({DECIMAL.pattern})(?: ([0-9]++)/([0-9]++))?([^0-9,.+-]++)")
 _PRIMES = (("''", "in"), ('"', "in"), ("\u2033", "in"), ("'", "ft"), ("\u2032", "ft"), ("\u2019", "ft"))
 _MAX_MIXED = 100
@@ -129,6 +130,8 @@ def _single_numeral(text: str) -> Numeral | None:
         text = text.replace(" ", "")
     if text.startswith("\\") and (match := _NUMBER_AS_TEXT.fullmatch(text)):
         text = match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
+    elif text.startswith("{"):
+        text = _NUMBER_IN_BRACES.sub(r"\1", text)
     negative, mark, start = _sign_and_currency(text)
     found: tuple[int | Fraction, bool, int] | None = _fraction(text, start) or _decimal(text, start)
     if found is None:
