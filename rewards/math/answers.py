@@ -13,7 +13,7 @@ from fractions import Fraction
 from rewards.math import texts
 from rewards.math.lexer import FUNCTIONS
 from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
-from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
+from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, numbers_in, read_numeral
 from rewards.math.parser import parse_value
 from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit
 from rewards.math.units import MAX_CHARACTERS as MAX_UNIT_CHARACTERS
@@ -281,11 +281,12 @@ def _split_candidates(text: str) -> tuple[list[str], str]:
         return [text], ""
     pieces: list[str] = []
     words: set[str] = set()
+    numbers = numbers_in(text)
     start = depth = i = 0
     while i < len(text):
         character = text[i]
-        if depth == 0 and character.isdigit() and (match := DECIMAL.match(text, i)):
-            i = match.end()  # past the commas that group digits
+        if depth == 0 and i in numbers:
+            i = numbers[i]  # past the commas that group digits
             continue
         depth += character in "([{⟨" or text.startswith("\\langle", i)
         depth -= character in ")]}⟩" or text.startswith("\\rangle", i)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.math.nodes import ONE_ARGUMENT, SEVERAL_ARGUMENTS, Unreadable
-from rewards.math.numerals import DECIMAL, REPEATING, TooLarge, normalize_spaces, repeating, scientific, to_number
+from rewards.math.numerals import DECIMAL, DECIMAL_IN_BRACKETS, REPEATING, TooLarge, normalize_spaces, repeating, scientific, to_number
 
 MAX_CHARACTERS = 2_000
 MAX_TOKENS = 400
@@ -82,7 +82,6 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]++")
 _SUBSCRIPT_RUN = re.compile(r"[₀₁₂₃₄₅₆₇₈₉]++")
-_SEPARATING_COMMA = re.compile(r"(?<![\\{]),")
 _SPACING = re.compile(r"[ ]|\\[,;:! >]")
 _ROW_SPACING = re.compile(r" *+\[ *+-?[0-9.]++ *+(?:pt|ex|em|mm|cm|in) *+\]")  # \\[4pt]
 _LETTER_RUN = re.compile(r"[a-zA-Z]++")
@@ -186,14 +185,10 @@ def _number(text: str, i: int, depth: int) -> tuple[list[Token], int]:
         if len(match[0]) > MAX_DIGITS:
             raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
         return [Token("number", value=repeating(match))], match.end()
-    match = DECIMAL.match(text, i)
+    match = (DECIMAL_IN_BRACKETS if depth else DECIMAL).match(text, i)
     if match is None:
         raise Unreadable(f"unknown character {text[i]!a}")
     digits, end = match[0], match.end()
-    if depth and (comma := _SEPARATING_COMMA.search(digits)):
-        # Inside brackets a comma separates: (1,234) is a pair.
-        digits = digits[: comma.start()]
-        end = i + len(digits)
     if len(digits) > MAX_DIGITS:
         raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
     value, is_whole = Fraction(to_number(digits)), "." not in digits

@@ -27,6 +27,13 @@ _GROUP_SEPARATOR = r"(?:,|\{,\}|\\,)"
 DECIMAL = re.compile(
     rf"(?:[1-9][0-9]{{0,2}}(?:{_GROUP_SEPARATOR}[0-9]{{3}})++(?![0-9])|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++"
 )
+# Inside brackets a comma separates: (1,234) is a pair.
+DECIMAL_IN_BRACKETS = re.compile(
+    r"(?:[1-9][0-9]{0,2}(?:(?:\{,\}|\\,)[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++"
+)
+_DIGITS = re.compile(r"[0-9]")
+_UNGROUPED = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
+_GROUPS = re.compile(rf"(?:{_GROUP_SEPARATOR}[0-9]{{3}})*+")
 REPEATING = re.compile(
     r"([0-9]*+)\.([0-9]*+)(?:\\(?:overline|bar|dot) *+(?:\{ *+([0-9]++) *+\}|([0-9]))|\(([0-9]++)\))"
 )
@@ -54,6 +61,7 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
                    "⅞": (7, 8), "⅐": (1, 7), "⅑": (1, 9), "⅒": (1, 10)}  # fmt: skip
 # Not behind another backslash: `\\ ` ends a row.
 _SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z]))|~")
+_CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
 _CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
 # \text{13 cm}
 _NUMBER_AS_TEXT = re.compile(
@@ -196,8 +204,24 @@ def _in_mixed_units(text: str) -> Numeral | None:
     return Numeral(-total if is_negative else total, unit=replace(last, is_mixed=True))
 
 
+def numbers_in(text: str) -> dict[int, int]:
+    """Where each decimal starts and ends, read from left to right in one pass: `1,234` is one and `1,2345` are two."""
+    found: dict[int, int] = {}
+    end = ungrouped_until = 0
+    while digit := _DIGITS.search(text, end):
+        start = digit.start()
+        match = (_UNGROUPED if start < ungrouped_until else DECIMAL).match(text, start)
+        found[start] = end = match.end() if match else start + 1
+        # Where groups of three digits end badly, they do so from each of them on.
+        if groups := _GROUPS.match(text, end):
+            ungrouped_until = max(ungrouped_until, groups.end())
+    return found
+
+
 def normalize_spaces(text: str) -> str:
     r"""The text with one kind of space, minus, fraction bar and currency sign, and without `\!`, a negative space."""
+    if "\\!" in text:
+        text = _CLOSED_UP_COMMA.sub("{,}", text)
     if "\\" in text or "~" in text:
         text = _SPACE_COMMAND.sub(lambda match: "" if match[0] == "\\!" else " ", text)
         text = _CURRENCY_AS_TEXT.sub(r" \1 ", text)
@@ -262,7 +286,7 @@ def scientific(text: str, start: int) -> tuple[Fraction, int] | None:
     return None
 
 
-def _long_number(text: str) -> str | int | None:
+def _long_number(text: str) -> str | int | Fraction | None:
     """The digits of a plain number of any length, or its value where few are left without the padding zeros."""
     plain = text.replace("{,}", "").replace("\\,", "").replace(",", "")
     if plain != text and not DECIMAL.fullmatch(text.lstrip("+- ")):
@@ -272,7 +296,8 @@ def _long_number(text: str) -> str | int | None:
         return None
     fraction = (match[3] or "").rstrip("0")
     if len(match[2]) + len(fraction) <= MAX_DIGITS:
-        return int(match[2] or "0") * (-1 if match[1] == "-" else 1) if not fraction else None
+        value = int((match[2] + fraction) or "0") * (-1 if match[1] == "-" else 1)
+        return Fraction(value, 10 ** len(fraction)) if fraction else value
     return match[1].replace("+", "") + match[2] + ("." + fraction if fraction else "")
 
 
