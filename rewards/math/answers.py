@@ -97,7 +97,8 @@ _CONDITION_WORDS = frozenset(
     although except""".split()
 )
 _PLACE_WORDS = frozenset("for at with as on by once whereas".split())
-_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
+_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-df-zA-Z]")
+_LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
 _UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)$")
 
@@ -357,7 +358,8 @@ def _side(text: str) -> Answer | None:
         return None
     # What is named with a sign, an angle or a vector, is a name in any formula: `|\vec{v}|`, `2\angle A`.
     is_name = not _variable(side) and any(" " in name for name in _variables(side))
-    return None if is_name else side
+    # Nor is a product of quantities compared: `3\text{ m} \times 4\text{ m}`.
+    return None if is_name or len(_LETTER_AS_TEXT.findall(text)) > 1 else side
 
 
 def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: str) -> Answer:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.math.nodes import ONE_ARGUMENT, SEVERAL_ARGUMENTS, Unreadable
-from rewards.math.numerals import DECIMAL, DECIMAL_IN_BRACKETS, REPEATING, TooLarge, normalize_spaces, repeating, scientific, to_number
+from rewards.math.numerals import (
+    DECIMAL,
+    DECIMAL_IN_BRACKETS,
+    REPEATING,
+    TooLarge,
+    normalize_spaces,
+    repeating,
+    scientific,
+    to_number,
+)
 
 MAX_CHARACTERS = 2_000
 MAX_TOKENS = 400
@@ -52,7 +61,14 @@ _NAMING_COMMANDS = {
     "vec": "vec", "overrightarrow": "vec", "overleftrightarrow": "line", "hat": "hat", "widehat": "hat",
     "tilde": "tilde", "widetilde": "tilde", "overarc": "arc", "wideparen": "arc",
 }  # fmt: skip
-_DOTS = {"ldots": "\u2026", "dots": "\u2026", "dotsc": "\u2026", "cdots": "\u22ef", "dotsb": "\u22ef", "dotsm": "\u22ef"}
+_DOTS = {
+    "ldots": "\u2026",
+    "dots": "\u2026",
+    "dotsc": "\u2026",
+    "cdots": "\u22ef",
+    "dotsb": "\u22ef",
+    "dotsm": "\u22ef",
+}
 _NUMBER_SETS = frozenset("RZNQC")
 _OPERATOR_COMMANDS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "colon": ":", "mid": "mid", "vert": "|", "lvert": "|",
@@ -265,8 +281,10 @@ def _text(content: str) -> list[Token]:
     content = content.strip()
     if not content:
         return []
-    if content.isascii() and content.isalpha() and (
-        len(content) == 1 or content in FUNCTIONS or content in ("mod", "to")
+    if (
+        content.isascii()
+        and content.isalpha()
+        and (len(content) == 1 or content in FUNCTIONS or content in ("mod", "to"))
     ):
         return letters(content)
     if content[0].isdigit() or content[0] in "(-" or content.startswith("mod "):

@@ -60,15 +60,16 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
                    "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
                    "⅞": (7, 8), "⅐": (1, 7), "⅑": (1, 9), "⅒": (1, 10)}  # fmt: skip
 # Not behind another backslash: `\\ ` ends a row.
-_SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z]))|~")
+_SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z])|hspace\*?\{[^{}]*+\})|~")
 _CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
 _CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
 # \text{13 cm}
 _NUMBER_AS_TEXT = re.compile(
-    r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++) *+([^{}\\]*+)\}(.*+)"
+    r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++) *+((?:[^{}\\]|\\[,; ])*+)\}(.*+)"
 )
 _NUMBER_IN_BRACES = re.compile(r"\{ *+([+-]?+[0-9][0-9.,]*+) *+\}(?= *+[^ 0-9])")  # {42}\text{ million}
 _MIXED_PART = re.compile(rf" *+(?:and )? *+({DECIMAL.pattern})(?: ([0-9]++)/([0-9]++))?([^0-9,.+-]++)")
+_STOP_BEHIND_LETTER = re.compile(r"(?<=[a-zA-Z])\.")
 _PRIMES = (("''", "in"), ('"', "in"), ("\u2033", "in"), ("'", "ft"), ("\u2032", "ft"), ("\u2019", "ft"))
 _MAX_MIXED = 100
 """Characters of a number in several units: 5 ft 6 in."""
@@ -177,7 +178,7 @@ def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -
 
 def _in_mixed_units(text: str) -> Numeral | None:
     r"""A number in several units, each a part of the one before, in the last of them: `5\text{ ft } 6\text{ in}`."""
-    text = " ".join(without_text_commands(text)[0].split())
+    text = " ".join(_STOP_BEHIND_LETTER.sub("", without_text_commands(text)[0]).split())
     for sign, name in () if "°" in text else _PRIMES:
         text = text.replace(sign, f" {name} ")
     text = text.replace("'", " arcmin ")
@@ -185,7 +186,7 @@ def _in_mixed_units(text: str) -> Numeral | None:
     total, last, count = Fraction(0), None, 0
     while i < len(text):
         match = _MIXED_PART.match(text, i)
-        unit = read_unit("\\,"+ match[4].strip().removesuffix(" and")) if match else None
+        unit = read_unit("\\," + match[4].strip().removesuffix(" and")) if match else None
         if match is None or unit is None or unit.is_noun or "^" in match[4]:
             return None
         amount = Fraction(to_number(match[1]))

@@ -44,8 +44,8 @@ _TABLE = (
     ("month", 12, "year years yr yrs"),
     ("month", 120, "decade decades"),
     ("month", 1200, "century centuries"),
-    ("am", 1, "am AM"),
-    ("pm", 1, "pm PM"),
+    ("am", 1, "am"),
+    ("pm", 1, "pm"),
     ("degree", 1, "degree degrees ° deg"),
     ("degree", Fraction(1, 60), "arcminute arcminutes arcmin"),
     ("degree", Fraction(1, 3600), "arcsecond arcseconds arcsec"),
@@ -122,8 +122,10 @@ _REWRITTEN = tuple(
         (r"\^ *+(?:\{ *+\\circ *+\}|\\circ(?![a-z]))|\\(?:degree|circ)(?![a-z])", "°"),
         (r"\\mu(?![a-z]) *+", "µ"),
         (r"\\Omega(?![a-z])", "Ω"),
+        (r"\\cdot(?![a-z])|\\times(?![a-z])|[·⋅∙×]", "*"),
+        (r"\^ *+\{ *+([-+\u2212]?+[0-9]) *+\}", r"^\1"),
     )
-)  # fmt: skip
+)
 _THEN_REWRITTEN = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -134,15 +136,18 @@ _THEN_REWRITTEN = tuple(
         (r"³", "^3"),
         (r"\^ *+\{ *+([-+\u2212]?+[0-9]) *+\}", r"^\1"),
         (r"\\[dtc]?frac *+\{([^{}]*+)\} *+\{([^{}]*+)\}", r" (\1)/(\2) "),
-        (r"\\cdot(?![a-z])|\\times(?![a-z])|[·⋅∙×]", "*"),
+        (r"[µμ] *+", "µ"),
+        (r"(?<![a-zA-Z])([kM]) *+Ω", r"\1Ω"),
+        (r"(?<![a-zA-Z])[aA]\. ?[mM](?![a-zA-Z])", "AM"),
+        (r"(?<![a-zA-Z])[pP]\. ?[mM](?![a-zA-Z])", "PM"),
         (r"(?<![a-zA-Z])per(?![a-zA-Z])", "/"),
         (r"(?:°|\bdegrees?) *+(?:C|[Cc]elsius|[Cc]entigrade)\b", "°C"),
         (r"(?:°|\bdegrees?) *+(?:F|[Ff]ahrenheit)\b", "°F"),
         (r"(?<=[a-zA-Z])\.", ""),
         (r"[{}]", " "),
     )
-)  # fmt: skip
-_TOKEN = re.compile(r" *+(?:([a-zA-Z]++|°[CF]?|[µμ][a-zA-Z]++|[℃℉¢Ω])|\^ *+([-+\u2212]?+[1-9])|([*/()]))")
+)
+_TOKEN = re.compile(r" *+(?:([kM]?Ω|[a-zA-Z]++|°[CF]?|µ[a-zA-Z]++|[℃℉¢])|\^ *+([-+\u2212]?+[1-9])|([*/()]))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +277,8 @@ def read_unit(text: str) -> Unit | None:
     if "/" in tokens[1:] and all(map(_in_table, names)):
         is_text = True  # m/s, where m alone is a variable
     unit, end = _quotient(tokens, 0, is_text=is_text or found, is_spaced=is_spaced)
+    if unit and unit.is_noun and is_text and not found:
+        unit, end = _quotient(tokens, 0, is_text=False, is_spaced=is_spaced)  # 7\,ab is a product
     return unit if end == len(tokens) else None
 
 
