@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import texts
-from rewards.math.lexer import FUNCTIONS
 from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, numbers_in, read_numeral
 from rewards.math.parser import parse_value
-from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit
-from rewards.math.units import MAX_CHARACTERS as MAX_UNIT_CHARACTERS
+from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit, split_unit
 from rewards.math.values import (
     BaseNumeral,
     Candidates,
@@ -85,19 +83,6 @@ _FUNCTIONS = frozenset(
 _DEGREES = re.compile(
     r"(?:(?:\\left *+)?\((?P<round>[^()]++)\)|\{(?P<curly>[^{}]++)\}) *+(?:\^ *+\{? *+\\circ *+\}?|°)"
 )
-# Where a unit may start: a space, a thin one, `\text{}`, a fraction of units, a group of these.
-_UNIT_START = re.compile(
-    r" |\\,|\{\}|\{ *+\\(?=text|math|rm|mbox)|\\(?:text|mathrm|mathsf|mathit|mathbf|operatorname|mbox|rm)(?=[a-z]*+ *+\{)"
-    r"|\\[dt]?frac *+\{ *+\\(?=text|math)"
-)
-_MAX_UNIT_STARTS = 12
-_PROSE_TOKEN = re.compile(r"\\?[a-zA-Z]++|[^a-zA-Z\\\s]")
-_CONDITION_WORDS = frozenset(
-    """when whenever if iff where given since because unless provided assuming suppose but instead rather not isn while
-    although except""".split()
-)
-_PLACE_WORDS = frozenset("for at with as on by once whereas".split())
-_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-df-zA-Z]")
 _LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
 _UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)$")
@@ -353,7 +338,7 @@ def _side(text: str) -> Answer | None:
     try:
         side = _read_value(text)
     except Unreadable:
-        if _is_condition(text):
+        if texts.is_condition(text):
             raise
         return None
     # What is named with a sign, an angle or a vector, is a name in any formula: `|\vec{v}|`, `2\angle A`.
@@ -398,27 +383,6 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     return Answer(relation, text, relation=relation)
 
 
-def _is_condition(text: str) -> bool:
-    r"""Whether a side that is no formula says when the next one holds: `41 \text{ when } n`, `\text{for } n`.
-
-    `\text{Area of the base}` and `5 \text{ boxes of } 12` are names for what comes next.
-    """
-    tokens = _PROSE_TOKEN.findall(texts.without_markup(text))
-    is_prose = [token.isalpha() and len(token) > 1 and token not in FUNCTIONS for token in tokens]
-    if not any(is_prose):
-        # 41 | n
-        return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "\\mid", "\\vert", "\\colon")
-    if is_prose[0]:
-        return tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS
-    if any(token.lower() in _CONDITION_WORDS for token in tokens):
-        return True
-    # 41 at n, 41 for 2n
-    last = max(i for i, found in enumerate(is_prose) if found)
-    behind = tokens[last + 1 :]
-    variables = [token for token in behind if len(token) == 1 and token.isalpha()]
-    return bool(variables) and (len(behind) <= 2 or tokens[last].lower() in _PLACE_WORDS)
-
-
 def _neighbours(sides: list[Answer | None], signs: list[str]) -> tuple[Neighbours, ...]:
     """The sides next to each other that can be compared: in one unit, and all constant or in the same variables."""
     found = []
@@ -437,7 +401,7 @@ def _neighbours(sides: list[Answer | None], signs: list[str]) -> tuple[Neighbour
 
 
 def _in_one_unit(left: Answer, right: Answer) -> tuple[Node, Node] | None:
-    """Two expressions that count the same; None where their units cannot be converted, or one is an angle in degrees."""
+    """Two expressions in one unit; None where there is none, as between an angle in degrees and a number."""
     if not isinstance(left.value, Node) or not isinstance(right.value, Node):
         return None
     factor = conversion(left.unit, right.unit) if left.unit and right.unit else Fraction(1)
@@ -592,29 +556,4 @@ def _split_unit(text: str) -> tuple[str, Unit | None]:
     for mark in CURRENCIES:
         if text.startswith(mark) and len(text) > len(mark):
             return text[len(mark) :], currency(mark)
-    starts = list(_UNIT_START.finditer(text, max(1, len(text) - MAX_UNIT_CHARACTERS)))
-    for match in starts[-_MAX_UNIT_STARTS:]:
-        before = _without_space_behind(text[: match.start()])
-        if not before or before.endswith((*"+-*/^_({,", "\\cdot", "\\times")):
-            continue
-        unit = read_unit(text[match.start() :])
-        if unit is None:
-            continue
-        if match[0] == " ":
-            is_unit = not unit.is_noun or before[-1] in ")}"
-        else:
-            # Behind a thin space as well, letters beside variables are variables.
-            is_unit = match[0] != "\\," or "{" in text[match.end() :] or not (unit.is_noun or _has_letters(before))
-        if is_unit:
-            return before, unit
-    return text, None
-
-
-def _without_space_behind(text: str) -> str:
-    while (shorter := text.rstrip().removesuffix("\\,").removesuffix("{}")) != text:
-        text = shorter
-    return text
-
-
-def _has_letters(text: str) -> bool:
-    return _LETTERS.search(text) is not None
+    return split_unit(text)

@@ -80,7 +80,7 @@ def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
 
 
 def _holds_together(answer: Answer) -> bool:
-    """Whether the parts of each chain agree: `7 = \\sqrt{2}` and `\\sqrt{2} ≈ 7` do not."""
+    r"""Whether the parts of each chain agree: `7 = \sqrt{2}` and `\sqrt{2} ≈ 7` do not."""
     if isinstance(answer.value, Several):
         return all(map(_holds_together, answer.value.answers))
     return all(map(_agree, answer.neighbours))

@@ -106,7 +106,8 @@ _ENVIRONMENT = re.compile(r" *+\{([a-z]++)\*?+\}(?: *+\{[clr| ]*+\})?")
 _NAMED = re.compile(r" *+(?:\{ *+([a-zA-Z][a-zA-Z0-9_' ]*+)\}|([A-Z]{1,3}|[a-z])(?![a-zA-Z]))")
 _GROUP = re.compile(r" *+\{([^{}]*+)\}")
 # Short runs of letters are products of symbols, unless they are words.
-_SHORT_WORDS = "or and not but is are no yes to of if the at by so we it an as on do all any nor nan low off for per let has was its"
+_SHORT_WORDS = """or and not but is are no yes to of if the at by so we it an as on do all any nor nan low off for per
+                  let has was its"""
 _WORDS = frozenset(_SHORT_WORDS.split())
 _FUNCTIONS_BY_LENGTH = sorted({*FUNCTIONS, "pi"}, key=lambda name: (-len(name), name))
 _OPENING, _CLOSING = frozenset(("(", "[", "\\{")), frozenset((")", "]", "\\}"))

@@ -1,7 +1,7 @@
-"""Units and currencies: what they measure, an exact factor for each spelling, and the nouns that may stand instead.
+r"""Units and currencies: what they measure, an exact factor for each spelling, and the nouns that may stand instead.
 
 A unit behind a number is read by a small grammar: products, quotients and powers of names, in LaTeX or plain text.
-`km/h`, `\\mathrm{m}\\cdot\\mathrm{s}^{-1}`, `miles per hour`, `sq ft` and `\\frac{\\text{kg}}{\\text{m}^3}` are all read.
+`km/h`, `\mathrm{m}\cdot\mathrm{s}^{-1}`, `miles per hour`, `sq ft` and `\frac{\text{kg}}{\text{m}^3}` are units.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ _REWRITTEN = tuple(
         (r"\^ *+(?:\{ *+\\circ *+\}|\\circ(?![a-z]))|\\(?:degree|circ)(?![a-z])", "°"),
         (r"\\mu(?![a-z]) *+", "µ"),
         (r"\\Omega(?![a-z])", "Ω"),
-        (r"\\cdot(?![a-z])|\\times(?![a-z])|[·⋅∙×]", "*"),
+        (r"\\cdot(?![a-z])|\\times(?![a-z])|[·⋅∙\u00d7]", "*"),
         (r"\^ *+\{ *+([-+\u2212]?+[0-9]) *+\}", r"^\1"),
     )
 )
@@ -147,6 +147,13 @@ _THEN_REWRITTEN = tuple(
         (r"[{}]", " "),
     )
 )
+# Where a unit may start: a space, a thin one, `\text{}`, a fraction of units, a group of these.
+_START = re.compile(
+    r" |\\,|\{\}|\{ *+\\(?=text|math|rm|mbox)|\\(?:text|math(?:rm|sf|it|bf)|operatorname|mbox|rm)(?=[a-z]*+ *+\{)"
+    r"|\\[dt]?frac *+\{ *+\\(?=text|math)"
+)
+_MAX_STARTS = 12
+_LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-df-zA-Z]")
 _TOKEN = re.compile(r" *+(?:([kM]?Ω|[a-zA-Z]++|°[CF]?|µ[a-zA-Z]++|[℃℉¢])|\^ *+([-+\u2212]?+[1-9])|([*/()]))")
 
 
@@ -280,6 +287,36 @@ def read_unit(text: str) -> Unit | None:
     if unit and unit.is_noun and is_text and not found:
         unit, end = _quotient(tokens, 0, is_text=False, is_spaced=is_spaced)  # 7\,ab is a product
     return unit if end == len(tokens) else None
+
+
+def split_unit(text: str) -> tuple[str, Unit | None]:
+    r"""An expression and the unit behind it, None where there is none: `12\pi \text{ cm}^2`, `3 sqrt(2) meters`."""
+    starts = list(_START.finditer(text, max(1, len(text) - MAX_CHARACTERS)))
+    for match in starts[-_MAX_STARTS:]:
+        before = _without_space_behind(text[: match.start()])
+        if not before or before.endswith((*"+-*/^_({,", "\\cdot", "\\times")):
+            continue
+        unit = read_unit(text[match.start() :])
+        if unit is None:
+            continue
+        if match[0] == " ":
+            is_unit = not unit.is_noun or before[-1] in ")}"
+        else:
+            # Behind a thin space as well, letters beside variables are variables.
+            is_unit = match[0] != "\\," or "{" in text[match.end() :] or not (unit.is_noun or _has_letters(before))
+        if is_unit:
+            return before, unit
+    return text, None
+
+
+def _without_space_behind(text: str) -> str:
+    while (shorter := text.rstrip().removesuffix("\\,").removesuffix("{}")) != text:
+        text = shorter
+    return text
+
+
+def _has_letters(text: str) -> bool:
+    return _LETTERS.search(text) is not None
 
 
 def without_text_commands(text: str) -> tuple[str, bool]:
