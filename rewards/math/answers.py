@@ -85,7 +85,7 @@ _DEGREES = re.compile(
 )
 _LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
-_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)$")
+_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)(?= *(?:=|$))")
 
 
 class SeveralCandidates(ValueError):
@@ -181,7 +181,7 @@ def read_answer(text: str, reference: Answer) -> Answer:
             raise Unreadable("not a text")
         return Answer(texts.meaning(words), bare(text))
     if reference.unit and not reference.unit.is_noun and not _variables(reference):
-        text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text, count=1)
+        text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text)
     if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
     try:

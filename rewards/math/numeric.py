@@ -14,7 +14,7 @@ from typing import Any
 
 import mpmath
 
-from rewards.math.nodes import Node, has_imaginary_unit, symbols_of
+from rewards.math.nodes import MAX_FACTORIAL, Node, has_imaginary_unit, symbols_of
 
 PRECISIONS = (360, 2_400)
 """Bits to compute with; the next one where the last was too low to tell."""
@@ -33,7 +33,7 @@ _FAR_RANGES = (*_RANGES, (100, 1_000), (-1_000, -100), (10**4, 10**6), (-(10**6)
 _PIECEWISE = frozenset(("abs", "floor", "ceil", "min", "max", "mod", "arcsin", "arccos", "arctan", "arcsec", "arccsc",
                         "arccot"))  # fmt: skip
 _PARTIAL = frozenset(("ln", "arcsin", "arccos", "arcsec", "arccsc", "arcosh", "artanh"))
-_MAX_GAMMA = 2_000
+_MAX_GAMMA = 1_000
 
 
 class NoValue(ArithmeticError):
@@ -270,6 +270,8 @@ def _apply(node: Node, args: list[Approximation], *, is_real: bool) -> Approxima
         value = args[0].value - args[1].value * quotient.value
         return _rounded(value, max(args[0].error, args[1].error + _mag(quotient.value)) + 1)
     if node.op in ("factorial", "binomial"):
+        if node.args[0].value is not None and node.args[0].value > MAX_FACTORIAL:
+            raise NoValue("a factorial whose size the bounds on numbers do not know")
         return _gamma(node.op, args)
     return _function(node.op, args[0])
 

@@ -272,20 +272,18 @@ def read_unit(text: str) -> Unit | None:
         return None
     if (mark := text.replace("\\,", " ").strip()) in CURRENCIES:
         return currency(mark)
-    # A thin space is what stands between a number and its unit.
-    is_spaced, is_text = text.startswith((" ", "\\,")), text.startswith("\\,")
+    is_spaced, is_thin = text.startswith((" ", "\\,")), text.startswith("\\,")
+    plain = _plain_words(text)
     text, found = without_text_commands(text)
     tokens = _tokens(text)
     # A short name below a fraction bar is a variable, and so is one in brackets: 5/cm, 5(def).
     is_rate = len(tokens) > 1 and tokens[0] == "/" and (len(tokens[1]) > 3 or "per" in text)
-    if not tokens or (tokens[0] in "*/()" and not (is_text or found or is_rate)):
+    if not tokens or (tokens[0] in "*/()" and not (is_thin or found or is_rate)):
         return None
     names = [token for token in tokens if token[0] not in "^*/()"]
-    if "/" in tokens[1:] and all(map(_in_table, names)):
-        is_text = True  # m/s, where m alone is a variable
-    unit, end = _quotient(tokens, 0, is_text=is_text or found, is_spaced=is_spaced)
-    if unit and unit.is_noun and is_text and not found:
-        unit, end = _quotient(tokens, 0, is_text=False, is_spaced=is_spaced)  # 7\,ab is a product
+    # m/s, where m alone is a variable; and a thin space is what stands between a number and its unit
+    is_unit = all(map(_in_table, names)) and (is_thin or "/" in tokens[1:])
+    unit, end = _quotient(tokens, 0, frozenset() if is_unit else plain, is_spaced=is_spaced)
     return unit if end == len(tokens) else None
 
 
@@ -326,6 +324,13 @@ def without_text_commands(text: str) -> tuple[str, bool]:
     return _TEXT.subn(lambda match: f" {match[1] or ''} ", text)[0], _TEXT.search(text) is not None
 
 
+def _plain_words(text: str) -> frozenset[str]:
+    r"""The words that are not in `\text{}` or its like."""
+    for pattern, replacement in _REWRITTEN:
+        text = pattern.sub(replacement, text)
+    return frozenset(re.findall(r"[a-zA-Z]+", _TEXT.sub(" ", text)))
+
+
 def _tokens(text: str) -> list[str]:
     """Names, `^2`, and the signs `*/()`; empty where there is anything else."""
     for pattern, replacement in _THEN_REWRITTEN:
@@ -342,7 +347,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _quotient(
-    tokens: Sequence[str], i: int, *, is_text: bool, is_spaced: bool, depth: int = 0
+    tokens: Sequence[str], i: int, plain: frozenset[str], *, is_spaced: bool, depth: int = 0
 ) -> tuple[Unit | None, int]:
     """The product and quotient of units that starts at `i`, None where there is none, and where it ends."""
     result, sign, is_first = _ONE, 1, True
@@ -350,7 +355,7 @@ def _quotient(
         sign, i = -1, i + 1
     while i < len(tokens):
         if tokens[i] == "(" and depth < 3:
-            unit, i = _quotient(tokens, i + 1, is_text=is_text, is_spaced=True, depth=depth + 1)
+            unit, i = _quotient(tokens, i + 1, plain, is_spaced=True, depth=depth + 1)
             if i == len(tokens) or tokens[i] != ")":
                 return None, i
             i += 1
@@ -360,7 +365,7 @@ def _quotient(
             while i < len(tokens) and tokens[i][0] not in "^*/()":
                 i += 1
             exponent = int(tokens[i][1:]) if i < len(tokens) and tokens[i][0] == "^" else 1
-            unit = _phrase(tokens[start:i], exponent, is_text=is_text, is_spaced=is_spaced)
+            unit = _phrase(tokens[start:i], exponent, plain, is_spaced=is_spaced)
             i += exponent != 1 or (i < len(tokens) and tokens[i] == "^1")
         if unit is None:
             return None, i
@@ -374,41 +379,44 @@ def _quotient(
     return None, i
 
 
-def _phrase(words: Sequence[str], exponent: int, *, is_text: bool, is_spaced: bool) -> Unit | None:
+def _phrase(words: Sequence[str], exponent: int, plain: frozenset[str], *, is_spaced: bool) -> Unit | None:
     """The unit that words side by side are, the last one to a power: `square feet`, `kg m^2`, `red apples`."""
     if not words:
         return None
     if len(words) > 1 and exponent == 1:
         if power := _POWER_BEFORE.get(words[0].lower()):
-            return _phrase(words[1:], power, is_text=True, is_spaced=True)
+            return _phrase(words[1:], power, frozenset(), is_spaced=True)
         if power := _POWER_BEHIND.get(words[-1].lower()):
-            return _phrase(words[:-1], power, is_text=True, is_spaced=True)
-    if len(words) > 1 and words[-1].lower() in _AFTER_UNIT and _known(words[-2], is_text=is_text):
+            return _phrase(words[:-1], power, frozenset(), is_spaced=True)
+    if len(words) > 1 and words[-1].lower() in _AFTER_UNIT and _known(words[-2], plain):
         words = words[:-1]
-    elif len(words) > 1 and words[0].lower() in _BEFORE_UNIT and _known(words[1], is_text=is_text):
+    elif len(words) > 1 and words[0].lower() in _BEFORE_UNIT and _known(words[1], plain):
         words = words[1:]
-    # 14 m^2 is an area, 14m^2 a product
-    is_area = is_spaced and exponent in (2, 3) and words == ["m"]
-    known = [_known(word, is_text=is_text or is_area) for word in words]
-    if all(known) and (len(known) == 1 or is_text):
-        unit = _ONE
-        for factor in known[:-1]:
-            unit = _product(unit, factor or _ONE)
-        return _product(unit, known[-1] or _ONE, exponent)
-    return _noun(words, exponent) if is_text or len(" ".join(words)) > 2 else None
+    if is_spaced and exponent in (2, 3) and words == ["m"]:
+        plain = frozenset()  # 14 m^2 is an area, 14m^2 a product
+    known = [_known(word, plain) for word in words]
+    if not all(known) or (len(known) > 1 and not plain.isdisjoint(words)):
+        return _noun(words, exponent, plain)
+    unit = _ONE
+    for factor in known[:-1]:
+        unit = _product(unit, factor or _ONE)
+    return _product(unit, known[-1] or _ONE, exponent)
 
 
 def _in_table(word: str) -> Unit | None:
     return UNITS.get(word) or UNITS.get(word.lower())
 
 
-def _known(word: str, *, is_text: bool) -> Unit | None:
-    unit = _in_table(word)
-    return unit if is_text or word in _SHORT or word.lower() in _SHORT or len(word) > 3 else None
+def _known(word: str, plain: frozenset[str]) -> Unit | None:
+    """The unit in the table; a short name that is no text is one only where nobody takes it for variables."""
+    is_unit = word not in plain or word in _SHORT or word.lower() in _SHORT or len(word) > 3
+    return _in_table(word) if is_unit else None
 
 
-def _noun(words: Sequence[str], exponent: int) -> Unit | None:
+def _noun(words: Sequence[str], exponent: int, plain: frozenset[str]) -> Unit | None:
     lowered = [word.lower() for word in words]
+    if any(len(word) < 3 and word in plain and word.lower() not in ("of", "us") for word in words):
+        return None  # variables
     if len(words) > _MAX_NOUN_WORDS or not _NOT_UNITS.isdisjoint(lowered) or not all(map(_NOUN.fullmatch, words)):
         return None
     return Unit(((" ".join(map(_singular, lowered)), exponent),), is_noun=True)
