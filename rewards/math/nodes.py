@@ -99,7 +99,11 @@ def multiplied(left: Node, right: Node) -> Node:
     value = left.value * right.value if left.value is not None and right.value is not None else None
     args = (*left.args, right) if left.op == "*" else (left, right)
     is_imaginary = left.value is not None and left.is_evaluated and right.op == "constant" and right.name == "i"
-    return _inner("*", args, value, bits, left.terms * right.terms, is_evaluated=is_imaginary)
+    if "infinity" in (left.op, right.op):
+        raise Unreadable("arithmetic with infinity")
+    # Without a look at each factor, so that a long product takes time in proportion to its length.
+    terms, tower = min(left.terms * right.terms, MAX_TERMS), max(left.tower, right.tower)
+    return Node("*", args, "", value, bits, terms, tower, is_imaginary)
 
 
 def negated(node: Node) -> Node:
