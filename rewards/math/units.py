@@ -415,7 +415,7 @@ def _known(word: str, plain: frozenset[str]) -> Unit | None:
 
 def _noun(words: Sequence[str], exponent: int, plain: frozenset[str]) -> Unit | None:
     lowered = [word.lower() for word in words]
-    if any(len(word) < 3 and word in plain and word.lower() not in ("of", "us") for word in words):
+    if len(words[0]) < 3 and words[0] in plain and words[0].lower() not in ("of", "us"):
         return None  # variables
     if len(words) > _MAX_NOUN_WORDS or not _NOT_UNITS.isdisjoint(lowered) or not all(map(_NOUN.fullmatch, words)):
         return None
