@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import remarks, texts
-from rewards.math.nodes import Node, Unreadable, number, symbols_of
-from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, read_numeral
+from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
+from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, numbers_in, read_numeral
 from rewards.math.parser import parse_value
-from rewards.math.units import CURRENCIES, Unit, currency, read_unit, same_dimension
+from rewards.math.units import CURRENCIES, UNITS, Unit, conversion, currency, read_unit, split_unit
 from rewards.math.values import (
     BaseNumeral,
     Candidates,
@@ -23,6 +23,7 @@ from rewards.math.values import (
     LongNumber,
     Matrix,
     NumberSet,
+    Ratio,
     Relation,
     Sequence,
     Value,
@@ -83,7 +84,9 @@ _FUNCTIONS = frozenset(
 _DEGREES = re.compile(
     r"(?:(?:\\left *+)?\((?P<round>[^()]++)\)|\{(?P<curly>[^{}]++)\}) *+(?:\^ *+\{? *+\\circ *+\}?|°)"
 )
-_UNIT_COMMANDS = ("\\text", "\\mathrm", "\\textrm", "\\mbox", "\\rm")
+_LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
+# Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
+_UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)(?= *(?:=|$))")
 
 
 class SeveralCandidates(ValueError):
@@ -104,6 +107,15 @@ class Several:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Two sides of a chain `a = b = c` in the same variables, or in none."""
+
+    left: Node
+    right: Node
+    is_approximate: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an answer or a reference says.
 
@@ -113,7 +125,9 @@ class Answer:
         unit: The unit behind it.
         name: The variable that it is said to be the value of, or an empty string.
         relation: The equation it was read from, where that has a variable.
-        approximation: The rounded value that is given beside the exact one: `1/3 ≈ 0.33`.
+        approximation: The rounded value that is given beside the exact one: `1/3 ≈ 0.33`. One of fewer than three
+            digits and two decimals says too little to be the answer.
+        neighbours: Sides of the chain that must be equal, or approximately so, where they are numbers.
         is_tautology: Whether it only says that something equals itself.
     """
 
@@ -123,6 +137,7 @@ class Answer:
     name: str = ""
     relation: Relation | None = None
     approximation: Node | None = None
+    neighbours: tuple[Neighbours, ...] = ()
     is_tautology: bool = False
 
 
@@ -184,6 +199,8 @@ def _read_for(reference: Answer, text: str) -> Answer:
         if words != reference.value and (value := remarks.value_in_words(text)) and texts.words(value):
             words = texts.words(value) or words
         return Answer(texts.meaning(words), bare(text))
+    if reference.unit and not reference.unit.is_noun and not _variables(reference):
+        text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text)
     if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
     try:
@@ -242,6 +259,10 @@ def bare(text: str) -> str:
 
 def _read_numeral(text: str) -> Answer | None:
     numeral = read_numeral(text)
+    if numeral is None and (clock := texts.time_of_day(text)):
+        hours, minutes, half = clock
+        value = Ratio((number(hours), number(minutes))) if minutes else number(hours)
+        return Answer(value, bare(text), UNITS[half])
     if numeral is None:
         found = texts.base_numeral(text)
         if found is None:
@@ -278,11 +299,12 @@ def _split_candidates(text: str) -> tuple[list[str], str]:
         return [text], ""
     pieces: list[str] = []
     words: set[str] = set()
+    numbers = numbers_in(text)
     start = depth = i = 0
     while i < len(text):
         character = text[i]
-        if depth == 0 and character.isdigit() and (match := DECIMAL.match(text, i)):
-            i = match.end()  # past the commas that group digits
+        if depth == 0 and i in numbers:
+            i = numbers[i]  # past the commas that group digits
             continue
         depth += character in "([{⟨" or text.startswith("\\langle", i)
         depth -= character in ")]}⟩" or text.startswith("\\rangle", i)
@@ -318,7 +340,8 @@ def _read_statement(text: str) -> Answer:
         return _read_value(sides[0])
     if "~" not in signs and len(set(map(bare, sides))) == 1:
         return replace(_read_value(sides[-1]), is_tautology=True)
-    return _chain([*map(_side, sides[:-1])], _read_value(sides[-1]), signs, bare(text))
+    earlier, last = [*map(_side, sides[:-1])], _read_value(sides[-1])
+    return replace(_chain(earlier, last, signs, bare(text)), neighbours=_neighbours([*earlier, last], signs))
 
 
 def _split_equations(text: str) -> tuple[list[str], list[str]]:
@@ -345,16 +368,24 @@ def _side(text: str) -> Answer | None:
     if (call and call[1] not in _FUNCTIONS) or _DERIVATIVE.fullmatch(text):
         return None
     try:
-        return _read_value(text)
+        side = _read_value(text)
     except Unreadable:
+        if texts.is_condition(text):
+            raise
         return None
+    # What is named with a sign, an angle or a vector, is a name in any formula: `|\vec{v}|`, `2\angle A`.
+    is_name = not _variable(side) and any(" " in name for name in _variables(side))
+    # Nor is a product of quantities compared: `3\text{ m} \times 4\text{ m}`.
+    return None if is_name or len(_LETTER_AS_TEXT.findall(text)) > 1 else side
 
 
 def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: str) -> Answer:
     approximation = None
     before = earlier[-1]
     if signs[-1] == "~" and before is not None and not _variable(before):
-        approximation, last = _approximation(before, last), before
+        rounded = _approximation(before, last)
+        approximation = rounded if _is_precise(last.text) else None
+        last = before
         earlier = earlier[:-1]
         if not earlier:
             return replace(last, approximation=approximation, text=text)
@@ -382,6 +413,40 @@ def _chain(earlier: list[Answer | None], last: Answer, signs: list[str], text: s
     if (name := _variable(last)) and name not in symbols_of(first.value):
         return replace(first, name=name, relation=relation)  # 5 = x
     return Answer(relation, text, relation=relation)
+
+
+def _neighbours(sides: list[Answer | None], signs: list[str]) -> tuple[Neighbours, ...]:
+    """The sides next to each other that can be compared: in one unit, and all constant or in the same variables."""
+    found = []
+    before: Answer | None = None
+    is_approximate = False
+    for side, sign in zip(sides, ["", *signs], strict=True):
+        is_approximate = is_approximate or sign == "~"
+        if side is None or not isinstance(side.value, Node) or side.value.op in ("symbol", "infinity"):
+            continue
+        pair = None if before is None else _in_one_unit(before, side)
+        # Of two sides in variables, one equation is made.
+        if pair and symbols_of(pair[0]) == symbols_of(pair[1]) and (len(sides) > 2 or not symbols_of(pair[0])):
+            found.append(Neighbours(*pair, is_approximate))
+        before, is_approximate = side, False
+    return tuple(dict.fromkeys(found))
+
+
+def _in_one_unit(left: Answer, right: Answer) -> tuple[Node, Node] | None:
+    """Two expressions in one unit; None where there is none, as between an angle in degrees and a number."""
+    if not isinstance(left.value, Node) or not isinstance(right.value, Node):
+        return None
+    factor = conversion(left.unit, right.unit) if left.unit and right.unit else Fraction(1)
+    is_angle = (left.unit is None) != (right.unit is None) and UNITS["degree"] in (left.unit, right.unit)
+    if factor is None or is_angle:
+        return None
+    return left.value if factor == 1 else multiplied(number(factor), left.value), right.value
+
+
+def _is_precise(text: str) -> bool:
+    """Whether a rounded number has two decimals or three digits."""
+    whole, _, decimals = text.lstrip("-+0").partition(".")
+    return sum(map(str.isdigit, decimals)) > 1 or sum(map(str.isdigit, whole + decimals)) > 2
 
 
 def _equation(left: Node, last: Answer) -> Relation | None:
@@ -436,6 +501,9 @@ def _is_label(node: Node, value: Value | Several) -> bool:
 
 
 def _contradict(side: Answer, last: Answer) -> bool:
+    if isinstance(side.value, Ratio) and isinstance(last.value, Node):
+        is_number = [part.value is not None for part in side.value.parts]
+        return any(is_number) and not all(is_number)  # 41 : n = 42
     found = _numbers(side.value), _numbers(last.value)
     if None not in found and not (isinstance(side.value, Node) and isinstance(last.value, Node)):
         return found[0] != found[1]  # two points, or a number and a point: `-7 = (3, -2)`
@@ -446,8 +514,8 @@ def _contradict(side: Answer, last: Answer) -> bool:
         return False
     if side.unit and last.unit:
         # 1 m = 100 cm; what 5 boxes = 60 eggs says is not known here
-        same = same_dimension(side.unit, last.unit)
-        return same and left * side.unit.factor != right * last.unit.factor
+        factor = conversion(side.unit, last.unit)
+        return factor is not None and left * factor != right
     return left != right
 
 
@@ -493,7 +561,12 @@ def _read_value(text: str) -> Answer:
     rest, unit = _split_unit(text)
     if unit is not None and (found := _read_numeral(rest)) is not None:
         return replace(found, unit=unit, text=bare(text))
-    value = parse_value(rest)
+    try:
+        value = parse_value(rest)
+    except Unreadable:
+        if unit is None:
+            raise
+        value, unit = parse_value(text), None
     if isinstance(value, Candidates):
         return Answer(Several(tuple(Answer(item, "") for item in value.items), value.word), bare(text), unit)
     if isinstance(value, Relation) and value.ops == ("in",):
@@ -515,11 +588,4 @@ def _split_unit(text: str) -> tuple[str, Unit | None]:
     for mark in CURRENCIES:
         if text.startswith(mark) and len(text) > len(mark):
             return text[len(mark) :], currency(mark)
-    command = max(text.rfind(name) for name in _UNIT_COMMANDS)
-    for start in (command, text.rfind(" ")):
-        if start <= 0 or text[:start].rstrip()[-1:] in tuple("+-*/^_({,"):
-            continue
-        unit = read_unit(text[start:])
-        if unit is not None and (start == command or not unit.is_noun or text[start - 1] in ")}"):
-            return text[:start].strip(), unit
-    return text, None
+    return split_unit(text)

@@ -10,9 +10,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import numeric, real_sets, relations, symbolic
-from rewards.math.answers import Answer, Several, half_unit
-from rewards.math.nodes import Node, divided, is_arithmetic, number, symbols_of
-from rewards.math.units import same_dimension
+from rewards.math.answers import Answer, Neighbours, Several, half_unit
+from rewards.math.nodes import (
+    TRIGONOMETRIC,
+    Node,
+    constant,
+    divided,
+    is_arithmetic,
+    multiplied,
+    number,
+    symbols_of,
+)
+from rewards.math.units import conversion, is_left_out
 from rewards.math.values import (
     BaseNumeral,
     Choice,
@@ -48,7 +57,7 @@ class Rules:
 
 def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     """Whether two answers say the same."""
-    if answer.is_tautology:
+    if answer.is_tautology or not _holds_together(answer):
         return False
     if (
         answer.text
@@ -70,17 +79,64 @@ def same(reference: Answer, answer: Answer, rules: Rules) -> bool:
     )
 
 
+def _holds_together(answer: Answer) -> bool:
+    r"""Whether the parts of each chain agree: `7 = \sqrt{2}` and `\sqrt{2} ≈ 7` do not."""
+    if isinstance(answer.value, Several):
+        return all(map(_holds_together, answer.value.answers))
+    return all(map(_agree, answer.neighbours))
+
+
+def _agree(pair: Neighbours) -> bool:
+    if numeric.differ_everywhere(pair.left, pair.right):
+        # `\sin 30 = 1/2`: degrees, where the sign is missing
+        in_degrees = _in_degrees(pair.left), _in_degrees(pair.right)
+        if numeric.differ_everywhere(*in_degrees):
+            return _is_rounding_of(pair.left, pair.right, is_approximate=pair.is_approximate)
+    return True
+
+
+def _in_degrees(node: Node) -> Node:
+    """The expression with each angle that is a rational number taken for degrees."""
+    if node.op in TRIGONOMETRIC and node.args[0].value is not None:
+        return replace(node, args=(divided(multiplied(node.args[0], constant("pi")), number(180)),))
+    return replace(node, args=tuple(map(_in_degrees, node.args))) if node.value is None else node
+
+
+def _is_rounding_of(left: Node, right: Node, *, is_approximate: bool) -> bool:
+    """Whether one of two constants may be written for the other: 3.14 or 3.141 for pi, and 22/7 behind an `≈`."""
+    try:
+        values = numeric.real_value(left), numeric.real_value(right)
+    except numeric.NoValue:
+        return False
+    error = abs(values[0] - values[1])
+    if symbols_of(left) or not any(values):
+        return False
+    for node, value, other in zip((left, right), values, reversed(values), strict=True):
+        half = 0.0 if node.value is None else float(half_unit(node.value))
+        is_precise = half <= 0.005 or abs(value) >= 200 * half
+        is_cut_off = is_precise and abs(value) < abs(other)
+        if half and (is_precise or is_approximate) and error <= half * (2 if is_cut_off else 1) * (1 + 1e-9):
+            return True
+    is_decimal = any(node.value is not None and half_unit(node.value) for node in (left, right))
+    return is_approximate and not is_decimal and error <= max(map(abs, values)) / 100
+
+
 def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     """`same` for answers that are not several."""
     left, right = reference.value, answer.value
     if isinstance(left, Several) or isinstance(right, Several):
         return False
     if reference.unit and answer.unit:
-        if not same_dimension(reference.unit, answer.unit):
+        factor = conversion(answer.unit, reference.unit)
+        if factor is None:
             return False
-        factor = answer.unit.factor / reference.unit.factor
-        if factor != 1 and isinstance(right, Node) and right.value is not None:
-            right = replace(number(right.value * factor), is_evaluated=right.is_evaluated)
+        if factor != 1 and not isinstance(right, Node):
+            return False
+        right = _converted(right, factor) if factor != 1 and isinstance(right, Node) else right
+    elif not is_left_out(reference.unit, answer.unit):
+        return False
+    if isinstance(left, Ratio) and isinstance(right, Ratio) and (reference.unit or answer.unit):
+        return left == right  # 3:30 pm is not 1:10 pm
     if reference.relation and answer.relation and _need_relations(reference, answer):
         return _same_relation(reference.relation, answer.relation, rules)
     if isinstance(left, Node) and isinstance(right, Relation):
@@ -88,6 +144,12 @@ def _same_answer(reference: Answer, answer: Answer, rules: Rules) -> bool:
     if _have_other_names(reference, answer) and not reference.relation:
         return False
     return same_value(left, right, rules)
+
+
+def _converted(node: Node, factor: Fraction) -> Node:
+    """A number in another unit; nothing is left to compute that was not before."""
+    value = number(node.value * factor) if node.value is not None else multiplied(number(factor), node)
+    return replace(value, is_evaluated=node.is_evaluated)
 
 
 def _have_other_names(reference: Answer, answer: Answer) -> bool:

@@ -150,15 +150,22 @@ class ExpressionParser(ABC):
             return False
         if self._kind() == "number":
             return self._kind(-1) == "!"  # 3! 4!
+        if self._kind(-1) == "number" and self._kind() == "symbol" and self._tokens[self._i].text == "\u2026":
+            return False  # 0.333... is a number that goes on
         return self._kind() in _STARTS_FACTOR and not self._is_letter_union()
 
     def _signed(self) -> Value:
         if self._kind() not in ("+", "-", "pm", "mp"):
             return self._power()
         self._descend()
-        value = _each(negated, self._signed()) if self._sign() else self._signed()
+        is_negative = self._sign()
+        # A sign before another one is arithmetic, -(-6): nobody writes a result like that.
+        is_run = self._kind() in ("+", "-", "pm", "mp")
+        value = self._signed()
         self._depth -= 1
-        return value
+        if is_run:
+            value = _each(partial(multiplied, number(1)), value)
+        return _each(negated, value) if is_negative else value
 
     def _power(self) -> Value:
         base = self._primary()

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from rewards.math.nodes import ONE_ARGUMENT, SEVERAL_ARGUMENTS, Unreadable
-from rewards.math.numerals import DECIMAL, REPEATING, TooLarge, normalize_spaces, repeating, scientific, to_number
+from rewards.math.numerals import (
+    DECIMAL,
+    DECIMAL_IN_BRACKETS,
+    REPEATING,
+    TooLarge,
+    normalize_spaces,
+    repeating,
+    scientific,
+    to_number,
+)
 
 MAX_CHARACTERS = 2_000
 MAX_TOKENS = 400
@@ -46,6 +55,20 @@ _FONT_WORDS = "mathrm mathbf mathit mathsf mathtt mathnormal boldsymbol bm opera
 _FONT_COMMANDS = frozenset(_FONT_WORDS.split())
 _TEXT_WORDS = "text textbf textrm textit textsf texttt textnormal mbox hbox emph underline"
 _TEXT_COMMANDS = frozenset(_TEXT_WORDS.split())
+# What names something together with its letters, and the spellings of one sign.
+_NAMING_COMMANDS = {
+    "angle": "angle", "measuredangle": "angle", "triangle": "triangle", "overline": "overline", "bar": "overline",
+    "vec": "vec", "overrightarrow": "vec", "overleftrightarrow": "line", "hat": "hat", "widehat": "hat",
+    "tilde": "tilde", "widetilde": "tilde", "overarc": "arc", "wideparen": "arc",
+}  # fmt: skip
+_DOTS = {
+    "ldots": "\u2026",
+    "dots": "\u2026",
+    "dotsc": "\u2026",
+    "cdots": "\u22ef",
+    "dotsb": "\u22ef",
+    "dotsm": "\u22ef",
+}
 _NUMBER_SETS = frozenset("RZNQC")
 _OPERATOR_COMMANDS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "colon": ":", "mid": "mid", "vert": "|", "lvert": "|",
@@ -59,7 +82,7 @@ _OPERATOR_COMMANDS = {
     "rangle": ")>", "lfloor": "floor(", "rfloor": ")floor", "lceil": "ceil(", "rceil": ")ceil",
     "infty": "infinity", "emptyset": "empty", "varnothing": "empty", "degree": "degree", "top": "top",
 }  # fmt: skip
-_OPERATOR_WORDS = {"log": "log", "mod": "mod", "in": "in", "infinity": "infinity",
+_OPERATOR_WORDS = {"log": "log", "mod": "mod", "in": "in", "to": ":", "infinity": "infinity",
                    "inf": "infinity", "oo": "infinity", "choose": "choose", "sqrt": "sqrt"}  # fmt: skip
 _CHARACTERS = {
     **{character: character for character in "+-*/^_|%()[]{}=<>!,;:&"},
@@ -75,15 +98,16 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]++")
 _SUBSCRIPT_RUN = re.compile(r"[₀₁₂₃₄₅₆₇₈₉]++")
-_SEPARATING_COMMA = re.compile(r"(?<![\\{]),")
 _SPACING = re.compile(r"[ ]|\\[,;:! >]")
 _ROW_SPACING = re.compile(r" *+\[ *+-?[0-9.]++ *+(?:pt|ex|em|mm|cm|in) *+\]")  # \\[4pt]
 _LETTER_RUN = re.compile(r"[a-zA-Z]++")
 _COMMAND = re.compile(r"\\([a-zA-Z]++)")
 _ENVIRONMENT = re.compile(r" *+\{([a-z]++)\*?+\}(?: *+\{[clr| ]*+\})?")
+_NAMED = re.compile(r" *+(?:\{ *+([a-zA-Z][a-zA-Z0-9_' ]*+)\}|([A-Z]{1,3}|[a-z])(?![a-zA-Z]))")
 _GROUP = re.compile(r" *+\{([^{}]*+)\}")
 # Short runs of letters are products of symbols, unless they are words.
-_SHORT_WORDS = "or and not but is are no yes to of if the at by so we it an as on do all any nor nan low off"
+_SHORT_WORDS = """or and not but is are no yes to of if the at by so we it an as on do all any nor nan low off for per
+                  let has was its"""
 _WORDS = frozenset(_SHORT_WORDS.split())
 _FUNCTIONS_BY_LENGTH = sorted({*FUNCTIONS, "pi"}, key=lambda name: (-len(name), name))
 _OPENING, _CLOSING = frozenset(("(", "[", "\\{")), frozenset((")", "]", "\\}"))
@@ -147,6 +171,8 @@ def _without_scripts(text: str) -> str:
 def _tokens_at(text: str, i: int, depth: int) -> tuple[list[Token], int]:
     """The tokens that start at `i`, and where they end."""
     character = text[i]
+    if character == "\u2026" or text.startswith("...", i):
+        return [Token("symbol", "\u2026")], i + (1 if character == "\u2026" else 3)
     if character.isdigit() or character == ".":
         return _number(text, i, depth)
     if match := _COMMAND.match(text, i):
@@ -176,14 +202,10 @@ def _number(text: str, i: int, depth: int) -> tuple[list[Token], int]:
         if len(match[0]) > MAX_DIGITS:
             raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
         return [Token("number", value=repeating(match))], match.end()
-    match = DECIMAL.match(text, i)
+    match = (DECIMAL_IN_BRACKETS if depth else DECIMAL).match(text, i)
     if match is None:
         raise Unreadable(f"unknown character {text[i]!a}")
     digits, end = match[0], match.end()
-    if depth and (comma := _SEPARATING_COMMA.search(digits)):
-        # Inside brackets a comma separates: (1,234) is a pair.
-        digits = digits[: comma.start()]
-        end = i + len(digits)
     if len(digits) > MAX_DIGITS:
         raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
     value, is_whole = Fraction(to_number(digits)), "." not in digits
@@ -211,6 +233,10 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
         return [Token("constant", "pi")], end
     if name in _GREEK:
         return [Token("symbol", _GREEK[name])], end
+    if name in _DOTS:
+        return [Token("symbol", _DOTS[name])], end
+    if name in _NAMING_COMMANDS and (match := _NAMED.match(text, end)):
+        return _named(_NAMING_COMMANDS[name], (match[1] or match[2]).replace(" ", "")), match.end()
     if name == "ell":
         return [Token("symbol", "l")], end
     if name in ("color", "textcolor"):
@@ -224,12 +250,26 @@ def _command(name: str, text: str, end: int) -> tuple[list[Token], int]:
             if name in _FONT_COMMANDS:
                 return [], end
             raise Unreadable(f"a broken {name}")
-        return (_text(match[1]) if name in _TEXT_COMMANDS else _font(match[1])), match.end()
+        if name in _TEXT_COMMANDS:
+            return _text(match[1]), match.end()
+        tokens = _font(match[1])
+        if name in ("boxed", "fbox") and len(tokens) > 1:
+            tokens = [Token("{"), *tokens, Token("}")]
+        return tokens, match.end()
     if name == "mathbb" and (match := re.compile(r" *+(?:\{ *+([A-Z]) *+\}|([A-Z]))").match(text, end)):
         letter = match[1] or match[2]
         if letter in _NUMBER_SETS:
             return [Token("set", letter)], match.end()
     raise Unreadable(f"unknown command {name[:20]}")
+
+
+def _named(sign: str, letters_: str) -> list[Token]:
+    r"""A symbol of its own for `\angle ABC`, which is `\angle CBA`. The segment `\overline{AB}` is its length `AB`."""
+    if sign == "overline" and len(letters_) == 2 and letters_.isupper():
+        return [Token("{"), *letters(letters_), Token("}")]
+    if sign in ("angle", "line", "arc"):
+        letters_ = min(letters_, letters_[::-1])
+    return [Token("symbol", f"{sign} {letters_}")]
 
 
 def _font(content: str) -> list[Token]:
@@ -242,7 +282,11 @@ def _text(content: str) -> list[Token]:
     content = content.strip()
     if not content:
         return []
-    if content.isascii() and content.isalpha() and (len(content) == 1 or content in FUNCTIONS or content == "mod"):
+    if (
+        content.isascii()
+        and content.isalpha()
+        and (len(content) == 1 or content in FUNCTIONS or content in ("mod", "to"))
+    ):
         return letters(content)
     if content[0].isdigit() or content[0] in "(-" or content.startswith("mod "):
         try:

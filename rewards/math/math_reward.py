@@ -15,7 +15,7 @@ from rewards.math.answers import SeveralCandidates, bare, read_reference
 from rewards.math.echo import is_echo
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import Numeral, TooLarge, read_numeral
-from rewards.math.units import same_dimension
+from rewards.math.units import conversion, is_left_out
 from rewards.workers.pool import JobResult, JobStatus, shared_pool
 
 _SHOWN_CHARACTERS = 200
@@ -143,10 +143,13 @@ class MathReward:
     def _same_numeral(self, expected: Numeral, answer: Numeral, text: str, reference: _Reference) -> bool:
         value: int | Fraction | str = answer.value
         if expected.unit and answer.unit:
-            if not same_dimension(expected.unit, answer.unit):
+            factor = conversion(answer.unit, expected.unit)
+            if factor is None:
                 return False
-            if expected.unit.factor != answer.unit.factor and not isinstance(value, str):
-                value = Fraction(value) * answer.unit.factor / expected.unit.factor
+            if factor != 1 and not isinstance(value, str):
+                value = Fraction(value) * factor
+        elif not is_left_out(expected.unit, answer.unit):
+            return False
         if self.strict and not answer.is_evaluated and bare(text) != reference.bare:
             return False
         if value == expected.value:

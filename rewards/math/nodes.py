@@ -24,6 +24,7 @@ MAX_TOWER = 2
 MAX_TERMS = 10_000
 """Where the bound on the number of terms stops counting."""
 MAX_FACTORIAL = 500
+"""The largest factorial that is computed; one up to `MAX_EXPONENT` stays a function of its number."""
 
 TRIGONOMETRIC = ("sin", "cos", "tan", "sec", "csc", "cot")
 HYPERBOLIC = ("sinh", "cosh", "tanh", "sech", "csch", "coth")
@@ -98,7 +99,11 @@ def multiplied(left: Node, right: Node) -> Node:
     value = left.value * right.value if left.value is not None and right.value is not None else None
     args = (*left.args, right) if left.op == "*" else (left, right)
     is_imaginary = left.value is not None and left.is_evaluated and right.op == "constant" and right.name == "i"
-    return _inner("*", args, value, bits, left.terms * right.terms, is_evaluated=is_imaginary)
+    if "infinity" in (left.op, right.op):
+        raise Unreadable("arithmetic with infinity")
+    # Without a look at each factor, so that a long product takes time in proportion to its length.
+    terms, tower = min(left.terms * right.terms, MAX_TERMS), max(left.tower, right.tower)
+    return Node("*", args, "", value, bits, terms, tower, is_imaginary)
 
 
 def negated(node: Node) -> Node:
@@ -227,8 +232,10 @@ def _factorial(arg: Node) -> Node:
         return _inner("factorial", (arg,), None, arg.bits, arg.terms)
     if arg.value.denominator > 1 or arg.value < 0:
         raise Unreadable("the factorial of something that is not a whole number")
+    if arg.value > MAX_EXPONENT:
+        raise TooLarge(f"a factorial beyond {MAX_EXPONENT}!")
     if arg.value > MAX_FACTORIAL:
-        raise TooLarge(f"a factorial beyond {MAX_FACTORIAL}!")
+        return _inner("factorial", (arg,), None, arg.bits, 1)
     value = Fraction(math.factorial(int(arg.value)))
     return _inner("factorial", (arg,), value, _bounded(value.numerator.bit_length()), 1)
 

@@ -10,10 +10,10 @@ scripts are not read, so that no two answers that look different are silently th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from rewards.math.units import CURRENCIES, Unit, currency, read_unit
+from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit, without_text_commands
 
 MAX_DIGITS = 4_000
 """Digits of a number that is computed with. A plain number with more is compared digit by digit."""
@@ -27,6 +27,13 @@ _GROUP_SEPARATOR = r"(?:,|\{,\}|\\,)"
 DECIMAL = re.compile(
     rf"(?:[1-9][0-9]{{0,2}}(?:{_GROUP_SEPARATOR}[0-9]{{3}})++(?![0-9])|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++"
 )
+# Inside brackets a comma separates: (1,234) is a pair.
+DECIMAL_IN_BRACKETS = re.compile(
+    r"(?:[1-9][0-9]{0,2}(?:(?:\{,\}|\\,)[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++"
+)
+_DIGITS = re.compile(r"[0-9]")
+_UNGROUPED = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
+_GROUPS = re.compile(rf"(?:{_GROUP_SEPARATOR}[0-9]{{3}})*+")
 REPEATING = re.compile(
     r"([0-9]*+)\.([0-9]*+)(?:\\(?:overline|bar|dot) *+(?:\{ *+([0-9]++) *+\}|([0-9]))|\(([0-9]++)\))"
 )
@@ -53,8 +60,20 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
                    "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
                    "⅞": (7, 8), "⅐": (1, 7), "⅑": (1, 9), "⅒": (1, 10)}  # fmt: skip
 # Not behind another backslash: `\\ ` ends a row.
-_SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z]))|~")
+_SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z])|hspace\*?\{[^{}]*+\})|~")
+_CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
 _CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
+# \text{13 cm}
+_NUMBER_AS_TEXT = re.compile(
+    r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"
+    r" *+((?:[^{}\\]|\\[,; ])*+)\}(.*+)"
+)
+_NUMBER_IN_BRACES = re.compile(r"\{ *+([+-]?+[0-9][0-9.,]*+) *+\}(?= *+[^ 0-9])")  # {42}\text{ million}
+_MIXED_PART = re.compile(rf" *+(?:and )? *+({DECIMAL.pattern})(?: ([0-9]++)/([0-9]++))?([^0-9,.+-]++)")
+_STOP_BEHIND_LETTER = re.compile(r"(?<=[a-zA-Z])\.")
+_PRIMES = (("''", "in"), ('"', "in"), ("\u2033", "in"), ("'", "ft"), ("\u2032", "ft"), ("\u2019", "ft"))
+_MAX_MIXED = 100
+"""Characters of a number in several units: 5 ft 6 in."""
 _SPACED_GROUPS = re.compile(r"[+-]?+[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]++)?")
 _NORMAL = {
     ord("\u2212"): "-", ord("\u2013"): "-", ord("\u2010"): "-", ord("\u2011"): "-", ord("\ufe63"): "-",
@@ -107,12 +126,22 @@ def read_numeral(text: str) -> Numeral | None:
     if text.isdigit() and text.isascii() and len(text) <= MAX_DIGITS:
         return Numeral(int(text))
     text = normalize_spaces(text)
+    numeral = _single_numeral(text)
+    return _in_mixed_units(text) if numeral is None and len(text) <= _MAX_MIXED else numeral
+
+
+def _single_numeral(text: str) -> Numeral | None:
+    """A number with one unit at most."""
     if len(text) > MAX_DIGITS and (long := _long_number(text)) is not None:
         return Numeral(long)
     if len(text) > MAX_CHARACTERS:
         raise TooLarge(f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
     if " " in text and _SPACED_GROUPS.fullmatch(text):
         text = text.replace(" ", "")
+    if text.startswith("\\") and (match := _NUMBER_AS_TEXT.fullmatch(text)):
+        text = match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
+    elif text.startswith("{"):
+        text = _NUMBER_IN_BRACES.sub(r"\1", text)
     negative, mark, start = _sign_and_currency(text)
     found: tuple[int | Fraction, bool, int] | None = _fraction(text, start) or _decimal(text, start)
     if found is None:
@@ -136,16 +165,65 @@ def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -
     elif isinstance(value, int) and not mark and _ORDINAL.fullmatch(rest):
         return Numeral(value)
     unit = currency(mark) if mark else None
-    if rest[end:].strip():
-        behind = read_unit(rest[end:])
-        if behind is None or (unit and unit != behind):
+    rest = rest[end:]
+    if not rest.strip():
+        return Numeral(value, is_quotient, unit)
+    if unit and rest.lstrip().startswith(("/", "per ")):  # $5/hour
+        behind = read_unit(CURRENCIES[mark] + rest.replace("/", " per ", 1))
+    else:
+        behind = read_unit(rest)
+        if unit and unit != behind:
             return None
-        unit = behind
-    return Numeral(value, is_quotient, unit)
+    return None if behind is None else Numeral(value, is_quotient, behind)
+
+
+def _in_mixed_units(text: str) -> Numeral | None:
+    r"""A number in several units, each a part of the one before, in the last of them: `5\text{ ft } 6\text{ in}`."""
+    text = " ".join(_STOP_BEHIND_LETTER.sub("", without_text_commands(text)[0]).split())
+    for sign, name in () if "°" in text else _PRIMES:
+        text = text.replace(sign, f" {name} ")
+    text = text.replace("'", " arcmin ")
+    is_negative, i = text.startswith("-"), int(text.startswith("-"))
+    total, last, count = Fraction(0), None, 0
+    while i < len(text):
+        match = _MIXED_PART.match(text, i)
+        unit = read_unit("\\," + match[4].strip().removesuffix(" and")) if match else None
+        if match is None or unit is None or unit.is_noun or "^" in match[4]:
+            return None
+        amount = Fraction(to_number(match[1]))
+        if match[2]:
+            if not 0 < int(match[2]) < int(match[3]):
+                return None
+            amount += Fraction(int(match[2]), int(match[3]))
+        if last is not None:
+            parts = conversion(last, unit)
+            if parts is None or not amount < parts or total.denominator > 1:
+                return None
+            total *= parts
+        total, last, i, count = total + amount, unit, match.end(), count + 1
+    if last is None or count < 2:
+        return None
+    return Numeral(-total if is_negative else total, unit=replace(last, is_mixed=True))
+
+
+def numbers_in(text: str) -> dict[int, int]:
+    """Where each decimal starts and ends, read from left to right in one pass: `1,234` is one and `1,2345` are two."""
+    found: dict[int, int] = {}
+    end = ungrouped_until = 0
+    while digit := _DIGITS.search(text, end):
+        start = digit.start()
+        match = (_UNGROUPED if start < ungrouped_until else DECIMAL).match(text, start)
+        found[start] = end = match.end() if match else start + 1
+        # Where groups of three digits end badly, they do so from each of them on.
+        if groups := _GROUPS.match(text, end):
+            ungrouped_until = max(ungrouped_until, groups.end())
+    return found
 
 
 def normalize_spaces(text: str) -> str:
     r"""The text with one kind of space, minus, fraction bar and currency sign, and without `\!`, a negative space."""
+    if "\\!" in text:
+        text = _CLOSED_UP_COMMA.sub("{,}", text)
     if "\\" in text or "~" in text:
         text = _SPACE_COMMAND.sub(lambda match: "" if match[0] == "\\!" else " ", text)
         text = _CURRENCY_AS_TEXT.sub(r" \1 ", text)
@@ -210,7 +288,7 @@ def scientific(text: str, start: int) -> tuple[Fraction, int] | None:
     return None
 
 
-def _long_number(text: str) -> str | int | None:
+def _long_number(text: str) -> str | int | Fraction | None:
     """The digits of a plain number of any length, or its value where few are left without the padding zeros."""
     plain = text.replace("{,}", "").replace("\\,", "").replace(",", "")
     if plain != text and not DECIMAL.fullmatch(text.lstrip("+- ")):
@@ -220,7 +298,8 @@ def _long_number(text: str) -> str | int | None:
         return None
     fraction = (match[3] or "").rstrip("0")
     if len(match[2]) + len(fraction) <= MAX_DIGITS:
-        return int(match[2] or "0") * (-1 if match[1] == "-" else 1) if not fraction else None
+        value = int((match[2] + fraction) or "0") * (-1 if match[1] == "-" else 1)
+        return Fraction(value, 10 ** len(fraction)) if fraction else value
     return match[1].replace("+", "") + match[2] + ("." + fraction if fraction else "")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import mpmath
 
-from rewards.math.nodes import Node, has_imaginary_unit, symbols_of
+from rewards.math.nodes import MAX_FACTORIAL, Node, has_imaginary_unit, symbols_of
 
 PRECISIONS = (360, 2_400)
 """Bits to compute with; the next one where the last was too low to tell."""
@@ -32,11 +32,16 @@ _RANGES = ((-3, 3), (0, 1), (2, 12), (-1, 0), (10, 60), (-12, -2))
 _FAR_RANGES = (*_RANGES, (100, 1_000), (-1_000, -100), (10**4, 10**6), (-(10**6), -(10**4)))
 _PIECEWISE = frozenset(("abs", "floor", "ceil", "min", "max", "mod", "arcsin", "arccos", "arctan", "arcsec", "arccsc",
                         "arccot"))  # fmt: skip
+_PARTIAL = frozenset(("ln", "arcsin", "arccos", "arcsec", "arccsc", "arcosh", "artanh"))
 _MAX_GAMMA = 1_000
 
 
 class NoValue(ArithmeticError):
     """The expression has no value at the point, or none that could be computed."""
+
+
+class NotReal(NoValue):
+    """The value is not a real number: an even root or a logarithm of a negative number, the arcsine of 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,59 @@ def agree(left: Node, right: Node) -> bool | None:
             break
     # Where few points have a value, those that were found must do.
     return True if agreeing >= min(POINTS, wanted) else None
+
+
+def differ_everywhere(left: Node, right: Node) -> bool:
+    """Whether two expressions are different numbers wherever both have a value, tried at points near zero."""
+    names = sorted(symbols_of(left) | symbols_of(right))
+    is_real = not (has_imaginary_unit(left) or has_imaginary_unit(right))
+    generator = random.Random(_SEED)
+    verdicts = []
+    for low, high in _RANGES if names else _RANGES[:1]:
+        point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
+        verdicts.append(_agree_at(left, right, point, is_real=is_real))
+    return False in verdicts and True not in verdicts
+
+
+def is_narrower(reference: Node, answer: Node) -> bool:
+    r"""Whether the answer fails to be real, and to be the reference, where that is real: `x + 0\sqrt{x}` for `|x|`.
+
+    `e^{2 \ln x}` is no real number either for negative x, and yet it is `x^2` there. Where there is an `i`, nothing has
+    to be real. A variable in an exponent may stand for a whole number, so `x^n` is not looked at.
+    """
+    if not _may_be_not_real(answer) or has_imaginary_unit(reference) or has_imaginary_unit(answer):
+        return False
+    names = sorted(symbols_of(reference) | symbols_of(answer))
+    largest = min(max(largest_number(reference), largest_number(answer)), 10**12)
+    ranges = (*_FAR_RANGES, (-largest - 1, largest + 1), (largest, 2 * largest + 1), (-2 * largest - 1, -largest))
+    generator = random.Random(_SEED)
+    with mpmath.workprec(PRECISIONS[0]):
+        for low, high in ranges * POINTS:
+            point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
+            try:
+                expected = value_at(reference, point, is_real=True)
+                found = _value_where_not_real(answer, point)
+            except NoValue:
+                continue
+            if found is not None and _mag(found.value - expected.value) > max(found.error, expected.error) + 3:
+                return True
+    return False
+
+
+def _value_where_not_real(node: Node, point: dict[str, Fraction]) -> Approximation | None:
+    """The complex value at a point where a part of the expression is not real; None where all parts are."""
+    try:
+        value_at(node, point, is_real=True)
+    except NotReal:
+        return value_at(node, point, is_real=False)
+    return None
+
+
+def _may_be_not_real(node: Node) -> bool:
+    if node.value is not None or not symbols_of(node):
+        return False
+    is_root = node.op == "^" and node.args[1].value is not None and node.args[1].value.denominator % 2 == 0
+    return is_root or node.op in _PARTIAL or any(map(_may_be_not_real, node.args))
 
 
 def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:
@@ -173,7 +231,7 @@ def value_at(node: Node, point: dict[str, Fraction], *, is_real: bool) -> Approx
     if not mpmath.isfinite(result.value) or _mag(result.value) > MAX_MAGNITUDE:
         raise NoValue("too large")
     if is_real and mpmath.im(result.value) != 0:
-        raise NoValue("not a real number")
+        raise NotReal("not a real number")
     return result
 
 
@@ -212,6 +270,8 @@ def _apply(node: Node, args: list[Approximation], *, is_real: bool) -> Approxima
         value = args[0].value - args[1].value * quotient.value
         return _rounded(value, max(args[0].error, args[1].error + _mag(quotient.value)) + 1)
     if node.op in ("factorial", "binomial"):
+        if node.args[0].value is not None and node.args[0].value > MAX_FACTORIAL:
+            raise NoValue("a factorial whose size the bounds on numbers do not know")
         return _gamma(node.op, args)
     return _function(node.op, args[0])
 
@@ -235,8 +295,10 @@ def _power(node: Node, base: Approximation, exponent: Approximation, *, is_real:
         raise NoValue("too large a power")
     rational = node.args[1].value
     if is_real and base.value < 0:
-        if rational is None or rational.denominator % 2 == 0:
+        if rational is None:
             raise NoValue("a power of a negative number")
+        if rational.denominator % 2 == 0:
+            raise NotReal("an even root of a negative number")
         value = mpmath.power(-base.value, exponent.value) * (-1 if rational.numerator % 2 else 1)
     else:
         value = mpmath.power(base.value, exponent.value)
@@ -284,7 +346,7 @@ def _function(op: str, arg: Approximation) -> Approximation:
         return _rounded(value, arg.error + 2 * max(0, _mag(value)) + 2)
     value = _INVERSE[op](x)
     if mpmath.im(value) != 0 and mpmath.im(x) == 0 and op not in ("arcsin", "arccos", "arcosh", "artanh"):
-        raise NoValue("not a real number")
+        raise NotReal("not a real number")
     step = mpmath.mpf(2) ** max(arg.error, -int(mpmath.mp.prec) // 2)
     slope = abs(_INVERSE[op](x + step) - value) / step
     return _rounded(value, arg.error + max(0, _mag(slope)) + 3)

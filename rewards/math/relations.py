@@ -17,7 +17,14 @@ def same_relation(left: Relation, right: Relation) -> bool:
     if first is None or second is None or len(first) != len(second):
         return False
     for op, difference in first:
-        found = next((i for i, other in enumerate(second) if other[0] == op and _same(op, difference, other[1])), None)
+        found = next(
+            (
+                i
+                for i, (other_op, other) in enumerate(second)
+                if other_op == op and _same(op, difference, other) and not numeric.is_narrower(difference, other)
+            ),
+            None,
+        )
         if found is None:
             return False
         del second[found]

@@ -32,7 +32,12 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-def equal(left: Node, right: Node) -> bool:
+def equal(reference: Node, answer: Node) -> bool:
+    """Whether an answer is the same expression as the reference, and real wherever that one is."""
+    return _equal(reference, answer) and not numeric.is_narrower(reference, answer)
+
+
+def _equal(left: Node, right: Node) -> bool:
     """Whether two expressions are the same: multiplied out, else at random points, else simplified."""
     if left.terms + right.terms <= MAX_EXPANDED_TERMS:
         difference = expanded(left, right)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.math.lexer import FUNCTIONS
 from rewards.math.numerals import normalize_spaces
+from rewards.math.units import without_text_commands
 from rewards.math.values import BaseNumeral, Choice, FiniteSet, NumberSet, Value, Words
 
 MAX_TEXT = 500
@@ -40,11 +42,17 @@ _PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
 _PREFIXES = {"x": 16, "b": 2, "o": 8}
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # not a difference of three numbers
+_TIME_OF_DAY = re.compile(r"([0-9]{1,2}):([0-5][0-9])([ap]m)")  # without spaces and full stops
 _TYPOGRAPHIC = str.maketrans("\u2019\u2010\u2011\u2013", "'---")
 _ARTICLE = re.compile(r"(?:a|an|the) (?=\w)")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _PUNCTUATION = frozenset(" -'.,:;!?()/&%\"+°")
 _PRODUCT = re.compile(r"[abc]++|[xyz]++|[pqrs]++|[uvw]++|[klmn]++")
+_PROSE_TOKEN = re.compile(r"\\?[a-zA-Z]++|[^a-zA-Z\\\s]")
+_CONDITIONS = """when whenever if iff where given since because unless provided assuming suppose but instead rather not
+                 isn while although except"""
+_CONDITION_WORDS = frozenset(_CONDITIONS.split())
+_PLACE_WORDS = frozenset(("for", "at", "with", "as", "on", "by", "once", "whereas"))
 _EMPTY = frozenset("""no solution|no solutions|no real solution|no real solutions|empty set|none|there are no solutions
                    |there is no solution""".replace("\n", "").replace("  ", "").split("|"))  # fmt: skip
 _REAL = frozenset(("all real numbers", "all reals", "all real x", "real numbers", "reals", "set of real numbers",
@@ -94,6 +102,15 @@ def is_date(text: str) -> bool:
     return _DATE.fullmatch(text) is not None
 
 
+def time_of_day(text: str) -> tuple[int, int, str] | None:
+    """Hours, minutes and `am` or `pm`: `3:30 p.m.`, None of anything else."""
+    if ":" not in text or len(text) > MAX_TEXT:
+        return None
+    text = "".join(without_text_commands(text)[0].replace("{:}", ":").replace(".", "").split())
+    match = _TIME_OF_DAY.fullmatch(text.lower())
+    return (int(match[1]), int(match[2]), match[3]) if match else None
+
+
 def words(text: str) -> Words | None:
     """A text without differences of case, spacing, punctuation at its ends and mark-up; None where it is not one.
 
@@ -109,6 +126,27 @@ def words(text: str) -> Words | None:
     if not (any(character.isalpha() for character in text) or is_date(text)) or len(_LETTER_OR_DIGIT.findall(text)) < 2:
         return None
     return Words(text)
+
+
+def is_condition(text: str) -> bool:
+    r"""Whether a side that is no formula says when the next one holds: `41 \text{ when } n`, `\text{for } n`.
+
+    `\text{Area of the base}` and `5 \text{ boxes of } 12` are names for what comes next.
+    """
+    tokens = _PROSE_TOKEN.findall(without_markup(text))
+    is_prose = [token.isalpha() and len(token) > 1 and token not in FUNCTIONS for token in tokens]
+    if not any(is_prose):
+        # 41 | n
+        return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "\\mid", "\\vert", "\\colon")
+    if is_prose[0]:
+        return tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS
+    if any(token.lower() in _CONDITION_WORDS for token in tokens):
+        return True
+    # 41 at n, 41 for 2n
+    last = max(i for i, found in enumerate(is_prose) if found)
+    behind = tokens[last + 1 :]
+    variables = [token for token in behind if len(token) == 1 and token.isalpha()]
+    return bool(variables) and (len(behind) <= 2 or tokens[last].lower() in _PLACE_WORDS)
 
 
 def meaning(text: Words) -> Value:

@@ -1,4 +1,8 @@
-"""The table of verdicts, `math_cases.tsv`: one row a case, for the strict reward and the lenient one."""
+"""The tables of verdicts: one row a case, for the strict reward and the lenient one.
+
+`math_cases.tsv` has cases of every kind; `math_forms.tsv` has the many forms of a few kinds: units, chains of
+equations, domains, numerals, and things that are named.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,19 @@ import pytest
 
 from rewards.math import MathReward
 
-TABLE = Path(__file__).with_name("math_cases.tsv")
+HERE = Path(__file__).parent
 CONTROL = str.maketrans({"⏎": "\n", "␉": "\t", "␀": "\0"})
 
 
+def rows_of(name):
+    with (HERE / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
 def cases():
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        for i, row in enumerate(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
-            yield pytest.param(row, id=f"{row['kind']}-line{i}")
+    for name in ("math_cases.tsv", "math_forms.tsv"):
+        for i, row in enumerate(rows_of(name), start=2):
+            yield pytest.param(row, id=f"{row['kind']}-line{i}-of-{name.removesuffix('.tsv')}")
 
 
 @pytest.mark.parametrize("row", list(cases()))
@@ -25,13 +34,14 @@ def test_verdict(row):
     for mode in ("strict", "lenient"):
         (result,) = MathReward(strict=mode == "strict")(["?"], [completion], [reference])
         verdict = "right" if result.reward == 1.0 else "wrong"
-        assert verdict == row[mode], f"{mode}: {completion!r} for {reference!r} is {result.outcome}: {row['why']}"
+        assert verdict == row[mode], f"{mode}: {completion!r} for {reference!r} is {result.outcome}: {row.get('why')}"
 
 
-def test_the_table_is_broad():
-    rows = [case.values[0] for case in cases()]
-    assert len(rows) >= 1_000
-    assert {row["strict"] for row in rows} == {row["lenient"] for row in rows} == {"right", "wrong"}
-    by_kind = {row["kind"]: sum(other["kind"] == row["kind"] for other in rows) for row in rows}
-    assert len(by_kind) >= 20
+@pytest.mark.parametrize(("name", "rows", "kinds"), [("math_cases.tsv", 1_000, 20), ("math_forms.tsv", 500, 5)])
+def test_the_tables_are_broad(name, rows, kinds):
+    table = rows_of(name)
+    assert len(table) >= rows
+    assert {row["strict"] for row in table} == {row["lenient"] for row in table} == {"right", "wrong"}
+    by_kind = {row["kind"]: sum(other["kind"] == row["kind"] for other in table) for row in table}
+    assert len(by_kind) >= kinds
     assert min(by_kind.values()) >= 10
