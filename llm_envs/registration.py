@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from llm_envs.stream import Sampler
-from llm_envs.task import Task, add_task, calling_module, remove_task
+from llm_envs.task import Task, calling_module, registered
 from llm_envs.turns import Reply, check_turns
 from rewards.base import Reward
 
@@ -48,7 +48,8 @@ def register_task(
         TypeError: `reward` or `reply` cannot be called.
         ValueError: `max_turns` does not fit.
         gymnasium.error.Error: The id is malformed.
-        llm_envs.audit.AuditFailed: With `check`: the reward does not hold, and the id is not registered.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold. The id is what it was before: that of an
+            earlier task, or not registered.
     """
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
@@ -63,21 +64,17 @@ def register_task(
 
 
 def register(task: Task, *, check: bool = False) -> None:
-    """Register a task; with `check`, audit it at once and forget it where its reward does not hold.
+    """Register a task; with `check`, audit it at once and take it back where its reward does not hold.
 
     Raises:
         gymnasium.error.Error: The id is malformed.
-        llm_envs.audit.AuditFailed: With `check`: the reward does not hold.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold. The id is what it was before.
     """
-    add_task(task)
-    if not check:
-        return
-    from llm_envs.audit import AuditFailed, audit_task  # most programs never need it
+    with registered(task):
+        if not check:
+            return
+        from llm_envs.audit import AuditFailed, audit_task  # most programs never need it
 
-    try:
         report = audit_task(task.id, problems=CHECKED_PROBLEMS)
         if not report.passed:
             raise AuditFailed(str(report))
-    except BaseException:
-        remove_task(task.id)
-        raise

@@ -8,17 +8,19 @@ MODULE, which registers it. A spec's `kwargs` therefore hold the user's own argu
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from llm_envs.arguments import check_types
 from llm_envs.env import CompletionEnv
 from llm_envs.stream import ProblemStream, Sampler
 from llm_envs.turns import Reply
@@ -68,22 +70,29 @@ class Task:
         """The stream of this task's problems.
 
         Raises:
-            TypeError: The sampler has no argument of that name.
+            TypeError: The sampler has no argument of that name, or one of another type.
         """
         self.check_arguments(kwargs)
         return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
 
     def check_arguments(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse arguments that the sampler does not have.
+        """Refuse arguments that the sampler does not have, or has with another type.
 
         Raises:
-            TypeError: It has no argument of that name.
+            TypeError: It has no argument of that name, or one of another type.
+            ValueError: One is not among the values that the sampler's signature lists.
         """
         accepted = self.sampler_arguments
         for name in kwargs:
             if name not in accepted:
                 known = ", ".join(argument_text(*argument) for argument in (accepted | ENV_ARGUMENTS).items())
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
+        check_types(self.id, self._takes_arguments, kwargs)
+
+    @property
+    def _takes_arguments(self) -> Callable[..., Any]:
+        """The function whose keyword arguments are the task's."""
+        return self.sampler
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
@@ -116,6 +125,27 @@ def add_task(task: Task) -> None:
 def remove_task(id: str) -> None:
     """Undo `add_task`."""
     del gymnasium.registry[id], _tasks[id]
+
+
+@contextlib.contextmanager
+def registered(task: Task) -> Iterator[None]:
+    """Register a task; where the body fails, the id is again what it was before: an earlier environment, or unknown.
+
+    Raises:
+        gymnasium.error.Error: The id is malformed.
+    """
+    tables: tuple[dict[str, Any], ...] = (gymnasium.registry, _tasks)
+    before = [table.get(task.id) for table in tables]
+    add_task(task)
+    try:
+        yield
+    except BaseException:
+        for table, entry in zip(tables, before, strict=True):
+            if entry is None:
+                del table[task.id]
+            else:
+                table[task.id] = entry
+        raise
 
 
 def task_of(spec: EnvSpec | None) -> Task | None:

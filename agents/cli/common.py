@@ -32,7 +32,7 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     {'operands': 2, 'operators': '+-'}
 
     Raises:
-        UsageError: A pair has no `=` or no name, or is `render_mode`, which no command uses.
+        UsageError: A pair has no `=` or no name, a name is there twice, or one is `render_mode`, which no command uses.
     """
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -41,6 +41,8 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"an environment argument is written name=value, got {pair!r}")
         if name == "render_mode":
             raise UsageError("no command renders; leave render_mode= out")
+        if name in arguments:
+            raise UsageError(f"{name}= is given twice")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
