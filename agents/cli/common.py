@@ -60,8 +60,8 @@ def refuse_split(pairs: Sequence[str]) -> None:
         raise UsageError("training takes the split 'train' and evaluation 'test' (evaluate: --split); leave split= out")
 
 
-def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
-    """The spec of an id with the arguments given on the command line, tried out once.
+def spec_with(env: str | EnvSpec, pairs: Sequence[str]) -> EnvSpec:
+    """The spec of an id, or a spec, with the arguments given on the command line, tried out once.
 
     Raises:
         UsageError: The environment refuses an argument.
@@ -71,7 +71,7 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
     try:
         make_envs(spec, 1).close()
     except (TypeError, ValueError) as error:
-        given = f"{env} with {' '.join(pairs)}: " if pairs else ""
+        given = f"{spec.id} with {' '.join(pairs)}: " if pairs else ""
         raise UsageError(f"{given}{error}") from error
     return spec
 

@@ -17,6 +17,7 @@ from agents.engines import RolloutEngine, default_engine
 from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
 from agents.evaluation.estimates import Estimate, mean_estimate, pass_at_k, proportion_estimate
 from agents.hardware import resolve_device
+from agents.json_values import as_json, from_json
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
 from agents.tracking.completions_file import rollout_as_json, rollout_from_json
@@ -98,7 +99,7 @@ class EvaluationReport:
         estimates |= {f"pass@{k}": estimate for k, estimate in self.pass_at_k.items()}
         return {
             "env": self.env,
-            "env_kwargs": self.env_kwargs,
+            "env_kwargs": as_json(self.env_kwargs),
             "problems": self.problems,
             "samples": self.samples,
             "temperature": self.temperature,
@@ -127,7 +128,7 @@ class EvaluationReport:
         )
         return report_from_rollouts(
             record["env"],
-            record["env_kwargs"],
+            from_json(record["env_kwargs"]),
             record["samples"],
             record["temperature"],
             record["split"],
