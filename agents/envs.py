@@ -195,6 +195,12 @@ def _how_to_find(env_id: str) -> str:
     )
 
 
+def task_metric(spec: EnvSpec) -> str | None:
+    """The figure that a task names as the one that says how it goes; None where it names none."""
+    task = task_of(spec)
+    return None if task is None else task.metric
+
+
 def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
     """How many problems there are, where they are a finite set that the seeds from 0 on visit; else None."""
     inner: Any = envs.unwrapped

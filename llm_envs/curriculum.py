@@ -215,4 +215,7 @@ def register_curriculum(
         return lambda **kwargs: base.problems(**{**arguments, **level, **kwargs})
 
     stages = tuple(stage(level) for level in levels)
-    add_task(CurriculumTask(id, base.sampler, base.reward, calling_module(), stages, threshold, window))
+    task_of_levels = CurriculumTask(
+        id, base.sampler, base.reward, calling_module(), stages, threshold, window, metric=base.metric
+    )
+    add_task(task_of_levels)

@@ -59,7 +59,7 @@ class FiniteTask(Task):
 
 
 def register_problems(
-    id: str, *, reward: Reward, check: bool = False, module: str | None = None
+    id: str, *, reward: Reward, check: bool = False, module: str | None = None, metric: str | None = None
 ) -> Callable[[Loader], Loader]:
     """Register the decorated function, which returns a finite set of problems, as a Gymnasium environment.
 
@@ -73,6 +73,7 @@ def register_problems(
         reward: Scores the completions.
         check: Whether a short version of `audit_task` attacks the reward at once; then the function is called at once.
         module: The module that registers the task, which another process imports; by default the caller's.
+        metric: The figure that tables and curves show in place of the accuracy, see `register_task`.
 
     Returns:
         The decorator; it returns the function unchanged.
@@ -92,7 +93,7 @@ def register_problems(
             problems = load(**kwargs)
             return problems[int(rng.integers(len(problems)))]
 
-        register(FiniteTask(id, sampler, reward, registered_in, load), check=check)
+        register(FiniteTask(id, sampler, reward, registered_in, load, metric=metric), check=check)
         return load
 
     return decorate
@@ -110,6 +111,7 @@ def register_dataset(
     instruction: str | None = None,
     skip_bad_rows: bool = False,
     check: bool = False,
+    metric: str | None = None,
 ) -> None:
     r"""Register a table as a task.
 
@@ -139,6 +141,7 @@ def register_dataset(
             the answer. It moves no row between the splits.
         skip_bad_rows: Whether rows that cannot be used are left out, instead of an error.
         check: Whether a short version of `audit_task` attacks the reward at once; then the table is read at once.
+        metric: The figure that tables and curves show in place of the accuracy, see `register_task`.
 
     Raises:
         TypeError: `reward` cannot be called.
@@ -170,7 +173,7 @@ def register_dataset(
         return kept[version]
 
     load.__doc__ = f"Answer the questions of {_name_of(path_or_dataset)}."
-    register_problems(id, reward=scored, check=check, module=calling_module())(load)
+    register_problems(id, reward=scored, check=check, module=calling_module(), metric=metric)(load)
 
 
 def _hub_name(source: Source) -> str:

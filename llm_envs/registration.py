@@ -16,7 +16,13 @@ CHECKED_PROBLEMS = 5
 
 
 def register_task(
-    id: str, *, reward: Reward, check: bool = False, reply: Reply | None = None, max_turns: int = 1
+    id: str,
+    *,
+    reward: Reward,
+    check: bool = False,
+    reply: Reply | None = None,
+    max_turns: int = 1,
+    metric: str | None = None,
 ) -> Callable[[S], S]:
     r"""Register the decorated sampler as a Gymnasium environment.
 
@@ -40,12 +46,15 @@ def register_task(
             default arguments. It takes about a tenth of a second where the reward is quick.
         reply: Makes it a task of several turns: what the environment says to a completion, see `llm_envs.turns.Reply`.
         max_turns: The most completions in an episode, at least 2 with a `reply`.
+        metric: The figure that tables and curves show in place of the accuracy: a name among `RewardResult.metrics` (a
+            result without it counts 0), or `"reward"`, the mean reward. By default they show the accuracy, and where a
+            reward knows no right and wrong (`Outcome.SCORED`), the mean reward.
 
     Returns:
         The decorator; it returns the sampler unchanged.
 
     Raises:
-        TypeError: `reward` or `reply` cannot be called.
+        TypeError: `reward` or `reply` cannot be called, or `metric` is no name.
         ValueError: `max_turns` does not fit.
         gymnasium.error.Error: The id is malformed.
         llm_envs.audit.AuditFailed: With `check`: the reward does not hold. The id is what it was before: that of an
@@ -57,7 +66,7 @@ def register_task(
     module = calling_module()
 
     def decorate(sampler: S) -> S:
-        register(Task(id, sampler, reward, module, reply=reply, max_turns=max_turns), check=check)
+        register(Task(id, sampler, reward, module, reply=reply, max_turns=max_turns, metric=metric), check=check)
         return sampler
 
     return decorate

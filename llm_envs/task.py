@@ -46,6 +46,8 @@ class Task:
             one that defines the sampler.
         reply: What the environment says between two completions, for a task of several turns.
         max_turns: The most completions in an episode.
+        metric: The figure that says how the task goes: a name among the results' `metrics`, `"reward"` or
+            `"accuracy"`. None: the accuracy, or the mean reward where the reward knows no right and wrong.
     """
 
     id: str
@@ -54,8 +56,13 @@ class Task:
     module: str
     reply: Reply | None = field(default=None, kw_only=True)
     max_turns: int = field(default=1, kw_only=True)
+    metric: str | None = field(default=None, kw_only=True)
 
     metadata: ClassVar[dict[str, Any]] = CompletionEnv.metadata  # gymnasium.make looks up the render modes here
+
+    def __post_init__(self) -> None:
+        if self.metric is not None and (not isinstance(self.metric, str) or not self.metric):
+            raise TypeError(f"metric must be the name of a figure, such as 'reward', or None, got {self.metric!r}")
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
         """Make the environment; `kwargs` are the sampler's, and `split` and `prompt_template`."""

@@ -179,7 +179,8 @@ class TrainingRun:
         return interrupted
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
-        run_report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
+        file = run_dir / "learning_curve.png"
+        run_report.plot_learning_curve(file, read_metrics(run_dir), before, after, before.figure)
 
     def _evaluate(self, agent: Agent, title: str) -> EvaluationReport:
         with EvaluationProgress(self._console, title) as progress:

@@ -26,6 +26,14 @@ class Estimate:
         """Such as `31.2 [27.9, 34.8]`, in percent."""
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    def as_number(self) -> str:
+        """Such as `0.312 [0.279, 0.348]`."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def as_change(self) -> str:
+        """Such as `+0.032 [-0.001, +0.065]`: a difference with its sign."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
     def as_points(self) -> str:
         """Such as `+3.2 [-0.1, +6.5]`: a difference in percentage points, with its sign."""
         return f"{100 * self.value:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
