@@ -17,7 +17,7 @@ from agents.checkpoint import CommonState
 from agents.collect import noise_seed
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec
+from agents.envs import EnvLike, env_spec, only_here
 from agents.hardware import resolve_device, use_default_threads
 from agents.interrupts import deferred_interrupt
 from agents.policies import LanguageModelPolicy, load_policy
@@ -145,6 +145,8 @@ class Agent(ABC):
         """
         callbacks = as_callback(callback)
         callbacks.attach(self, run_config(self), None if run_dir is None else Path(run_dir))
+        if statement := only_here(self.env_spec):
+            warnings.warn(statement, stacklevel=2)
         if self.num_episodes >= total_episodes:
             warnings.warn(
                 f"nothing to do: the agent has learned from {self.num_episodes} episodes, and learn({total_episodes}) "

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from agents import objectives
 from agents.distributed import is_sharded, sharded_like, whole, whole_state
-from agents.envs import EnvLike, env_spec, spec_record
+from agents.envs import EnvLike, env_spec, recorded_spec, spec_record
 from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
@@ -60,6 +60,7 @@ class CommonState:
     env_state: dict[str, Any] = field(default_factory=dict)
     env_states_of_other_ranks: list[dict[str, Any]] = field(default_factory=list)
     env_wrappers: list[str] = field(default_factory=list)
+    env_made_by: dict[str, Any] = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
     base_dtype: str = ""
@@ -269,7 +270,7 @@ def read_env(path: Path, state: CommonState, env: EnvLike | None) -> tuple[EnvSp
             raise CheckpointError(
                 f"the environment of {path} had wrappers ({wrappers}); make it again and pass env=..."
             )
-        return env_spec(state.env_id, **state.env_kwargs), True
+        return recorded_spec(state.env_id, state.env_kwargs, state.env_made_by), True
     spec = env_spec(env)
     try:
         record = json.loads(json.dumps(spec_record(spec), default=_as_json))  # as it was read

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,12 +16,15 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from agents.json_values import as_json, from_json
 from agents.serial_vector_env import SerialVectorEnv
 from llm_envs import CompletionEnv, CompletionVectorEnv, Unicode  # importing the package registers its tasks
 from llm_envs.task import task_of
 
 _EPOCHS = 0x65706F
 """Tells these streams from others that a seed names."""
+_named_modules: dict[str, str] = {}
+"""For ids that were given as `"module:id"`, the module: of Gymnasium's own specs none says who registered them."""
 EnvLike = str | EnvSpec | gymnasium.Env[Any, Any]
 
 
@@ -42,6 +48,8 @@ def env_spec(env: EnvLike, **kwargs: Any) -> EnvSpec:
         if module:
             _import(module, env_id)
         spec = gymnasium.spec(env_id)
+        if module:
+            _named_modules[spec.id] = module
     elif isinstance(env, EnvSpec):
         spec = env
     elif isinstance(env, gymnasium.Env):
@@ -70,19 +78,127 @@ def _import(module: str, env_id: str) -> None:
 
 
 def importable_id(spec: EnvSpec) -> str:
-    """The id with the module that registers it, so that another process can find a task that is not one of ours."""
+    """The id with the module that registers it, so that another process can find a task that is not one of ours.
+
+    Of an environment of `gymnasium.register` it is the module that an id named, or else the one that the environment
+    itself is in; the id alone where neither can be imported.
+    """
     task = task_of(spec)
-    module = "__main__" if task is None else task.module
-    return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
+    if task is not None:
+        return spec.id if task.module.startswith("llm_envs.") else _with_module(task.module, spec.id)
+    return _with_module(_named_modules.get(spec.id) or _module_of(spec.entry_point), spec.id)
+
+
+def _with_module(module: str, env_id: str) -> str:
+    return f"{module}:{env_id}" if _can_be_imported(module) else env_id
+
+
+def _can_be_imported(module: str) -> bool:
+    if module in sys.modules or not module:
+        return module not in ("", "__main__")
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _module_of(entry_point: Any) -> str:
+    if isinstance(entry_point, str):
+        return entry_point.partition(":")[0]
+    return str(getattr(entry_point, "__module__", None) or "")
 
 
 def spec_record(spec: EnvSpec) -> dict[str, Any]:
-    """What a checkpoint says of the environment."""
-    return {
+    """What a checkpoint says of the environment, for `recorded_spec`.
+
+    Returns:
+        `env_id`, `env_kwargs` as `agents.json_values` writes them, and `env_wrappers` (names). For an environment of
+        `gymnasium.register` also `env_made_by`, what else its spec has, where its entry point can be imported: then it
+        can be made where nobody has registered it.
+    """
+    record: dict[str, Any] = {
         "env_id": importable_id(spec),
-        "env_kwargs": dict(spec.kwargs),
+        "env_kwargs": as_json(dict(spec.kwargs)),
         "env_wrappers": [wrapper.name for wrapper in spec.additional_wrappers],
     }
+    made_by = {} if task_of(spec) is not None else _made_by(spec)
+    return record | {"env_made_by": made_by} if made_by else record
+
+
+def _made_by(spec: EnvSpec) -> dict[str, Any]:
+    entry_point = _entry_point_text(spec.entry_point)
+    if not entry_point:
+        return {}
+    settings = ("max_episode_steps", "order_enforce", "disable_env_checker", "nondeterministic", "reward_threshold")
+    return {
+        "entry_point": entry_point,
+        "vector_entry_point": _entry_point_text(spec.vector_entry_point) or None,
+        **{name: getattr(spec, name) for name in settings},
+    }
+
+
+def _entry_point_text(entry_point: Any) -> str:
+    """An entry point as a text that another process can import; empty where it has none."""
+    if isinstance(entry_point, str):
+        return entry_point if _can_be_imported(_module_of(entry_point)) else ""
+    module, name = _module_of(entry_point), str(getattr(entry_point, "__qualname__", ""))
+    found = _can_be_imported(module) and getattr(sys.modules.get(module), name, None) is entry_point
+    return f"{module}:{name}" if found and entry_point is not None else ""
+
+
+def recorded_spec(env_id: str, env_kwargs: Mapping[str, Any], env_made_by: Mapping[str, Any]) -> EnvSpec:
+    """The spec that `spec_record` wrote.
+
+    Args:
+        env_id: With the module that registers it, if that is known.
+        env_kwargs: Arguments of the environment, as they were written.
+        env_made_by: What else the spec has, for an id that nobody registers.
+
+    Raises:
+        ImportError: The module cannot be imported.
+        gymnasium.error.NameNotFound: Nobody registers the id; the message says how to go on.
+    """
+    kwargs = from_json(dict(env_kwargs))
+    try:
+        return env_spec(env_id, **kwargs)
+    except gymnasium.error.Error as error:
+        bare = env_id.rpartition(":")[2]
+        if env_made_by:
+            return EnvSpec(bare, kwargs=kwargs, **env_made_by)
+        raise gymnasium.error.NameNotFound(f"{bare} is not registered here. {_how_to_find(bare)}") from error
+
+
+def without_arguments(spec: EnvSpec) -> EnvSpec:
+    """A spec with the arguments that it was registered with alone."""
+    registered = gymnasium.registry.get(spec.id)
+    return dataclasses.replace(spec, kwargs={} if registered is None else dict(registered.kwargs))
+
+
+def only_here(spec: EnvSpec) -> str:
+    """What to know of a run whose environment another process cannot find again; empty where it can."""
+    task = task_of(spec)
+    ours = task is not None and task.module.startswith("llm_envs.")
+    if ours or ":" in importable_id(spec) or (task is None and _made_by(spec)):
+        return ""
+    return (
+        f"{spec.id} is registered by the program that runs: what is saved of this run cannot be resumed or evaluated "
+        f"by another program without more. {_how_to_find(spec.id)}"
+    )
+
+
+def _how_to_find(env_id: str) -> str:
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    module = Path(file).stem if file and Path(file).stem.isidentifier() else "my_tasks"
+    return (
+        f"Load it in a program that registers {env_id}, or name a module that does when it is imported, such as "
+        f"env='{module}:{env_id}' (on the command line: --env {module}:{env_id})"
+    )
+
+
+def task_metric(spec: EnvSpec) -> str | None:
+    """The figure that a task names as the one that says how it goes; None where it names none."""
+    task = task_of(spec)
+    return None if task is None else task.metric
 
 
 def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import llm_envs.name_clash
 import llm_envs.reasoning_gym
-import llm_envs.tasks  # noqa: F401
+import llm_envs.tasks
 from llm_envs.datasets import register_dataset, register_problems
 from llm_envs.env import CompletionEnv
 from llm_envs.problem import Problem
@@ -63,6 +64,9 @@ __all__ = [
     "register_task",
     "to_trl",
 ]
+
+
+llm_envs.name_clash.warn()
 
 
 def __getattr__(name: str) -> Any:

@@ -96,16 +96,24 @@ class CurriculumTask(Task):
         """The streams of all levels, at the level `start`.
 
         Raises:
-            TypeError: There is no argument of that name.
+            TypeError: There is no argument of that name, or `start` is no whole number.
         """
-        self.check_arguments(kwargs)
+        self.check_arguments({"start": start, **kwargs})
         streams = [stage(split=split, prompt_template=prompt_template) for stage in self.stages]
         return CurriculumStream(streams, Curriculum(len(streams), self.threshold, self.window, start))
+
+    @property
+    def _takes_arguments(self) -> Callable[..., Any]:
+        return _start_at
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
         """`start`, the level to start at."""
         return {"start": 0}
+
+
+def _start_at(start: int = 0) -> None:
+    """The arguments of a curriculum, for their types."""
 
 
 class CurriculumStream(ProblemStream):
@@ -207,4 +215,7 @@ def register_curriculum(
         return lambda **kwargs: base.problems(**{**arguments, **level, **kwargs})
 
     stages = tuple(stage(level) for level in levels)
-    add_task(CurriculumTask(id, base.sampler, base.reward, calling_module(), stages, threshold, window))
+    task_of_levels = CurriculumTask(
+        id, base.sampler, base.reward, calling_module(), stages, threshold, window, metric=base.metric
+    )
+    add_task(task_of_levels)

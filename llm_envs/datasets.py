@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from llm_envs.problem import SPLITS, BadRow, HeldOut, Problem, key_in_split
+from llm_envs.problem import SPLITS, BadRow, HeldOut, Problem, check_prompt, key_in_split
 from llm_envs.registration import register
 from llm_envs.stream import FiniteStream
-from llm_envs.tables import Source, files_of, read_tables
+from llm_envs.tables import KINDS, Source, files_of, read_tables
 from llm_envs.task import Task, calling_module
+from llm_envs.tasks.hub import load_from_hub
 from rewards.base import InvalidReference, Reward, check_reference
 from rewards.extract import MARKED_RULES
 from rewards.math import MathReward
 
 Column = str | Callable[[Mapping[str, Any]], Any]
 """The name of a column, or a function of the row."""
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w.-]+)?")
 Loader = TypeVar("Loader", bound=Callable[..., Sequence[Problem]])
 
 
@@ -39,11 +42,15 @@ class FiniteTask(Task):
         """The stream of this task's problems, each once in an epoch.
 
         Raises:
-            TypeError: `load` has no argument of that name.
+            TypeError: `load` has no argument of that name, or one of another type.
             BadRow: A row cannot be used.
         """
         self.check_arguments(kwargs)
         return FiniteStream(self.load(**kwargs), self.reward, split, prompt_template)
+
+    @property
+    def _takes_arguments(self) -> Callable[..., Any]:
+        return self.load
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
@@ -52,7 +59,7 @@ class FiniteTask(Task):
 
 
 def register_problems(
-    id: str, *, reward: Reward, check: bool = False, module: str | None = None
+    id: str, *, reward: Reward, check: bool = False, module: str | None = None, metric: str | None = None
 ) -> Callable[[Loader], Loader]:
     """Register the decorated function, which returns a finite set of problems, as a Gymnasium environment.
 
@@ -66,6 +73,7 @@ def register_problems(
         reward: Scores the completions.
         check: Whether a short version of `audit_task` attacks the reward at once; then the function is called at once.
         module: The module that registers the task, which another process imports; by default the caller's.
+        metric: The figure that tables and curves show in place of the accuracy, see `register_task`.
 
     Returns:
         The decorator; it returns the function unchanged.
@@ -85,7 +93,7 @@ def register_problems(
             problems = load(**kwargs)
             return problems[int(rng.integers(len(problems)))]
 
-        register(FiniteTask(id, sampler, reward, registered_in, load), check=check)
+        register(FiniteTask(id, sampler, reward, registered_in, load, metric=metric), check=check)
         return load
 
     return decorate
@@ -103,6 +111,7 @@ def register_dataset(
     instruction: str | None = None,
     skip_bad_rows: bool = False,
     check: bool = False,
+    metric: str | None = None,
 ) -> None:
     r"""Register a table as a task.
 
@@ -116,9 +125,12 @@ def register_dataset(
 
     Args:
         id: Namespace, name and version.
-        path_or_dataset: A JSONL file (`.jsonl`, `.jsonl.gz`), a Parquet file (extra `parquet`), a folder with files
-            whose names begin with `train` and `test`, a `datasets.Dataset`, a list of mappings, or a mapping from
-            `"train"` and `"test"` to any of these but a folder.
+        path_or_dataset: A file of JSON lines (`.jsonl`, `.ndjson`), JSON (`.json`: a list of objects), CSV (`.csv`,
+            `.tsv`; all values are texts) or Parquet (`.parquet`, extra `parquet`), each but the last also compressed
+            (`.gz`); a folder with files whose names begin with `train` and `test`; a list of mappings, a
+            `datasets.Dataset`, or a data frame of pandas or polars; a mapping from `"train"` and `"test"` to any of
+            these but a folder; or the name of a data set on the hub, with a configuration where it has several, such
+            as `"openai/gsm8k:main"` (extra `datasets`).
         prompt: What is asked: a column, or a function of the row.
         reference: What the reward compares with: a column, or a function of the row.
         solution: A right completion, for `evaluate` and the audit: a column, or a function of the row.
@@ -129,14 +141,15 @@ def register_dataset(
             the answer. It moves no row between the splits.
         skip_bad_rows: Whether rows that cannot be used are left out, instead of an error.
         check: Whether a short version of `audit_task` attacks the reward at once; then the table is read at once.
+        metric: The figure that tables and curves show in place of the accuracy, see `register_task`.
 
     Raises:
         TypeError: `reward` cannot be called.
         gymnasium.error.Error: The id is malformed.
         BadRow: When an environment is made: a column is missing, a row is empty or asks the same as another, or the
             reward cannot use a reference. The message names the row.
-        FileNotFoundError: When an environment is made: there is no such file.
-        ModuleNotFoundError: When an environment is made: the file is Parquet, and pyarrow is missing.
+        FileNotFoundError: When an environment is made: there is no such file, folder or data set.
+        ModuleNotFoundError: When an environment is made: pyarrow, for Parquet, or datasets, for the hub, is missing.
         ValueError: When an environment is made: a split that there is not, or a file that is not what its name says.
     """
     scored = MathReward(rules=MARKED_RULES) if reward is None else reward
@@ -151,14 +164,37 @@ def register_dataset(
     kept: dict[tuple[tuple[str, int, int], ...], Sequence[Problem]] = {}
 
     def load() -> Sequence[Problem]:
-        version = versions(path_or_dataset)
+        hub_name = _hub_name(path_or_dataset)
+        version = () if hub_name else versions(path_or_dataset)
         if version not in kept:
             kept.clear()
-            kept[version] = read_problems(path_or_dataset, shape, scored)
+            source = _from_hub(hub_name) if hub_name else path_or_dataset
+            kept[version] = read_problems(source, shape, scored)
         return kept[version]
 
     load.__doc__ = f"Answer the questions of {_name_of(path_or_dataset)}."
-    register_problems(id, reward=scored, check=check, module=calling_module())(load)
+    register_problems(id, reward=scored, check=check, module=calling_module(), metric=metric)(load)
+
+
+def _hub_name(source: Source) -> str:
+    """The name of a data set on the hub, such as `"openai/gsm8k:main"`; empty where a source is something else."""
+    if not isinstance(source, str) or not _HUB_NAME.fullmatch(source) or source.endswith(KINDS):
+        return ""
+    return "" if Path(source).expanduser().exists() else source
+
+
+def _from_hub(name: str) -> Source:
+    """The tables of a data set on the hub; where it has rows for training alone, one table.
+
+    Raises:
+        FileNotFoundError: There is neither a folder nor a data set of this name.
+    """
+    data_set, _, config = name.partition(":")
+    try:
+        tables = load_from_hub(data_set, config or None)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file or folder {name}, and as a data set of the hub: {error}") from error
+    return tables["train"] if set(tables) == {"train"} else tables
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +236,8 @@ def read_problems(source: Source, shape: RowShape, reward: Reward) -> tuple[Prob
     for assigned, rows in read_tables(source).items():
         for where, row in rows:
             try:
+                if isinstance(row, BadRow):
+                    raise row
                 content, problem = _problem(where, row, assigned, shape, reward)
                 if content in problems:
                     raise BadRow(f"{where}: asks the same as {problems[content][0]}")
@@ -221,7 +259,7 @@ def _problem(
     """What a row asks, without the white space around it, and the problem that it is."""
     prompt = _text(where, row, shape.prompt, "prompt")
     reference = _value(where, row, shape.reference, "reference")
-    if reference is None or (isinstance(reference, str) and not reference.strip()):
+    if _is_missing(reference):
         raise BadRow(f"{where}, {_of(shape.reference, 'reference')}: is empty")
     try:
         check_reference(reward, reference)
@@ -237,6 +275,13 @@ def _problem(
         key=key_in_split(prompt, held_out) or prompt,
     )
     return prompt.replace("\r\n", "\n").strip(), problem
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, white space, or the NaN that tables have in its place."""
+    return (
+        value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and value != value)
+    )
 
 
 def _held_out(where: str, row: Mapping[str, Any], assigned: str | None, shape: RowShape) -> HeldOut:
@@ -269,6 +314,11 @@ def _text(where: str, row: Mapping[str, Any], column: Column, role: str) -> str:
         raise BadRow(f"{where}, {_of(column, role)}: expected a text, got {value!r:.80}")
     if not value.strip():
         raise BadRow(f"{where}, {_of(column, role)}: is empty")
+    if role == "prompt":
+        try:
+            check_prompt(value)
+        except ValueError as error:
+            raise BadRow(f"{where}, {_of(column, role)}: {error}") from error
     return value
 
 

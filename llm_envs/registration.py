@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from llm_envs.stream import Sampler
-from llm_envs.task import Task, add_task, calling_module, remove_task
+from llm_envs.task import Task, calling_module, registered
 from llm_envs.turns import Reply, check_turns
 from rewards.base import Reward
 
@@ -16,7 +16,13 @@ CHECKED_PROBLEMS = 5
 
 
 def register_task(
-    id: str, *, reward: Reward, check: bool = False, reply: Reply | None = None, max_turns: int = 1
+    id: str,
+    *,
+    reward: Reward,
+    check: bool = False,
+    reply: Reply | None = None,
+    max_turns: int = 1,
+    metric: str | None = None,
 ) -> Callable[[S], S]:
     r"""Register the decorated sampler as a Gymnasium environment.
 
@@ -40,15 +46,19 @@ def register_task(
             default arguments. It takes about a tenth of a second where the reward is quick.
         reply: Makes it a task of several turns: what the environment says to a completion, see `llm_envs.turns.Reply`.
         max_turns: The most completions in an episode, at least 2 with a `reply`.
+        metric: The figure that tables and curves show in place of the accuracy: a name among `RewardResult.metrics` (a
+            result without it counts 0), or `"reward"`, the mean reward. By default they show the accuracy, and where a
+            reward knows no right and wrong (`Outcome.SCORED`), the mean reward.
 
     Returns:
         The decorator; it returns the sampler unchanged.
 
     Raises:
-        TypeError: `reward` or `reply` cannot be called.
+        TypeError: `reward` or `reply` cannot be called, or `metric` is no name.
         ValueError: `max_turns` does not fit.
         gymnasium.error.Error: The id is malformed.
-        llm_envs.audit.AuditFailed: With `check`: the reward does not hold, and the id is not registered.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold. The id is what it was before: that of an
+            earlier task, or not registered.
     """
     if not callable(reward):
         raise TypeError(f"reward must be callable, got {type(reward).__name__}")
@@ -56,28 +66,24 @@ def register_task(
     module = calling_module()
 
     def decorate(sampler: S) -> S:
-        register(Task(id, sampler, reward, module, reply=reply, max_turns=max_turns), check=check)
+        register(Task(id, sampler, reward, module, reply=reply, max_turns=max_turns, metric=metric), check=check)
         return sampler
 
     return decorate
 
 
 def register(task: Task, *, check: bool = False) -> None:
-    """Register a task; with `check`, audit it at once and forget it where its reward does not hold.
+    """Register a task; with `check`, audit it at once and take it back where its reward does not hold.
 
     Raises:
         gymnasium.error.Error: The id is malformed.
-        llm_envs.audit.AuditFailed: With `check`: the reward does not hold.
+        llm_envs.audit.AuditFailed: With `check`: the reward does not hold. The id is what it was before.
     """
-    add_task(task)
-    if not check:
-        return
-    from llm_envs.audit import AuditFailed, audit_task  # most programs never need it
+    with registered(task):
+        if not check:
+            return
+        from llm_envs.audit import AuditFailed, audit_task  # most programs never need it
 
-    try:
         report = audit_task(task.id, problems=CHECKED_PROBLEMS)
         if not report.passed:
             raise AuditFailed(str(report))
-    except BaseException:
-        remove_task(task.id)
-        raise

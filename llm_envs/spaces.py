@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 
-MAX_PROMPT_CHARS = 65_536
+from llm_envs.problem import MAX_PROMPT_CHARS
+
 MAX_COMPLETION_CHARS = 1_048_576
 _SAMPLE_CHARS = 64
 _PRINTABLE_ASCII = range(0x20, 0x7F)

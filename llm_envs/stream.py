@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_envs.problem import SPLITS, Problem
-from llm_envs.spaces import MAX_PROMPT_CHARS
+from llm_envs.problem import SPLITS, Problem, check_prompt
 from rewards.base import Reward, check_reference
 
 Sampler = Callable[..., Problem]
@@ -31,7 +30,7 @@ class ProblemStream:
         ValueError: The split is unknown, the template has not exactly one placeholder, or the sampler refused its
             arguments.
         InvalidReference: The reward cannot use the sampler's references.
-        TypeError: The sampler does not return a `Problem`.
+        TypeError: The sampler does not return a `Problem`, or one whose prompt is no text.
     """
 
     def __init__(
@@ -39,8 +38,11 @@ class ProblemStream:
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-        if prompt_template is not None and prompt_template.count(_PLACEHOLDER) != 1:
-            raise ValueError(f"prompt_template must contain {_PLACEHOLDER} exactly once, got {prompt_template!r}")
+        if prompt_template is not None:
+            if not isinstance(prompt_template, str):
+                raise TypeError(f"prompt_template must be a text, got {prompt_template!r:.80}")
+            if prompt_template.count(_PLACEHOLDER) != 1:
+                raise ValueError(f"prompt_template must contain {_PLACEHOLDER} exactly once, got {prompt_template!r}")
         self.split = split
         self._sampler = sampler
         self._reward = reward
@@ -80,6 +82,7 @@ class ProblemStream:
             problem: Any = self._sampler(rng)
             if not isinstance(problem, Problem):
                 raise TypeError(f"a task's sampler must return a Problem, got {type(problem).__name__}")
+            check_prompt(problem.prompt)
             if problem.split == self.split:
                 return self._finish(problem)
         raise ValueError(
@@ -91,8 +94,7 @@ class ProblemStream:
         check_reference(self._reward, problem.reference)
         if self._template is not None:
             problem = replace(problem, prompt=self._template.replace(_PLACEHOLDER, problem.prompt))
-        if len(problem.prompt) > MAX_PROMPT_CHARS:
-            raise ValueError(f"a prompt has {len(problem.prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed")
+        check_prompt(problem.prompt)
         return problem
 
 
@@ -110,12 +112,16 @@ class FiniteStream(ProblemStream):
         prompt_template: Text with exactly one `{prompt}`, put around every prompt.
 
     Raises:
-        ValueError: No problem belongs to the split, or an argument is refused as in `ProblemStream`.
+        TypeError: One is no `Problem`, or its prompt no text.
+        ValueError: No problem belongs to the split, a prompt cannot be used, or an argument is refused as in
+            `ProblemStream`.
     """
 
     def __init__(
         self, problems: Sequence[Problem], reward: Reward, split: str = "train", prompt_template: str | None = None
     ) -> None:
+        for number, problem in enumerate(problems):  # now, not when a run comes to it
+            _check_problem(number, problem)
         self._problems = tuple(problem for problem in problems if problem.split == split)
         if split in SPLITS and not self._problems:
             raise ValueError(f"none of {len(problems)} problems belongs to the split {split!r}")
@@ -153,3 +159,19 @@ class FiniteStream(ProblemStream):
 
     def _refuse(self, rng: np.random.Generator) -> Problem:
         raise AssertionError("a finite stream draws from its problems")
+
+
+def _check_problem(number: int, problem: Any) -> None:
+    """Refuse what is no problem that a model can be given, with its number among the others, and its row if it has one.
+
+    Raises:
+        TypeError: It is no `Problem`, or its prompt no text.
+        ValueError: Its prompt cannot be used.
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem {number} must be a Problem, got {problem!r:.80} ({type(problem).__name__})")
+    try:
+        check_prompt(problem.prompt)
+    except (TypeError, ValueError) as error:
+        where = problem.metadata.get("row", f"problem {number}")
+        raise type(error)(f"{where}: {error}") from error

@@ -1,25 +1,32 @@
-"""Rows from JSONL and Parquet files, folders of them, `datasets.Dataset` objects and lists, each with its place."""
+"""Rows from files (JSON, JSON lines, CSV, Parquet), folders of them, data frames and other rows in memory."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llm_envs.problem import SPLITS, BadRow
 
 Rows = Iterable[Mapping[str, Any]]
-Table = str | Path | Rows
-"""A file, or rows in memory: a `datasets.Dataset`, a list of mappings."""
+Table = str | Path | Rows | Any
+"""A file, or rows in memory: a list of mappings, a `datasets.Dataset`, a data frame of pandas or polars."""
 Source = Table | Mapping[str, Table]
 """A table, a folder with one file for each split, or a table for each split (also a `datasets.DatasetDict`)."""
-Located = tuple[str, Mapping[str, Any]]
-"""A row and its place, for messages: the file and the line."""
+Located = tuple[str, Mapping[str, Any] | BadRow]
+"""The place of a row, for messages (the file and the line), and the row, or what is wrong with it."""
 
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet")
+_FIRST_KINDS = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson", ".parquet")
+_FURTHER_KINDS = (".json", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".ndjson.gz")
+"""Read in a folder only where it has none of the first: there they may be notes about the others."""
+KINDS = (*_FIRST_KINDS, *_FURTHER_KINDS)
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 def read_tables(source: Source) -> dict[str | None, Iterator[Located]]:
@@ -27,10 +34,10 @@ def read_tables(source: Source) -> dict[str | None, Iterator[Located]]:
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no table in the folder.
-        BadRow: A row cannot be read; raised while iterating.
         ModuleNotFoundError: The file is Parquet, and pyarrow is missing; raised while iterating.
         TypeError: The source is none.
-        ValueError: It names a split that there is not, or a kind of file that is not read.
+        ValueError: It names a split that there is not, or a kind of file that is not read, or the file is not what its
+            name says.
     """
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
@@ -55,7 +62,7 @@ def files_of(source: Source) -> tuple[Path, ...]:
 
 
 def read_table(table: Table, where: str = "") -> Iterator[Located]:
-    """The rows of one table with their places.
+    """The rows of one table with their places. A line that cannot be read is a `BadRow`, and the others go on.
 
     Args:
         table: A file, or rows in memory.
@@ -67,36 +74,136 @@ def read_table(table: Table, where: str = "") -> Iterator[Located]:
     path = Path(table).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if not path.name.endswith(_SUFFIXES):
-        raise ValueError(f"{path.name} is none of the files that are read: {', '.join(_SUFFIXES)}")
-    yield from _parquet(path) if path.suffix == ".parquet" else _jsonl(path)
-
-
-def _rows_in_memory(rows: Any, where: str) -> Iterator[Located]:
-    if isinstance(rows, bytes) or not isinstance(rows, Iterable):
-        raise TypeError(f"expected a path, a datasets.Dataset or a list of mappings, got {type(rows).__name__}")
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise BadRow(f"{where}row {number}: expected a mapping, got {type(row).__name__}")
-        yield f"{where}row {number}", row
-
-
-def _jsonl(path: Path) -> Iterator[Located]:
+    if not path.name.endswith(KINDS):
+        raise ValueError(f"{path.name} is none of the files that are read: {', '.join(KINDS)}")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                where = f"{path}, line {number}"
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                    row = json.loads(text) if text.strip() else None
-                except (ValueError, RecursionError) as error:
-                    raise BadRow(f"{where}: not JSON in UTF-8 ({error})") from error
-                if not isinstance(row, dict):
-                    found = "an empty line" if row is None else type(row).__name__
-                    raise BadRow(f"{where}: expected an object, got {found}")
-                yield where, row
+        yield from _reader(path)(path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Located]]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return _parquet
+    if name.endswith((".csv", ".tsv")):
+        return _csv
+    return _json if name.endswith(".json") else _json_lines
+
+
+def _rows_in_memory(table: Any, where: str) -> Iterator[Located]:
+    rows = _rows_of_frame(table)
+    if isinstance(rows, bytes) or not isinstance(rows, Iterable):
+        raise TypeError(
+            f"expected a path, a list of mappings, a datasets.Dataset or a data frame, got {type(table).__name__}"
+        )
+    for number, row in enumerate(rows):
+        place = f"{where}row {number}"
+        if isinstance(row, Mapping):
+            yield place, row
+        else:
+            yield place, BadRow(f"{place}: expected a mapping, got {type(row).__name__}")
+
+
+def _rows_of_frame(table: Any) -> Any:
+    """The rows of a data frame of pandas, polars or pyarrow, missing values as None; anything else as it is given."""
+    if hasattr(table, "to_pylist"):  # pyarrow.Table
+        return table.to_pylist()
+    if hasattr(table, "to_dicts"):  # polars.DataFrame
+        return table.to_dicts()
+    if hasattr(table, "to_dict") and hasattr(table, "notna") and hasattr(table, "columns"):  # pandas.DataFrame
+        whole = table.convert_dtypes()  # whole numbers beside missing ones are floats in a frame
+        return whole.astype(object).where(table.notna(), None).to_dict("records")
+    return table
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _json_lines(path: Path) -> Iterator[Located]:
+    """The objects of a file, one a line; blank lines at its end are no rows."""
+    blank: list[Located] = []
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            if not line.strip():
+                blank.append((where, BadRow(f"{where}: expected an object, got an empty line")))
+                continue
+            yield from blank
+            blank.clear()
+            yield where, _json_object(where, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+
+
+def _json_object(where: str, text: bytes) -> Mapping[str, Any] | BadRow:
+    try:
+        row = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return BadRow(f"{where}: not JSON in UTF-8 ({error})")
+    return row if isinstance(row, dict) else BadRow(f"{where}: expected an object, got {type(row).__name__}")
+
+
+def _json(path: Path) -> Iterator[Located]:
+    """The objects of a list, also of one that is all that an object has; else the file is read as one object a line.
+
+    Raises:
+        ValueError: The file holds one thing, and that is no list.
+    """
+    with _open(path) as file:
+        content = file.read()
+    try:
+        rows = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):  # several things, or a broken one: read by lines, each is judged by itself
+        yield from _json_lines(path)
+        return
+    if isinstance(rows, dict) and len(rows) == 1:
+        [rows] = rows.values()
+    if not isinstance(rows, list):
+        raise ValueError(
+            f"{path} must hold a list of objects, or one object a line; it holds one {type(rows).__name__}"
+        )
+    for number, row in enumerate(rows):
+        where = f"{path}, row {number}"
+        yield (
+            where,
+            row if isinstance(row, dict) else BadRow(f"{where}: expected an object, got {type(row).__name__}"),
+        )
+
+
+def _csv(path: Path) -> Iterator[Located]:
+    """The rows of a file whose first line names the columns. Every value is a text.
+
+    Raises:
+        ValueError: The first line names a column twice.
+    """
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    # bytes that are not UTF-8 become lone surrogates, so that they spoil their own row alone
+    with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        columns: list[str] | None = None
+        while True:
+            where = f"{path}, line {reader.line_num + 1}"
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield where, BadRow(f"{where}: not CSV ({error})")
+                continue
+            if columns is None:
+                if len(set(cells)) < len(cells):
+                    raise ValueError(f"{where}: a column is named twice: {cells}")
+                columns = cells
+            elif cells:  # else the line is blank
+                yield where, _csv_row(where, columns, cells)
+
+
+def _csv_row(where: str, columns: list[str], cells: list[str]) -> Mapping[str, Any] | BadRow:
+    if len(cells) != len(columns):
+        return BadRow(f"{where}: has {len(cells)} cells for {len(columns)} columns")
+    if any(map(_NOT_UTF8.search, cells)):
+        return BadRow(f"{where}: not UTF-8")
+    return dict(zip(columns, cells, strict=True))
 
 
 def _parquet(path: Path) -> Iterator[Located]:
@@ -121,16 +228,19 @@ def _parquet(path: Path) -> Iterator[Located]:
 def _files_of_folder(path: Path) -> dict[str, list[Path]]:
     """The files of each split: `train.jsonl`, or `test-00000-of-00002.parquet` and its fellows."""
     found: dict[str, list[Path]] = {}
-    for split in SPLITS:
-        files = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES) and _is_of(file.name, split))
-        kinds = {file.name.partition(".")[2] for file in files}
-        if len(kinds) > 1:
-            raise ValueError(f"{path} has files of several kinds for the split {split!r}: {sorted(kinds)}; name one")
-        if files:
-            found[split] = files
-    if not found:
-        raise FileNotFoundError(f"{path} has no file named train or test and ending in {', '.join(_SUFFIXES)}")
-    return found
+    for suffixes in (_FIRST_KINDS, _FURTHER_KINDS):
+        for split in SPLITS:
+            files = sorted(file for file in path.iterdir() if file.name.endswith(suffixes) and _is_of(file.name, split))
+            kinds = {file.name.partition(".")[2] for file in files}
+            if len(kinds) > 1:
+                raise ValueError(
+                    f"{path} has files of several kinds for the split {split!r}: {sorted(kinds)}; name one"
+                )
+            if files:
+                found[split] = files
+        if found:
+            return found
+    raise FileNotFoundError(f"{path} has no file named train or test and ending in {', '.join(KINDS)}")
 
 
 def _is_of(name: str, split: str) -> bool:

@@ -8,17 +8,19 @@ MODULE, which registers it. A spec's `kwargs` therefore hold the user's own argu
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from llm_envs.arguments import check_types
 from llm_envs.env import CompletionEnv
 from llm_envs.stream import ProblemStream, Sampler
 from llm_envs.turns import Reply
@@ -44,6 +46,8 @@ class Task:
             one that defines the sampler.
         reply: What the environment says between two completions, for a task of several turns.
         max_turns: The most completions in an episode.
+        metric: The figure that says how the task goes: a name among the results' `metrics`, `"reward"` or
+            `"accuracy"`. None: the accuracy, or the mean reward where the reward knows no right and wrong.
     """
 
     id: str
@@ -52,8 +56,13 @@ class Task:
     module: str
     reply: Reply | None = field(default=None, kw_only=True)
     max_turns: int = field(default=1, kw_only=True)
+    metric: str | None = field(default=None, kw_only=True)
 
     metadata: ClassVar[dict[str, Any]] = CompletionEnv.metadata  # gymnasium.make looks up the render modes here
+
+    def __post_init__(self) -> None:
+        if self.metric is not None and (not isinstance(self.metric, str) or not self.metric):
+            raise TypeError(f"metric must be the name of a figure, such as 'reward', or None, got {self.metric!r}")
 
     def __call__(self, render_mode: str | None = None, **kwargs: Any) -> CompletionEnv:
         """Make the environment; `kwargs` are the sampler's, and `split` and `prompt_template`."""
@@ -68,22 +77,29 @@ class Task:
         """The stream of this task's problems.
 
         Raises:
-            TypeError: The sampler has no argument of that name.
+            TypeError: The sampler has no argument of that name, or one of another type.
         """
         self.check_arguments(kwargs)
         return ProblemStream(functools.partial(self.sampler, **kwargs), self.reward, split, prompt_template)
 
     def check_arguments(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse arguments that the sampler does not have.
+        """Refuse arguments that the sampler does not have, or has with another type.
 
         Raises:
-            TypeError: It has no argument of that name.
+            TypeError: It has no argument of that name, or one of another type.
+            ValueError: One is not among the values that the sampler's signature lists.
         """
         accepted = self.sampler_arguments
         for name in kwargs:
             if name not in accepted:
                 known = ", ".join(argument_text(*argument) for argument in (accepted | ENV_ARGUMENTS).items())
                 raise TypeError(f"{self.id} has no argument {name!r}; it takes {known}")
+        check_types(self.id, self._takes_arguments, kwargs)
+
+    @property
+    def _takes_arguments(self) -> Callable[..., Any]:
+        """The function whose keyword arguments are the task's."""
+        return self.sampler
 
     @property
     def sampler_arguments(self) -> dict[str, Any]:
@@ -116,6 +132,27 @@ def add_task(task: Task) -> None:
 def remove_task(id: str) -> None:
     """Undo `add_task`."""
     del gymnasium.registry[id], _tasks[id]
+
+
+@contextlib.contextmanager
+def registered(task: Task) -> Iterator[None]:
+    """Register a task; where the body fails, the id is again what it was before: an earlier environment, or unknown.
+
+    Raises:
+        gymnasium.error.Error: The id is malformed.
+    """
+    tables: tuple[dict[str, Any], ...] = (gymnasium.registry, _tasks)
+    before = [table.get(task.id) for table in tables]
+    add_task(task)
+    try:
+        yield
+    except BaseException:
+        for table, entry in zip(tables, before, strict=True):
+            if entry is None:
+                del table[task.id]
+            else:
+                table[task.id] = entry
+        raise
 
 
 def task_of(spec: EnvSpec | None) -> Task | None:

@@ -32,7 +32,7 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     {'operands': 2, 'operators': '+-'}
 
     Raises:
-        UsageError: A pair has no `=` or no name, or is `render_mode`, which no command uses.
+        UsageError: A pair has no `=` or no name, a name is there twice, or one is `render_mode`, which no command uses.
     """
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -41,6 +41,8 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"an environment argument is written name=value, got {pair!r}")
         if name == "render_mode":
             raise UsageError("no command renders; leave render_mode= out")
+        if name in arguments:
+            raise UsageError(f"{name}= is given twice")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -58,8 +60,8 @@ def refuse_split(pairs: Sequence[str]) -> None:
         raise UsageError("training takes the split 'train' and evaluation 'test' (evaluate: --split); leave split= out")
 
 
-def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
-    """The spec of an id with the arguments given on the command line, tried out once.
+def spec_with(env: str | EnvSpec, pairs: Sequence[str]) -> EnvSpec:
+    """The spec of an id, or a spec, with the arguments given on the command line, tried out once.
 
     Raises:
         UsageError: The environment refuses an argument.
@@ -69,7 +71,7 @@ def spec_with(env: str, pairs: Sequence[str]) -> EnvSpec:
     try:
         make_envs(spec, 1).close()
     except (TypeError, ValueError) as error:
-        given = f"{env} with {' '.join(pairs)}: " if pairs else ""
+        given = f"{spec.id} with {' '.join(pairs)}: " if pairs else ""
         raise UsageError(f"{given}{error}") from error
     return spec
 

@@ -102,8 +102,9 @@ class Compare:
             return TrainingProgress(console)
 
         def show(run: Run) -> None:
-            accuracy = 100 * sum(run.sampled) / len(run.sampled)
-            console.print(f"{run.agent}, seed {run.seed}: held-out accuracy {accuracy:.1f} % sampled", highlight=False)
+            mean = sum(run.sampled) / len(run.sampled)
+            shown = f"accuracy {100 * mean:.1f} %" if run.figure == "accuracy" else f"{run.figure} {mean:.3f}"
+            console.print(f"{run.agent}, seed {run.seed}: held-out {shown} sampled", highlight=False)
 
         try:
             before, runs = compare(comparison, self.out, watch, show)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.cli.common import UsageError
+from agents.json_values import from_json
 
 GROUPS = ("chat", "config", "objective", "algorithm")
 """Names under which a file may put the options of a group together, as a run's `config.json` does."""
@@ -36,7 +37,7 @@ def read_config(file: Path) -> dict[str, Any]:
                 raise UsageError(f"{file} has {twice[0]!r} twice: by itself and in {group!r}")
             values |= options
     if isinstance(arguments := values.get("env_args"), Mapping):
-        values["env_args"] = [f"{name}={value!r}" for name, value in arguments.items()]
+        values["env_args"] = [f"{name}={from_json(value)!r}" for name, value in arguments.items()]
     return {name.replace("-", "_"): _as_tuple(value) for name, value in values.items()}
 
 

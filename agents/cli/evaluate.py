@@ -21,7 +21,7 @@ from agents.cli.common import (
     use_threads,
 )
 from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalFloat, OptionalInt, OptionalPath, parse
-from agents.envs import env_spec, importable_id
+from agents.envs import env_spec, without_arguments
 from agents.evaluation.held_out import evaluate
 from agents.factory import load_agent
 from agents.hardware import resolve_device
@@ -88,7 +88,9 @@ class Evaluate:
         names = ("temperature", "top_k", "top_p", "stop", "max_completion_tokens")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         sampling = replace(of_the_run, **given)
-        spec = spec_with(env, self.env_args) if isinstance(env, str) else env
+        if self.env_args and not isinstance(env, str):
+            env = without_arguments(env)
+        spec = spec_with(env, self.env_args) if self.env_args or isinstance(env, str) else env
         use_threads(self.threads, policy)
         with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
             report = evaluate(
@@ -114,8 +116,7 @@ class Evaluate:
                     "a run keeps the system prompt and examples it was trained with; leave these options out"
                 )
             agent = load_agent(checkpoint, device=self.device)
-            of_the_run = importable_id(agent.env_spec) if self.env_args else agent.env_spec
-            return agent.policy, self.env or of_the_run, agent.sampling
+            return agent.policy, self.env or agent.env_spec, agent.sampling
         if self.env is None:
             raise UsageError(
                 f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"

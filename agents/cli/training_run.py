@@ -25,6 +25,7 @@ from agents.evaluation import run_report
 from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
 from agents.hardware import resolve_device
+from agents.json_values import as_json
 from agents.policies import load_policy
 from agents.tracking.callback import AnyCallback
 from agents.tracking.completions_file import CompletionsWriter
@@ -130,7 +131,7 @@ class TrainingRun:
     def _record(self, agent: Agent, threads: int) -> dict[str, Any]:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
         asked = {name: value for name, value in asdict(self._train).items() if name not in _NOT_RECORDED}
-        asked |= {"env_args": parse_env_args(self._train.env_args)}
+        asked |= {"env_args": as_json(parse_env_args(self._train.env_args))}
         asked |= {name: asdict(group) for name, group in self._groups.items()}
         asked["config"].pop("algorithm_kwargs", None)  # the group `algorithm` has them
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
@@ -178,7 +179,8 @@ class TrainingRun:
         return interrupted
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
-        run_report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
+        file = run_dir / "learning_curve.png"
+        run_report.plot_learning_curve(file, read_metrics(run_dir), before, after, before.figure)
 
     def _evaluate(self, agent: Agent, title: str) -> EvaluationReport:
         with EvaluationProgress(self._console, title) as progress:

@@ -28,6 +28,7 @@ from agents.factory import AGENT_NAMES, default_config, load_agent, make_agent
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.tracking.callback import Callback
+from agents.tracking.figures import ACCURACY, column_of
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.run_config import agent_config, deliver_evaluation
@@ -121,9 +122,10 @@ class Run:
         agent: Its name.
         seed: Of training.
         counts: What it took: episodes, tokens, reward_calls, updates, optimizer_steps, seconds of learning.
-        curve: After each update, cumulative `episodes`, `tokens`, `seconds`, and the `accuracy` of what it sampled.
-        sampled: (problems,) held-out accuracy by problem, of the samples.
+        curve: After each update, cumulative `episodes`, `tokens`, `seconds`, and the `figure` of what it sampled.
+        sampled: (problems,) the figure of the held-out samples by problem.
         greedy: (problems,) of greedy decoding.
+        figure: What is compared: `"accuracy"`, `"reward"` where nothing is right or wrong, or what the task names.
     """
 
     agent: str
@@ -132,6 +134,7 @@ class Run:
     curve: dict[str, list[float]]
     sampled: list[float]
     greedy: list[float]
+    figure: str = ACCURACY
 
 
 def compare(
@@ -163,7 +166,7 @@ def compare(
     runs = []
     for seed in comparison.seeds:
         for name in comparison.agents:
-            run = _run(comparison, folder, name, seed, digest, callback)
+            run = _run(comparison, folder, name, seed, digest, before.figure, callback)
             runs.append(run)
             if on_run is not None:
                 on_run(run)
@@ -176,10 +179,11 @@ def _run(
     name: str,
     seed: int,
     digest: str,
+    figure: str,
     callback: Callable[[str], Callback] | None,
 ) -> Run:
     agent = comparison.make_agent(name, seed)
-    key = run_key(comparison, agent, digest)
+    key = run_key(comparison, agent, digest) | ({} if figure == ACCURACY else {"figure": figure})
     run_folder = folder / f"{name}-seed{seed}-{_hash(key)}"
     result = run_folder / "result.json"
     if result.is_file():
@@ -202,13 +206,15 @@ def _run(
     report = comparison.evaluate(agent)
     deliver_evaluation(watchers, agent, report, "after", run_folder)
     rows = read_metrics(run_folder)
+    greedy, sampled = report.by_problem(figure)
     run = Run(
         agent=name,
         seed=seed,
         counts=_counts(rows),
-        curve=_curve(rows),
-        sampled=report.sampled_accuracy_by_problem().tolist(),
-        greedy=report.greedy_by_problem().tolist(),
+        curve=_curve(rows, figure),
+        sampled=sampled.tolist(),
+        greedy=greedy.tolist(),
+        figure=figure,
     )
     report.save(run_folder / "evaluation.json")
     result.write_text(json.dumps({"key": key, "run": asdict(run)}, indent=1, default=repr) + "\n", encoding="utf-8")
@@ -269,12 +275,12 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+def _curve(rows: Sequence[dict[str, Any]], figure: str) -> dict[str, list[float]]:
     return {
         "episodes": [row["episodes"] for row in rows],
         "tokens": np.cumsum([row["tokens_per_second"] * _seconds(row) for row in rows]).round().tolist(),
         "seconds": np.cumsum([_seconds(row) for row in rows]).tolist(),
-        "accuracy": [row["accuracy"] for row in rows],
+        figure: [row.get(column_of(figure), 0.0) for row in rows],
     }
 
 
@@ -291,10 +297,10 @@ class Summary:
 
     Attributes:
         agent: Its name.
-        sampled: Held-out accuracy of samples, with the interval over problems.
+        sampled: The figure of the held-out samples (see `Run`), with the interval over problems.
         sampled_over_seeds: The same with the interval over seeds.
         greedy: Of greedy decoding, over problems.
-        difference: Sampled accuracy minus that of the first agent, paired by problem; None for that agent itself.
+        difference: That figure minus the first agent's, paired by problem; None for that agent itself.
         difference_over_seeds: The same, paired by seed.
         counts: Means over seeds.
     """
@@ -311,6 +317,8 @@ class Summary:
 def summarize(runs: Sequence[Run]) -> list[Summary]:
     """One summary per agent, in the order of their first runs."""
     names = list(dict.fromkeys(run.agent for run in runs))
+    is_share = runs[0].figure == ACCURACY
+    over_problems = proportion_estimate if is_share else mean_estimate
     sampled = {
         name: np.array([run.sampled for run in runs if run.agent == name]) for name in names
     }  # (seeds, problems)
@@ -319,19 +327,24 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
     for name in names:
         own = [run for run in runs if run.agent == name]
         by_problem, by_seed = sampled[name].mean(axis=0), sampled[name].mean(axis=1)
+        over_seeds = mean_estimate(by_seed)
         is_first = name == names[0]
         summaries.append(
             Summary(
                 agent=name,
-                sampled=proportion_estimate(by_problem),
-                sampled_over_seeds=_within_one(mean_estimate(by_seed)),
-                greedy=proportion_estimate(np.array([run.greedy for run in own]).mean(axis=0)),
-                difference=None if is_first else paired_difference(first.mean(axis=0), by_problem),
+                sampled=over_problems(by_problem),
+                sampled_over_seeds=_within_one(over_seeds) if is_share else over_seeds,
+                greedy=over_problems(np.array([run.greedy for run in own]).mean(axis=0)),
+                difference=None if is_first else _difference(first.mean(axis=0), by_problem, is_share),
                 difference_over_seeds=None if is_first else mean_estimate(by_seed - first.mean(axis=1)),
                 counts={key: float(np.mean([run.counts[key] for run in own])) for key in own[0].counts},
             )
         )
     return summaries
+
+
+def _difference(first: np.ndarray, by_problem: np.ndarray, is_share: bool) -> Estimate:
+    return paired_difference(first, by_problem) if is_share else mean_estimate(by_problem - first)
 
 
 def _within_one(estimate: Estimate) -> Estimate:

@@ -10,6 +10,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-9
+_FEW_PROBLEMS = 10
+_EXACT_BELOW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,14 @@ class Estimate:
     def as_percent(self) -> str:
         """Such as `31.2 [27.9, 34.8]`, in percent."""
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    def as_number(self) -> str:
+        """Such as `0.312 [0.279, 0.348]`."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def as_change(self) -> str:
+        """Such as `+0.032 [-0.001, +0.065]`: a difference with its sign."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
     def as_points(self) -> str:
         """Such as `+3.2 [-0.1, +6.5]`: a difference in percentage points, with its sign."""
@@ -43,13 +53,19 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Estimate:
-    """Mean of per-problem success rates in [0, 1] with a Wilson interval at the effective sample size.
+    """Mean of per-problem success rates in [0, 1] with an interval at the effective sample size.
 
     The problem is the unit: samples of one problem are not independent. From the variance `v` between problems, the
     effective number of independent trials is `p (1 - p) / (v / n)` (Kish's design effect), which is n for 0/1 values
     and more where each problem was sampled repeatedly; Wilson's interval for that many trials stays inside [0, 1] and
     does not shrink to a point at 0 or 1 (Korn and Graubard 1998 have the effective sample size; Franco et al. 2019
     compare intervals that use it, and recommend Wilson's).
+
+    Near 0 and 1 both need care. Fewer than 10 problems that were solved at all (or missed at all) do not tell how much
+    problems differ: there are then at most 2 n trials, which is what any number of samples amounts to where two of one
+    problem have a correlation of 1/2. With fewer than 100 problems, Wilson's interval then holds the truth too seldom
+    (Brown, Cai and DasGupta 2001), and the exact one of Clopper and Pearson takes its place. docs/metrics.md has what
+    the intervals cover.
 
     Args:
         by_problem: (n,) values in [0, 1].
@@ -61,11 +77,26 @@ def proportion_estimate(by_problem: np.ndarray, tries: int | None = None) -> Est
     p = float(np.mean(by_problem))
     variance = float(np.var(by_problem, ddof=1)) / n if n > 1 else 0.0
     trials = max(n, p * (1 - p) / variance) if variance > 0 else n
-    trials = trials if tries is None else min(trials, n * tries)
+    near_an_end = min(np.count_nonzero(by_problem > 0), np.count_nonzero(by_problem < 1)) < _FEW_PROBLEMS
+    if tries is not None:
+        trials = min(trials, n * (min(tries, 2) if near_an_end else tries))
+    low, high = _clopper_pearson(p, trials) if near_an_end and n < _EXACT_BELOW else _wilson(p, trials)
+    return Estimate(p, max(0.0, min(p, low)), min(1.0, max(p, high)))
+
+
+def _wilson(p: float, trials: float) -> tuple[float, float]:
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
-    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+    return centre - half, centre + half
+
+
+def _clopper_pearson(p: float, trials: float) -> tuple[float, float]:
+    """The exact interval, whose quantiles of the beta distribution allow numbers of trials that are not whole."""
+    right, wrong, tail = p * trials, (1 - p) * trials, (1 - CONFIDENCE) / 2
+    low = float(stats.beta.ppf(tail, right, wrong + 1)) if right > _ROUNDING else 0.0
+    high = float(stats.beta.ppf(1 - tail, right + 1, wrong)) if wrong > _ROUNDING else 1.0
+    return low, high
 
 
 def mean_estimate(by_problem: np.ndarray) -> Estimate:

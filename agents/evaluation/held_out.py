@@ -16,12 +16,14 @@ from agents.base_agent import Agent
 from agents.collect import collect
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, make_envs, num_problems, what_is_asked
+from agents.envs import EnvLike, env_spec, make_envs, num_problems, task_metric, what_is_asked
 from agents.evaluation.estimates import Estimate, mean_estimate, pass_at_k, proportion_estimate
 from agents.hardware import resolve_device
+from agents.json_values import as_json, from_json
 from agents.policies import LanguageModelPolicy, load_policy
 from agents.rollout import Rollout, SamplingParams
 from agents.tracking.completions_file import rollout_as_json, rollout_from_json
+from agents.tracking.figures import ACCURACY, REWARD, main_figure, value_of
 
 _MAX_ROWS = 1024
 _ATTEMPTS_PER_PROBLEM = 20
@@ -49,6 +51,7 @@ class EvaluationReport:
         top_k: Of the sampled completions, see `SamplingParams`.
         top_p: Of them.
         stop: Of all completions.
+        metric: The figure that the task names in place of the accuracy; None where it names none.
     """
 
     env: str
@@ -67,6 +70,32 @@ class EvaluationReport:
     top_k: int | None = None
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    metric: str | None = None
+
+    @property
+    def figure(self) -> str:
+        """What says how the policy does: `"accuracy"`, `"reward"` where nothing is right or wrong, or `metric`."""
+        return main_figure((rollout.outcome for rollout in self.rollouts), self.metric)
+
+    @property
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """All of them, the greedy ones first."""
+        return self.greedy_rollouts + self.sampled_rollouts
+
+    def by_problem(self, figure: str) -> tuple[np.ndarray, np.ndarray]:
+        """A figure of the greedy completions, and its mean over the sampled ones: two arrays (problems,)."""
+        greedy, sampled = (
+            np.array([value_of(rollout, figure) for rollout in rollouts])
+            for rollouts in (self.greedy_rollouts, self.sampled_rollouts)
+        )
+        return greedy, sampled.reshape(self.problems, self.samples).mean(axis=1)
+
+    def estimates(self, figure: str) -> tuple[Estimate, Estimate]:
+        """The mean of a figure, greedy and sampled, each with its interval over problems."""
+        if figure == ACCURACY:
+            return self.greedy, self.pass_at_k[1]
+        greedy, sampled = self.by_problem(figure)
+        return mean_estimate(greedy), mean_estimate(sampled)
 
     def sampled_accuracy_by_problem(self) -> np.ndarray:
         """(problems,) share of right completions."""
@@ -81,13 +110,21 @@ class EvaluationReport:
             f"{self.env} {self.env_kwargs or ''}".strip(),
             f"{self.problems} problems of split {self.split}, greedy and {self.samples} samples each at temperature "
             f"{self.temperature:g}{self._restrictions()}; 95 % intervals over problems",
-            f"greedy accuracy  {self.greedy.as_percent()} %",
-            *(f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items()),
-            f"mean reward      {self.mean_reward.value:.3f} [{self.mean_reward.low:.3f}, {self.mean_reward.high:.3f}]",
+            *self._main_lines(),
+            f"mean reward      {self.mean_reward.as_number()}",
             f"truncated        {100 * self.truncated:.1f} %",
             "outcomes         " + ", ".join(f"{name} {count}" for name, count in self.outcomes.items()),
         ]
         return "\n".join(lines)
+
+    def _main_lines(self) -> list[str]:
+        figure = self.figure
+        if figure == ACCURACY:
+            passes = (f"pass@{k:<11} {estimate.as_percent()} %" for k, estimate in self.pass_at_k.items())
+            return [f"greedy accuracy  {self.greedy.as_percent()} %", *passes]
+        greedy, sampled = self.estimates(figure)
+        lines = [f"{f'greedy {figure}':<16} {greedy.as_number()}"]
+        return lines if figure == REWARD else [*lines, f"{f'sampled {figure}':<16} {sampled.as_number()}"]
 
     def _restrictions(self) -> str:
         top_k = "" if self.top_k is None else f", top-k {self.top_k}"
@@ -100,13 +137,14 @@ class EvaluationReport:
         estimates |= {f"pass@{k}": estimate for k, estimate in self.pass_at_k.items()}
         return {
             "env": self.env,
-            "env_kwargs": self.env_kwargs,
+            "env_kwargs": as_json(self.env_kwargs),
             "problems": self.problems,
             "samples": self.samples,
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
             "stop": list(self.stop),
+            "metric": self.metric,
             **{name: {"value": e.value, "low": e.low, "high": e.high} for name, e in estimates.items()},
             "outcomes": self.outcomes,
             "truncated": self.truncated,
@@ -129,7 +167,7 @@ class EvaluationReport:
         )
         return report_from_rollouts(
             record["env"],
-            record["env_kwargs"],
+            from_json(record["env_kwargs"]),
             record["samples"],
             record["temperature"],
             record["split"],
@@ -138,6 +176,7 @@ class EvaluationReport:
             top_k=record.get("top_k"),
             top_p=record.get("top_p", 1.0),
             stop=tuple(record.get("stop", ())),
+            metric=record.get("metric"),
         )
 
 
@@ -226,6 +265,7 @@ def evaluate(
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         stop=sampling.stop,
+        metric=task_metric(spec),
     )
 
 
@@ -241,6 +281,7 @@ def report_from_rollouts(
     top_k: int | None = None,
     top_p: float = 1.0,
     stop: tuple[str, ...] = (),
+    metric: str | None = None,
 ) -> EvaluationReport:
     """Turn one greedy and `samples` sampled rollouts per problem into a report."""
     problems = len(greedy)
@@ -267,6 +308,7 @@ def report_from_rollouts(
         top_k=top_k,
         top_p=top_p,
         stop=stop,
+        metric=metric,
     )
 
 

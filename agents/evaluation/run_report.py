@@ -10,9 +10,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from agents.evaluation.estimates import Estimate, paired_difference
+from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference
 from agents.evaluation.held_out import EvaluationReport
 from agents.rollout import Rollout
+from agents.tracking.figures import ACCURACY, REWARD, column_of, is_graded, main_figure
 
 
 def header(agent: Any, run_dir: Path, threads: int) -> Text:
@@ -33,37 +34,57 @@ def header(agent: Any, run_dir: Path, threads: int) -> Text:
 
 
 def print_comparison(console: Console, before: EvaluationReport, after: EvaluationReport) -> None:
-    """The table of held-out accuracy before and after, and a few completions."""
+    """The table of held-out figures before and after, and a few completions.
+
+    It shows the accuracy, and below it the mean reward where that is more than the share of right completions; where
+    nothing is right or wrong, the mean reward alone, and where the task names a figure, that one.
+    """
+    figure = main_figure((rollout.outcome for rollout in before.rollouts + after.rollouts), after.metric)
+    named = {ACCURACY: "accuracy in %", REWARD: "mean reward"}.get(figure, f"mean {figure}")
     table = Table(
         "",
         "before",
         "after",
         "difference",
-        title=f"Held-out accuracy in % on {after.problems} problems that were not trained on",
-        caption=f"95 % intervals over problems; sampled: pass@1 of {after.samples} completions each at temperature "
-        f"{after.temperature:g}; difference: paired by problem",
+        title=f"Held-out {named} on {after.problems} problems that were not trained on",
+        caption=f"95 % intervals over problems; sampled: {'pass@1' if figure == ACCURACY else 'mean'} of "
+        f"{after.samples} completions each at temperature {after.temperature:g}; difference: paired by problem",
     )
     for column in table.columns:
         column.no_wrap = True
-    rows = [
-        ("greedy", before.greedy, after.greedy, before.greedy_by_problem(), after.greedy_by_problem()),
-        (
-            "sampled",
-            before.pass_at_k[1],
-            after.pass_at_k[1],
-            before.sampled_accuracy_by_problem(),
-            after.sampled_accuracy_by_problem(),
-        ),
-    ]
+    if figure == ACCURACY:
+        _add_accuracies(table, before, after)
+    else:
+        _add_means(table, before, after, figure, ("greedy", "sampled"))
+    if figure != REWARD and is_graded(before.rollouts + after.rollouts):
+        _add_means(table, before, after, REWARD, ("greedy reward", "sampled reward"))
+    console.print(table)
+    console.print(completions_table(before, after))
+
+
+def _add_accuracies(table: Table, before: EvaluationReport, after: EvaluationReport) -> None:
+    rows = zip(
+        ("greedy", "sampled"),
+        before.estimates(ACCURACY),
+        after.estimates(ACCURACY),
+        before.by_problem(ACCURACY),
+        after.by_problem(ACCURACY),
+        strict=True,
+    )
     for name, old, new, old_by_problem, new_by_problem in rows:
-        table.add_row(
-            name, old.as_percent(), new.as_percent(), paired_difference(old_by_problem, new_by_problem).as_points()
-        )
+        difference = paired_difference(old_by_problem, new_by_problem)
+        table.add_row(name, old.as_percent(), new.as_percent(), difference.as_points())
     k = max(after.pass_at_k)
     if k > 1:
         table.add_row(f"pass@{k}", before.pass_at_k[k].as_percent(), after.pass_at_k[k].as_percent(), "")
-    console.print(table)
-    console.print(completions_table(before, after))
+
+
+def _add_means(
+    table: Table, before: EvaluationReport, after: EvaluationReport, figure: str, names: tuple[str, str]
+) -> None:
+    for name, old, new in zip(names, before.by_problem(figure), after.by_problem(figure), strict=True):
+        estimates = mean_estimate(old), mean_estimate(new)
+        table.add_row(name, *(one.as_number() for one in estimates), mean_estimate(new - old).as_change())
 
 
 def completions_table(before: EvaluationReport, after: EvaluationReport, problems: int = 3) -> Table:
@@ -85,8 +106,18 @@ def plot_learning_curve(
     metrics: Sequence[Mapping[str, Any]],
     before: EvaluationReport,
     after: EvaluationReport | None,
+    shown: str = ACCURACY,
 ) -> None:
-    """Draw accuracy (training and held-out) and KL against episodes into a PNG file."""
+    """Draw accuracy (training and held-out) and KL against episodes into a PNG file.
+
+    Args:
+        file: Where the picture goes.
+        metrics: Of each update.
+        before: The evaluation before training.
+        after: The one after it, if there is one yet.
+        shown: Another figure in place of the accuracy, see `EvaluationReport.figure`. Beside the accuracy, a mean
+            reward is drawn that is more than the share of right completions.
+    """
     from matplotlib.figure import Figure  # the object interface: no global state, no display
 
     episodes = [row["episodes"] for row in metrics]
@@ -95,15 +126,24 @@ def plot_learning_curve(
     axes = figure.subplots(2 if has_kl else 1, 1, sharex=True, squeeze=False, height_ratios=[2, 1] if has_kl else None)
     top = axes[0][0]
     marker = "o" if len(metrics) == 1 else None  # a line of one point is not seen
-    accuracies = [row["accuracy"] for row in metrics]
-    top.plot(episodes, accuracies, color="tab:blue", lw=1.5, marker=marker, label="training, sampled")
+    values = [row.get(column_of(shown)) for row in metrics]
+    top.plot(episodes, values, color="tab:blue", lw=1.5, marker=marker, label="training, sampled")
+    rewards = [row.get("reward", row["accuracy"]) for row in metrics]
+    graded = shown == ACCURACY and any(
+        abs(reward - row["accuracy"]) > 1e-6 for reward, row in zip(rewards, metrics, strict=True)
+    )
+    if graded:
+        top.plot(episodes, rewards, color="tab:purple", lw=1, ls="--", marker=marker, label="training, mean reward")
     last = episodes[-1] if episodes else 0
     for report, x in ((before, 0), (after, last)):
         if report is not None:
             first = x == 0
-            _point(top, x, report.pass_at_k[1], "o", "tab:orange", "held-out, sampled" if first else None)
-            _point(top, x, report.greedy, "s", "tab:green", "held-out, greedy" if first else None)
-    top.set(ylabel="accuracy", ylim=(-0.02, 1.02), title=before.env)
+            greedy, sampled = (report.greedy, report.pass_at_k[1]) if shown == ACCURACY else report.estimates(shown)
+            _point(top, x, sampled, "o", "tab:orange", "held-out, sampled" if first else None)
+            _point(top, x, greedy, "s", "tab:green", "held-out, greedy" if first else None)
+    top.set(ylabel="mean reward" if shown == REWARD else shown, title=before.env)
+    if shown == ACCURACY and not graded:
+        top.set_ylim(-0.02, 1.02)
     top.grid(alpha=0.3)
     top.legend(loc="lower right")
     if has_kl:

@@ -16,7 +16,9 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from agents.envs import task_metric
 from agents.tracking.callback import Callback, UpdateRecord
+from agents.tracking.figures import ACCURACY, REWARD, main_figure, mean_and_margin
 
 _LINES_WITHOUT_TERMINAL = 10
 _WIDE = 100
@@ -24,7 +26,7 @@ _WIDE = 100
 
 
 class TrainingProgress(Callback):
-    """A bar with reward, accuracy, KL, tokens per second and time left; without a terminal, a line now and then."""
+    """A bar with reward, accuracy or another figure, KL, speed and time left; without a terminal, lines now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,7 +54,7 @@ class TrainingProgress(Callback):
     def on_update(self, record: UpdateRecord) -> None:
         """Move the bar."""
         m = record.metrics
-        figures = f"reward {m['reward']:.2f}  accuracy {m['accuracy']:.2f}"
+        figures = _figures(record, None if self.agent is None else task_metric(self.agent.env_spec))
         figures += f"  KL {m['kl']:.3f}" if "kl" in m else ""
         figures += f"  {m['tokens_per_second']:,.0f} tok/s"
         self._progress.update(self._task, completed=record.update, figures=figures)
@@ -63,6 +65,17 @@ class TrainingProgress(Callback):
     def on_training_end(self) -> None:
         """Stop moving the bar, which stays in the terminal."""
         self._progress.stop()
+
+
+def _figures(record: UpdateRecord, metric: str | None) -> str:
+    """Reward and accuracy; the reward with its margin where nothing is right or wrong; the figure that a task names."""
+    m = record.metrics
+    outcomes = (name.removeprefix("outcome/") for name in m if name.startswith("outcome/"))
+    figure = main_figure(outcomes, metric)
+    if figure == ACCURACY:
+        return f"reward {m['reward']:.2f}  accuracy {m['accuracy']:.2f}"
+    text = f"{figure} {mean_and_margin(record.rollouts, figure)}"
+    return text if figure == REWARD else f"{text}  reward {m['reward']:.2f}"
 
 
 class EvaluationProgress:

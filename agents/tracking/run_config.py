@@ -33,13 +33,15 @@ def agent_config(agent: Any) -> dict[str, Any]:
 def run_config(agent: Any) -> dict[str, Any]:
     """What a run is made of.
 
-    The keys are `env_id`, `env_kwargs`, `env_wrappers` (names), `policy` (a name), `seed`, and those of `agent_config`.
+    The keys are `env_id`, `env_kwargs`, `env_wrappers` (names), `policy` (a name), `seed`, and those of `agent_config`;
+    for an environment of `gymnasium.register` also `env_made_by`, its entry points and settings.
 
     Args:
         agent: An `agents.Agent`.
     """
     return {
         **spec_record(agent.env_spec),
+        "env_kwargs": dict(agent.env_spec.kwargs),
         "policy": agent.policy.name,
         "seed": agent.seed,
         **agent_config(agent),

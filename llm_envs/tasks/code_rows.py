@@ -63,7 +63,7 @@ def _read(path: Path, skip_bad_rows: bool, modified: int, size: int) -> tuple[Ro
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         try:
-            row = parse_row(line, where)
+            row = parse_row(_utf8(line, where), where)
             if row.prompt + "\n".join(row.asserts) in rows:
                 other = rows[row.prompt + "\n".join(row.asserts)][0]
                 raise BadRow(f"{where}, field 'prompt': asks the same as line {other}")
@@ -80,15 +80,19 @@ def _read(path: Path, skip_bad_rows: bool, modified: int, size: int) -> tuple[Ro
     return tuple(row for _, row in rows.values())
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _utf8(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRow(f"{where}: not UTF-8 ({error.reason})") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise BadRow(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
+                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 if text.strip():
                     yield number, text
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

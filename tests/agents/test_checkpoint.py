@@ -169,7 +169,7 @@ def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
 
 def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
     @register_task("test/Numbers-v0", reward=MathReward())
-    def sampler(rng, high: int = 9, path: str | Path = ""):
+    def sampler(rng, high: int = 9, path: object = ""):
         return Problem(f"What is {rng.integers(high * 10**6)} + 1, {path}?", reference="1")
 
     env = gymnasium.make("test/Numbers-v0", high=np.int64(3), path=Path("here"))

@@ -12,7 +12,7 @@ import gymnasium
 import pytest
 
 from agents.cli.app import run
-from llm_envs import Problem, register_task
+from llm_envs import Problem, register_dataset, register_problems, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
 from llm_envs.audit.answer_marks import marks_of, same
 from llm_envs.audit.notation import other_operators
@@ -448,6 +448,46 @@ def test_check_refuses_a_task_when_it_is_registered():
         return Problem(f"What is {n} + 1?", reference=str(n + 1), solution=f"\\boxed{{{n + 1}}}")
 
     assert "test/Sound-v0" in gymnasium.registry
+
+
+@pytest.mark.parametrize("kind", ["sampler", "problems", "dataset", "gymnasium"])
+def test_a_refused_task_leaves_the_earlier_one_of_its_id(kind):
+    def problem(n):
+        return Problem(f"What is {n} + 1?", reference=str(n + 1), solution=f"\\boxed{{{n + 1}}}")
+
+    if kind == "gymnasium":
+        gymnasium.register("test/Kept-v0", entry_point=lambda: gymnasium.make("llm_envs/Arithmetic-v0").unwrapped)
+    else:
+        register_task("test/Kept-v0", reward=MathReward(rules=MARKED_RULES))(lambda rng: problem(int(rng.integers(99))))
+    before = gymnasium.registry["test/Kept-v0"]
+    first = gymnasium.make("test/Kept-v0").reset(seed=0)
+    bad = paid(by_substring)
+    rows = [{"q": f"What is {n} + 1?", "a": n + 1, "s": f"\\boxed{{{n + 1}}}"} for n in range(99)]
+    columns = {"prompt": "q", "reference": "a", "solution": "s"}
+    again = {
+        "problems": lambda: register_problems("test/Kept-v0", reward=bad, check=True)(
+            lambda: [*map(problem, range(99))]
+        ),
+        "dataset": lambda: register_dataset("test/Kept-v0", rows, **columns, reward=bad, check=True),
+    }.get(kind, lambda: register_task("test/Kept-v0", reward=bad, check=True)(lambda rng: problem(rng.integers(9999))))
+    with pytest.raises(AuditFailed), pytest.warns(UserWarning, match="Overriding environment"):
+        again()
+    assert gymnasium.registry["test/Kept-v0"] is before
+    assert gymnasium.make("test/Kept-v0").reset(seed=0) == first
+
+
+def test_an_interrupted_check_leaves_the_earlier_task_too():
+    register_task("test/Kept-v0", reward=MathReward())(lambda rng: Problem(f"What is {rng.integers(99)}?", "1"))
+    before = gymnasium.registry["test/Kept-v0"]
+
+    def interrupted(prompts, completions, references):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="Overriding environment"):
+        register_task("test/Kept-v0", reward=interrupted, check=True)(
+            lambda rng: Problem(f"What is {rng.integers(99)}?", "1", "1")
+        )
+    assert gymnasium.registry["test/Kept-v0"] is before
 
 
 def test_the_command_prints_the_table_and_its_exit_code_is_for_ci(capsys):

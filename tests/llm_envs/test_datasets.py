@@ -346,12 +346,12 @@ def test_sources_that_are_none(source, error, message):
 
 
 def test_files_that_are_none(tmp_path):
-    (tmp_path / "rows.csv").write_text("a,b")
+    (tmp_path / "rows.xlsx").write_text("a,b")
     (tmp_path / "rows.jsonl.gz").write_bytes(b"no gzip")
     (tmp_path / "empty").mkdir()
     for i, (name, error, message) in enumerate(
         [
-            ("rows.csv", ValueError, "none of the files that are read"),
+            ("rows.xlsx", ValueError, "none of the files that are read"),
             ("rows.jsonl.gz", ValueError, "not a whole gzip file"),
             ("empty", FileNotFoundError, "no file named train or test"),
         ]
