@@ -19,6 +19,7 @@ from rewards.code.sandbox.codec import Unencodable
 
 _ENDS = (Outcome.TIMEOUT, Outcome.MEMORY, Outcome.CRASHED, Outcome.FORBIDDEN, Outcome.SYNTAX_ERROR, Outcome.TOO_LARGE)
 _SHOWN_CHARACTERS = 300
+_LEAST_SECONDS = 1e-3  # no program ends in it
 
 
 class AnySandbox(Protocol):
@@ -50,20 +51,26 @@ class Verdict:
     detail: str = ""
 
 
-def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Verdict:
+def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits, stop_early: bool = False) -> Verdict:
     """Run the tests on a program.
 
     A test whose call raises has failed, and the next one is tried. Once the program has ended (timeout, memory, ...),
     the tests that remain have failed; those that passed before count. Where a call raised what the sandbox denies and
-    a test failed, the outcome is `FORBIDDEN`. `limits` are those of all calls together; for whole programs, of each
-    run.
+    a test failed, the outcome is `FORBIDDEN`.
+
+    Args:
+        tests: The tests.
+        source: The program.
+        sandbox: Where it runs.
+        limits: What it may take, all its calls, or runs, together. The memory is that of each run.
+        stop_early: Whether the first test that fails is the last one. `passed` counts those before it.
 
     Raises:
         SandboxFault: If the sandbox failed.
         rewards.code.check_runner.CheckerFault: If the checker's own process failed.
         InvalidReference: If the tests' own code is broken.
     """
-    run = _Run(tests.total)
+    run = _Run(tests.total, stop_early)
     try:
         if isinstance(tests, ProgramTests):
             _run_programs(run, tests, source, sandbox, limits)
@@ -87,17 +94,26 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits) -> Ver
 
 
 class _Run:
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, stop_early: bool) -> None:
         self.total = total
+        self.stop_early = stop_early
         self.passed = 0
+        self.failed = False
         self.detail = ""
         self.forbidden = False
+
+    @property
+    def over(self) -> bool:
+        """Whether no more tests are wanted."""
+        return self.failed and self.stop_early
 
     def note(self, where: str, why: str | None) -> None:
         """Record a test: passed where there is no `why`."""
         if why is None:
             self.passed += 1
-        elif not self.detail:
+            return
+        self.failed = True
+        if not self.detail:
             self.detail = f"{where}: {why}"[:_SHOWN_CHARACTERS] if where else why[:_SHOWN_CHARACTERS]
 
     def verdict(self, outcome: Outcome) -> Verdict:
@@ -124,6 +140,8 @@ class _Call:
 
 def _run_cases(run: _Run, tests: FunctionTests, call: _Call) -> None:
     for i, case in enumerate(tests.cases):
+        if run.over:
+            return
         try:
             value = call(case.args, case.kwargs)
         except CandidateRaised as error:
@@ -136,15 +154,20 @@ def _run_cases(run: _Run, tests: FunctionTests, call: _Call) -> None:
 
 def _run_checks(run: _Run, tests: CheckTests, call: _Call) -> None:
     runner = take_runner()
+    budget = runner.budget()
     try:
         for i, check in enumerate(tests.checks):
-            run.note(f"checks[{i}]", runner.run(tests.setup, check, tests.entry_point, call))
+            if run.over:
+                return
+            run.note(f"checks[{i}]", runner.run(tests.setup, check, tests.entry_point, call, budget))
     finally:
         give_back_runner(runner)
 
 
 def _run_programs(run: _Run, tests: ProgramTests, source: str, sandbox: AnySandbox, limits: Limits) -> None:
     for i, case in enumerate(tests.cases):
+        if run.over:
+            return
         room = 2 * len(case.stdout.encode("utf-8", "surrogatepass")) + 2**16  # what is cut off cannot be right
         try:
             result = sandbox.run_program(
@@ -153,12 +176,19 @@ def _run_programs(run: _Run, tests: ProgramTests, source: str, sandbox: AnySandb
         except CandidateRaised as error:
             run.note(f"cases[{i}]", _raised(error))
             continue
+        limits = _left(limits, result)
         why = None
         if result.exit_code != 0:
             why = f"ended with exit code {result.exit_code}"
         elif not same_output(case.stdout, result.stdout):
             why = "printed something else than expected"
         run.note(f"cases[{i}]", why)
+
+
+def _left(limits: Limits, result: ProgramResult) -> Limits:
+    """What one run leaves for the next ones."""
+    cpu, wall = limits.cpu_seconds - result.cpu_seconds, limits.wall_seconds - result.wall_seconds
+    return replace(limits, cpu_seconds=max(cpu, _LEAST_SECONDS), wall_seconds=max(wall, _LEAST_SECONDS))
 
 
 def same_output(expected: str, actual: str | bytes) -> bool:
