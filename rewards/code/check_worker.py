@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from queue import SimpleQueue
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from rewards.code.sandbox.codec import Unencodable, decode, encode
@@ -67,7 +67,10 @@ class _Check:
                 self.messages.put(["broken", f"its setup raised {describe(error)}"])
                 return
             names.pop("check", None)
-            names["candidate"] = names[entry_point] = self.candidate
+            names["candidate"] = self.candidate
+            owner, _, method = entry_point.partition("().")
+            # `Solution().solve(1)` is as good as `candidate(1)`
+            names[owner] = (lambda: SimpleNamespace(**{method: self.candidate})) if method else self.candidate
             _execute(check, names)
             if callable(names.get("check")):
                 names["check"](self.candidate)

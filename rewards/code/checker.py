@@ -6,12 +6,14 @@ gives back plain data. Nothing of it is imported, parsed, compiled or unpickled 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rewards.base import Outcome
-from rewards.code.cases import CheckTests, FunctionTests, ProgramTests, Tests
+from rewards.code.cases import CheckTests, ClassTests, FunctionTests, ProgramTests, Tests
 from rewards.code.check_runner import give_back_runner, take_runner
 from rewards.code.equality import same
 from rewards.code.sandbox import Candidate, CandidateError, CandidateRaised, Limits, ProgramResult, SandboxFault
@@ -19,6 +21,8 @@ from rewards.code.sandbox.codec import Unencodable
 
 _ENDS = (Outcome.TIMEOUT, Outcome.MEMORY, Outcome.CRASHED, Outcome.FORBIDDEN, Outcome.SYNTAX_ERROR, Outcome.TOO_LARGE)
 _SHOWN_CHARACTERS = 300
+_WORD_OR_SPACE = re.compile(r"\S+|\s+")
+_NUMBER = re.compile(r"[+-]?+(?=\.?[0-9])[0-9]*+(?P<part>(?:\.[0-9]*+)?(?:[eE][+-]?+[0-9]++)?)", re.ASCII)
 _LEAST_SECONDS = 1e-3  # no program ends in it
 
 
@@ -79,6 +83,8 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits, stop_e
                 call = _Call(candidate, tests.entry_point, run)
                 if isinstance(tests, FunctionTests):
                     _run_cases(run, tests, call)
+                elif isinstance(tests, ClassTests):
+                    _run_objects(run, tests, call)
                 else:
                     _run_checks(run, tests, call)
     except CandidateRaised as error:  # while its top level ran
@@ -128,9 +134,10 @@ class _Call:
         self.entry_point = entry_point
         self.run = run
 
-    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], method: str = "") -> Any:
+        """Call the entry point, or a method of the object that it made last."""
         try:
-            return self.candidate.call(self.entry_point, args, dict(kwargs))
+            return self.candidate.call(method or self.entry_point, args, dict(kwargs))
         except CandidateRaised as error:
             self.run.forbidden |= error.forbidden
             raise
@@ -150,6 +157,27 @@ def _run_cases(run: _Run, tests: FunctionTests, call: _Call) -> None:
         right = same(case.expected, value, rel_tol=tests.rel_tol, abs_tol=tests.abs_tol, nan_equal=tests.nan_equal)
         # values are not shown: a huge int cannot be written, and what is logged should not help to guess
         run.note(f"cases[{i}]", None if right else f"returned another {type(value).__name__} than expected")
+
+
+def _run_objects(run: _Run, tests: ClassTests, call: _Call) -> None:
+    for i, case in enumerate(tests.cases):
+        if run.over:
+            return
+        why = None
+        for k, (method, args, expected) in enumerate(zip(case.methods, case.args, case.expected, strict=True)):
+            try:
+                value = call(args, {}, f".{method}" if k else f"{method}()")
+            except CandidateRaised as error:
+                why = _raised(error)
+            else:
+                if k and not same(
+                    expected, value, rel_tol=tests.rel_tol, abs_tol=tests.abs_tol, nan_equal=tests.nan_equal
+                ):
+                    why = f"returned another {type(value).__name__} than expected"
+            if why is not None:
+                why = f"call {k}, {method}: {why}"
+                break
+        run.note(f"cases[{i}]", why)
 
 
 def _run_checks(run: _Run, tests: CheckTests, call: _Call) -> None:
@@ -180,7 +208,9 @@ def _run_programs(run: _Run, tests: ProgramTests, source: str, sandbox: AnySandb
         why = None
         if result.exit_code != 0:
             why = f"ended with exit code {result.exit_code}"
-        elif not same_output(case.stdout, result.stdout):
+        elif not same_output(
+            case.stdout, result.stdout, tokens=tests.tokens, rel_tol=tests.rel_tol, abs_tol=tests.abs_tol
+        ):
             why = "printed something else than expected"
         run.note(f"cases[{i}]", why)
 
@@ -191,15 +221,39 @@ def _left(limits: Limits, result: ProgramResult) -> Limits:
     return replace(limits, cpu_seconds=max(cpu, _LEAST_SECONDS), wall_seconds=max(wall, _LEAST_SECONDS))
 
 
-def same_output(expected: str, actual: str | bytes) -> bool:
-    """Whether two outputs are equal but for white space at the end of lines and blank lines at the end."""
+def same_output(
+    expected: str, actual: str | bytes, *, tokens: bool = False, rel_tol: float = 0.0, abs_tol: float = 0.0
+) -> bool:
+    """Whether two outputs are equal but for white space at the end of lines and blank lines at the end.
+
+    Args:
+        expected: What the task says.
+        actual: What the program printed.
+        tokens: Whether only the words between white space count.
+        rel_tol: The tolerance of decimal numbers relative to the expected one.
+        abs_tol: Their absolute tolerance.
+    """
     if isinstance(actual, bytes | bytearray):
         actual = bytes(actual).decode("utf-8", "surrogateescape")
-    return _lines(expected) == _lines(actual)
+    a, b = (text.split() if tokens else _lines(text) for text in (expected, actual))
+    if a == b or not (rel_tol or abs_tol):
+        return a == b
+    if not tokens:  # the white space inside of lines still counts
+        a, b = (_WORD_OR_SPACE.findall("\n".join(lines)) for lines in (a, b))
+    return len(a) == len(b) and all(x == y or _same_number(x, y, rel_tol, abs_tol) for x, y in zip(a, b, strict=True))
 
 
 def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _same_number(expected: str, actual: str, rel_tol: float, abs_tol: float) -> bool:
+    """Whether two unequal words are numbers within a tolerance, at least one of them no whole number."""
+    a, b = _NUMBER.fullmatch(expected), _NUMBER.fullmatch(actual)
+    if a is None or b is None or not (a["part"] or b["part"]):
+        return False
+    x, y = float(expected), float(actual)
+    return math.isfinite(x) and same(x, y, rel_tol=rel_tol, abs_tol=abs_tol)
 
 
 def _raised(error: CandidateRaised) -> str:

@@ -92,7 +92,7 @@ class CodeTestsReward:
             tests = loaded[id(reference)]
             code = extract_code(
                 completion,
-                entry_point=None if isinstance(tests, ProgramTests) else tests.entry_point,
+                entry_point=None if isinstance(tests, ProgramTests) else tests.entry_point.partition("()")[0],
                 prefix=tests.prefix or None,
             )
             if code is None:

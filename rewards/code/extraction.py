@@ -45,6 +45,7 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE | re.MULTILINE,
 )
+_CODE_LINE = re.compile(r"^[ \t]*[^# \t\n]", re.MULTILINE)
 _RETURN = re.compile(r"^return\b", re.MULTILINE)
 _TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
 
@@ -237,11 +238,13 @@ def _margin(lines: list[str]) -> int:
 
 
 def _before_definition(prefix: str, entry_point: str, source: str) -> str:
-    """What the prefix has before the function that it asks for."""
+    """What the prefix has before the function that it asks for; where it asks for none, as of imports alone, all."""
     if re.search(r"^from[ \t]+__future__\b", source, re.MULTILINE):
         return ""  # it has to come first
     definition = _definition(entry_point).search(prefix)
-    lines = prefix[: definition.start()].split("\n") if definition is not None else [""]
+    if definition is None:
+        return prefix.rstrip("\n") + "\n" if _CODE_LINE.search(prefix) else ""
+    lines = prefix[: definition.start()].split("\n")
     while len(lines) > 1 and lines[-2].startswith("@"):
         del lines[-2]
     before = "\n".join(lines)

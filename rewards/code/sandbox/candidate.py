@@ -81,6 +81,9 @@ class Candidate:
     def call(self, function: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Call a function of the source, and return its value as plain data.
 
+        `function` may also be `A().f`, a method of a new object; `A()`, which makes an object and returns None; or
+        `.f`, a method of the object that was made so last.
+
         Raises:
             CandidateRaised: If it raised, or its value is no plain data or too large; the process goes on.
             CandidateError: If the process ended, broke a limit or sent what is no answer.

@@ -379,13 +379,14 @@ def answer_calls(messages: Channel, source: str) -> None:
         messages.send_error(wire.RAISED, error)
         return
     messages.send(wire.DONE)
+    held = None  # the object that was made last
     while True:
         _, (name, args, kwargs) = messages.receive()
         try:
-            if name not in module.__dict__:
-                raise NameError(f"name {name!r} is not defined")
-            value = module.__dict__[name](*args, **kwargs)
+            value = resolve(module.__dict__, name, held)(*args, **kwargs)
             flush(sys.stdout)
+            if name.endswith("()"):
+                held, value = value, None
             messages.send_value(value)
         except MemoryError:
             raise
@@ -395,6 +396,17 @@ def answer_calls(messages: Channel, source: str) -> None:
             flush(sys.stdout)
             messages.send_error(wire.RAISED, error)
         value = args = kwargs = None
+
+
+def resolve(names: dict[str, Any], name: str, held: Any) -> Any:
+    """Return what is called: `f`, `A().f` of a new object, `A()`, whose object is held, or `.f` of the one held."""
+    owner, dot, method = name.partition(".")
+    if dot and not owner:
+        return getattr(held, method)
+    owner = owner.removesuffix("()")
+    if owner not in names:
+        raise NameError(f"name {owner!r} is not defined")
+    return getattr(names[owner](), method) if dot else names[owner]
 
 
 def run_program(messages: Channel, source: str, stdin: str) -> None:
