@@ -222,7 +222,7 @@ class Candidate:
             if message is not None:
                 self._wall = until - monotonic()
                 return message
-            if dead or self._eof:
+            if dead or (self._eof and not may_end):  # a program may close the channel and go on
                 self._wall = until - monotonic()
                 ended = self._ended()
                 self._drain()
@@ -293,7 +293,9 @@ class Candidate:
         except OSError:
             data = b""
         if not data:
-            self._eof = True
+            if not self._eof:
+                self._eof = True
+                self._poll.unregister(self._channel.fileno())
             return False
         self._data += data
         return True

@@ -291,9 +291,10 @@ def open_file(file: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return _open_file(file if fd is None else fd, *args, **kwargs)
     except FileNotFoundError:
-        if os.path.basename(file) != FILE or os.path.exists(FILE):
+        own = sys.modules["__main__"].__file__ or FILE
+        if os.path.basename(file) != FILE or os.path.exists(own):
             raise
-    with _open_file(FILE, "x", encoding="utf-8", errors="surrogatepass", newline="") as source:  # its own: __file__
+    with _open_file(own, "x", encoding="utf-8", errors="surrogatepass", newline="") as source:
         source.writelines(sys.modules["linecache"].getlines(FILE))
     return _open_file(file, *args, **kwargs)
 
@@ -351,7 +352,7 @@ def run(closing: linux.SystemCalls, value_bytes: int, channel: int, output: int,
 def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None:
     """Return what executes the source as a module; None where it is no Python."""
     module = types.ModuleType(name)
-    module.__dict__.update(__builtins__=builtins, __file__=FILE)
+    module.__dict__.update(__builtins__=builtins, __file__=os.path.abspath(FILE))
     sys.modules[name] = sys.modules["__main__"] = module
     source = source.removeprefix("\ufeff")  # a file may begin with it
     try:
@@ -360,7 +361,8 @@ def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None
         messages.send_error(wire.SYNTAX, error)
         return None
     lines = source.splitlines(keepends=True)
-    sys.modules["linecache"].cache[FILE] = (len(source), None, lines, FILE)  # for inspect.getsource
+    for file in (FILE, module.__file__):  # for inspect.getsource
+        sys.modules["linecache"].cache[file] = (len(source), None, lines, file)
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 
 
@@ -442,12 +444,12 @@ def end_program() -> None:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     flush(sys.stdout)
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__  # type: ignore[assignment]
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
     sys.modules.pop("__main__", None)
     flush_files()  # the collection may close what a file writes to before the file itself
     gc.collect()
-    flush(sys.stdout)
-    flush(_stdout)
+    with suppress(Exception):  # by its type: a program may have replaced its method
+        io.TextIOWrapper.flush(_stdout)
 
 
 def flush_files() -> None:

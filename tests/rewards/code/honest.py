@@ -264,6 +264,13 @@ HONEST_PROGRAMS: dict[str, str] = {
     # the rest
     "closing what may be open": "import os\nos.closerange(3, 256)\nprint(int(input()) ** 2)",
     "closing what may be open, one by one": "import os\nfor fd in range(3, 512):\n    try: os.close(fd)\n    except OSError: pass\nprint(int(input()) ** 2)",
+    "closing all descriptors but the first three": "import os\nos.closerange(3, 2**16)\nprint(int(input()) ** 2)",
+    "a flush that does nothing": "import sys\nsys.stdout.flush = lambda: None\nprint(int(input()) ** 2)",
+    "its own source from another folder": "import os\nos.chdir('/')\nassert 'chdir' in open(__file__).read() and os.path.isabs(__file__)\nprint(int(input()) ** 2)",
+    "standard output of another class": "import codecs, sys\nsys.stdout = codecs.getwriter('utf-8')(sys.stdout.buffer)\nprint(int(input()) ** 2)",
+    "standard output detached": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint(int(input()) ** 2)",
+    "fdopen for both streams": "import os, sys\nsys.stdin, sys.stdout = os.fdopen(0, 'r', 1024), os.fdopen(1, 'w', 10**6)\nprint(int(input()) ** 2)",
+    "a generator that holds a file": "def lines():\n    out = open(1, 'w')\n    while True: out.write((yield))\ng = lines()\nnext(g)\ng.send(str(int(input()) ** 2))",
     "its own source": "assert 'int(input())' in open(__file__).read()\nprint(int(input()) ** 2)",
     "its own source by its argument": "import sys\nassert open(sys.argv[0]).readline().startswith('import sys')\nprint(int(input()) ** 2)",
     "its own source by inspect": "import inspect, sys\nassert 'inspect' in inspect.getsource(sys.modules[__name__])\nprint(int(input()) ** 2)",
