@@ -49,7 +49,7 @@ def tell(problem: Problem, completions: Sequence[str], result: RewardResult) -> 
     return f"{wrong} Write the whole function again."
 
 
-@register_task("llm_envs/CodeRepair-v0", reward=CodeTestsReward(), reply=tell, max_turns=MAX_TURNS)
+@register_task("llm_envs/CodeRepair-v0", reward=CodeTestsReward(count_all=True), reply=tell, max_turns=MAX_TURNS)
 def code_repair(rng: np.random.Generator, level: int = 0) -> Problem:
     """Repair a Python function that differs in one place from what its docstring says; hidden tests decide.
 

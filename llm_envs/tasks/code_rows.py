@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llm_envs.problem import BadRow
+from rewards.base import InvalidReference
+from rewards.code import load
 
 _LANGUAGE_NAMES = frozenset(dir(builtins))
 
@@ -144,6 +146,12 @@ class _Fields:
             raise self.error(name, f"expected the name of a function, got {value!r:.80}")
         return value
 
+    def entry_point(self) -> str:
+        value = self.text("entry_point")
+        if not all(name.isidentifier() for name in value.split("().", 1)):
+            raise self.error("entry_point", f"expected the name of a function or `Class().method`, got {value!r:.80}")
+        return value
+
     def items(self, name: str) -> list[Any]:
         value = self.row.get(name)
         if not isinstance(value, list) or not value:
@@ -178,7 +186,7 @@ def _own(fields: _Fields) -> Row:
         _no_unknown(inner, {"kind", "entry_point", "check", "checks", "setup", "prefix"})
         reference = _own_check(inner)
     elif kind == "function":
-        inner.identifier("entry_point")
+        inner.entry_point()
         for index, case in enumerate(inner.items("cases")):
             at = f"cases[{index}]"
             if not isinstance(case, dict) or "expected" not in case:
@@ -198,10 +206,17 @@ def _own(fields: _Fields) -> Row:
         for index, case in enumerate(inner.items("cases")):
             if not isinstance(case, dict) or not all(isinstance(case.get(name), str) for name in ("stdin", "stdout")):
                 raise inner.error(f"cases[{index}]", "expected an object with the texts stdin and stdout")
-        _no_unknown(inner, {"kind", "cases", "prefix"})
+        _no_unknown(inner, {"kind", "cases", "prefix", "tokens", "rel_tol", "abs_tol"})
+        reference = tests
+    elif kind == "class":
+        _no_unknown(inner, {"kind", "entry_point", "cases", "rel_tol", "abs_tol", "nan_equal", "prefix"})
         reference = tests
     else:
-        raise inner.error("kind", f"expected 'function', 'check' or 'program', got {kind!r:.80}")
+        raise inner.error("kind", f"expected 'function', 'class', 'check' or 'program', got {kind!r:.80}")
+    try:
+        load(reference)
+    except InvalidReference as error:
+        raise inner.error(kind, str(error)) from error
     return Row(fields.text("prompt"), reference, fields.solution("solution"), fields.name())
 
 
@@ -222,7 +237,7 @@ def _human_eval(fields: _Fields) -> Row:
 
 def _own_check(fields: _Fields) -> dict[str, Any]:
     """Tests with `checks` (a text or a list of texts), or with HumanEval's `check`."""
-    entry_point, prefix = fields.identifier("entry_point"), fields.text("prefix", "", empty=True)
+    entry_point, prefix = fields.entry_point(), fields.text("prefix", "", empty=True)
     setup = fields.text("setup", "", empty=True)
     fields.source("setup", setup)
     if "check" in fields.row:

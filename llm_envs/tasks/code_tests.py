@@ -62,8 +62,9 @@ def code_tests(
     A row is an object of one of three shapes:
 
     - `{"prompt": ..., "tests": {"kind": ...}, "solution": ...}` with tests as `CodeTestsReward` takes them: a
-      `"function"` with cases, a `"check"` with the source of `check(candidate)`, or a `"program"` with texts for stdin
-      and stdout. `solution`, a right completion, and `id` are optional.
+      `"function"` with cases (also a method, `Solution().solve`), a `"class"` with methods and what they return, a
+      `"check"` with the source of `check(candidate)`, or a `"program"` with texts for stdin and stdout. `solution`, a
+      right completion, and `id` are optional.
     - HumanEval: `task_id`, `prompt`, `entry_point`, `test`, `canonical_solution`.
     - MBPP: `text` or `prompt`, `test_list` (and `challenge_test_list`, `test_imports`, `test_setup_code`, `code`). The
       asserts become a `check(candidate)`; the function's name is the one name in them that nothing defines.

@@ -1,6 +1,6 @@
-"""What a program is tested with, as plain data: `FunctionTests`, `CheckTests`, `ProgramTests`.
+"""What a program is tested with, as plain data: `FunctionTests`, `ClassTests`, `CheckTests`, `ProgramTests`.
 
-All three can be written as a mapping that survives JSON (`as_dict`, `load`), which is how a task passes them as the
+All four can be written as a mapping that survives JSON (`as_dict`, `load`), which is how a task passes them as the
 reference of a problem.
 """
 
@@ -41,7 +41,7 @@ class FunctionTests:
     """Calls of a function. Results are compared by `rewards.code.equality.same`.
 
     Attributes:
-        entry_point: The name of the function.
+        entry_point: The name of the function, or of a method, `Solution().addOne`: each call is on a new object.
         cases: The calls, at least one; each counts as one test. They are made in order, in one process.
         rel_tol: How far a float may be from the expected one, relative to that.
         abs_tol: How far a float may be from the expected one.
@@ -60,18 +60,65 @@ class FunctionTests:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        _check_name(self.entry_point)
+        _check_entry_point(self.entry_point)
         _check_text("prefix", self.prefix)
-        for name, most in (("rel_tol", 1.0), ("abs_tol", math.inf)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < most:
-                raise InvalidReference(
-                    f"{name} must be a number of at least 0 and less than {most:g}, not {value!r:.80}"
-                )
-        if not isinstance(self.nan_equal, bool):
-            raise InvalidReference(f"nan_equal must be a bool, not {self.nan_equal!r:.80}")
+        _check_tolerances(self)
+        _check_bool("nan_equal", self.nan_equal)
         cases = _some("cases", self.cases)
         checked = tuple(_case(f"cases[{i}]", case, self.nan_equal) for i, case in enumerate(cases))
+        object.__setattr__(self, "cases", checked)
+
+    @property
+    def total(self) -> int:
+        """The number of tests."""
+        return len(self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCase:
+    """An object and the calls of its methods, in the form in which LeetCode writes them.
+
+    Attributes:
+        methods: The names of what is called: the class, and then methods of the object.
+        args: The positional arguments of each call, plain data.
+        expected: What must come back from each, plain data; what belongs to the class does not count.
+    """
+
+    methods: tuple[str, ...]
+    args: tuple[tuple[Any, ...], ...]
+    expected: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTests:
+    """Objects of a class that keep a state between calls. Results are compared by `rewards.code.equality.same`.
+
+    Attributes:
+        entry_point: The name of the class.
+        cases: The objects, at least one; each counts as one test, which is passed if all its calls give what they must.
+        rel_tol: How far a float may be from the expected one, relative to that.
+        abs_tol: How far a float may be from the expected one.
+        nan_equal: Whether NaN equals NaN. Without it no case may expect one.
+        prefix: The beginning of the program that the model was given, if a completion may continue it.
+
+    Raises:
+        InvalidReference: Where an attribute cannot be used.
+    """
+
+    entry_point: str
+    cases: tuple[ClassCase, ...]
+    rel_tol: float = 0.0
+    abs_tol: float = 0.0
+    nan_equal: bool = False
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("entry_point", self.entry_point)
+        _check_text("prefix", self.prefix)
+        _check_tolerances(self)
+        _check_bool("nan_equal", self.nan_equal)
+        cases = _some("cases", self.cases)
+        checked = tuple(_class_case(f"cases[{i}]", case, self) for i, case in enumerate(cases))
         object.__setattr__(self, "cases", checked)
 
     @property
@@ -88,7 +135,7 @@ class CheckTests:
     is a function that passes plain data to the jail and back. A test passes when it ends without an exception.
 
     Attributes:
-        entry_point: The name of the function.
+        entry_point: The name of the function, or of a method, `Solution().addOne`: each call is on a new object.
         checks: Test programs, each of which counts as one test; a single text is one of them. Each runs by itself after
             `setup`; if it defines `check`, that is called with `candidate`. It must have an `assert` or a `raise`.
         setup: Code that the checks need, such as the imports and helpers in a HumanEval prompt.
@@ -104,7 +151,7 @@ class CheckTests:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        _check_name(self.entry_point)
+        _check_entry_point(self.entry_point)
         _check_text("prefix", self.prefix)
         _check_text("setup", self.setup)
         _tree("setup", self.setup)
@@ -139,6 +186,10 @@ class ProgramTests:
 
     Attributes:
         cases: The runs, at least one; each counts as one test.
+        tokens: Whether only the words between white space are compared, so that `1  2` on one or two lines is `1 2`.
+        rel_tol: How far a decimal number may be from the expected one, relative to that. Two whole numbers are always
+            compared as they are written, and so are `nan`, `inf` and what is no number.
+        abs_tol: How far a decimal number may be from the expected one.
         prefix: The beginning of the program that the model was given, if a completion may continue it.
 
     Raises:
@@ -147,9 +198,14 @@ class ProgramTests:
 
     cases: tuple[ProgramCase, ...]
     prefix: str = ""
+    tokens: bool = False
+    rel_tol: float = 0.0
+    abs_tol: float = 0.0
 
     def __post_init__(self) -> None:
         _check_text("prefix", self.prefix)
+        _check_bool("tokens", self.tokens)
+        _check_tolerances(self)
         cases = tuple(_some("cases", self.cases))
         for i, case in enumerate(cases):
             if not isinstance(case, ProgramCase):
@@ -164,7 +220,7 @@ class ProgramTests:
         return len(self.cases)
 
 
-Tests = FunctionTests | CheckTests | ProgramTests
+Tests = FunctionTests | ClassTests | CheckTests | ProgramTests
 
 
 def as_dict(tests: Tests) -> dict[str, Any]:
@@ -178,10 +234,18 @@ def as_dict(tests: Tests) -> dict[str, Any]:
                 row["kwargs"] = {name: to_json(value) for name, value in case.kwargs.items()}
             result["cases"].append(row)
         result |= {"rel_tol": tests.rel_tol, "abs_tol": tests.abs_tol, "nan_equal": tests.nan_equal}
+    elif isinstance(tests, ClassTests):
+        result = {"kind": "class", "entry_point": tests.entry_point, "cases": []}
+        for one in tests.cases:
+            args = [[to_json(arg) for arg in some] for some in one.args]
+            expected = [to_json(value) for value in one.expected]
+            result["cases"].append({"methods": list(one.methods), "args": args, "expected": expected})
+        result |= {"rel_tol": tests.rel_tol, "abs_tol": tests.abs_tol, "nan_equal": tests.nan_equal}
     elif isinstance(tests, CheckTests):
         result = {"kind": "check", "entry_point": tests.entry_point, "checks": list(tests.checks), "setup": tests.setup}
     else:
         result = {"kind": "program", "cases": [{"stdin": case.stdin, "stdout": case.stdout} for case in tests.cases]}
+        result |= {name: getattr(tests, name) for name in ("tokens", "rel_tol", "abs_tol") if getattr(tests, name)}
     if tests.prefix:
         result["prefix"] = tests.prefix
     return result
@@ -191,13 +255,13 @@ def load(reference: Any) -> Tests:
     """The tests that a reference describes.
 
     Args:
-        reference: Tests, or a mapping as `as_dict` makes it: `kind` (`"function"`, `"check"` or `"program"`) and the
-            attributes. Values may also be Python's own tuples and sets instead of their form in JSON.
+        reference: Tests, or a mapping as `as_dict` makes it: `kind` (`"function"`, `"class"`, `"check"` or `"program"`)
+            and the attributes. Values may also be Python's own tuples and sets instead of their form in JSON.
 
     Raises:
         InvalidReference: Where they cannot be used; it names the field.
     """
-    if isinstance(reference, FunctionTests | CheckTests | ProgramTests):
+    if isinstance(reference, Tests):
         return reference
     if not isinstance(reference, Mapping):
         raise InvalidReference(f"the reference must be tests or a mapping, not a {type(reference).__name__}")
@@ -207,14 +271,18 @@ def load(reference: Any) -> Tests:
         _check_keys("", fields, {"entry_point", "cases"}, {"rel_tol", "abs_tol", "nan_equal", "prefix"})
         rows = _rows(fields.pop("cases"), set(), {"args", "kwargs", "expected"})
         return FunctionTests(cases=tuple(_read_case(where, row) for where, row in rows), **fields)
+    if kind == "class":
+        _check_keys("", fields, {"entry_point", "cases"}, {"rel_tol", "abs_tol", "nan_equal", "prefix"})
+        rows = _rows(fields.pop("cases"), {"methods", "args", "expected"}, set())
+        return ClassTests(cases=tuple(ClassCase(**_values(where, row)) for where, row in rows), **fields)
     if kind == "check":
         _check_keys("", fields, {"entry_point", "checks"}, {"setup", "prefix"})
         return CheckTests(**fields)
     if kind == "program":
-        _check_keys("", fields, {"cases"}, {"prefix"})
+        _check_keys("", fields, {"cases"}, {"prefix", "tokens", "rel_tol", "abs_tol"})
         rows = _rows(fields.pop("cases"), {"stdin", "stdout"}, set())
         return ProgramTests(cases=tuple(ProgramCase(**row) for _, row in rows), **fields)
-    raise InvalidReference(f"kind must be 'function', 'check' or 'program', not {kind!r:.80}")
+    raise InvalidReference(f"kind must be 'function', 'class', 'check' or 'program', not {kind!r:.80}")
 
 
 def _rows(cases: Any, needed: set[str], optional: set[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -230,15 +298,45 @@ def _rows(cases: Any, needed: set[str], optional: set[str]) -> list[tuple[str, d
 def _read_case(where: str, row: dict[str, Any]) -> FunctionCase:
     if "expected" not in row:
         raise InvalidReference(f"{where}.expected is missing")
+    values = _values(where, row)
+    if not isinstance(values.get("args", []), list | tuple):
+        raise InvalidReference(f"{where}.args must be a list, not a {type(values['args']).__name__}")
+    return FunctionCase(tuple(values.get("args", ())), values.get("kwargs", {}), values["expected"])
+
+
+def _values(where: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row, read from their form in JSON."""
     values: dict[str, Any] = {}
     for name, value in row.items():
         try:
             values[name] = from_json(value)
         except ValueError as error:
             raise InvalidReference(f"{where}.{name}: {error}") from error
-    if not isinstance(values.get("args", []), list | tuple):
-        raise InvalidReference(f"{where}.args must be a list, not a {type(values['args']).__name__}")
-    return FunctionCase(tuple(values.get("args", ())), values.get("kwargs", {}), values["expected"])
+    return values
+
+
+def _class_case(where: str, case: Any, tests: ClassTests) -> ClassCase:
+    """The case with its values reduced to plain data."""
+    if not isinstance(case, ClassCase):
+        raise InvalidReference(f"{where} must be a ClassCase, not a {type(case).__name__}")
+    methods = _some(f"{where}.methods", case.methods)
+    for name in ("args", "expected"):
+        values = getattr(case, name)
+        if not isinstance(values, list | tuple) or len(values) != len(methods):
+            raise InvalidReference(
+                f"{where}.{name} must be a list with one entry for each of the {len(methods)} methods"
+            )
+    if methods[0] != tests.entry_point:
+        raise InvalidReference(f"{where}.methods[0] must be the class, {tests.entry_point!r}, not {methods[0]!r:.80}")
+    if len(methods) < 2:
+        raise InvalidReference(f"{where}.methods has no method: every class would pass")
+    calls = []
+    for i, (method, args, expected) in enumerate(zip(methods, case.args, case.expected, strict=True)):
+        _check_name(f"{where}.methods[{i}]", method)
+        call = FunctionCase(args, {}, expected if i else None)
+        calls.append(_case(f"{where}, call {i}", call, tests.nan_equal))
+    args, expected = tuple(call.args for call in calls), tuple(call.expected for call in calls)
+    return ClassCase(tuple(methods), args, expected)
 
 
 def _case(where: str, case: Any, nan_equal: bool) -> FunctionCase:
@@ -285,9 +383,29 @@ def _check_keys(where: str, fields: Mapping[Any, Any], needed: set[str], optiona
             raise InvalidReference(f"{where}{name!s:.80} is unknown; there are {known}")
 
 
-def _check_name(name: Any) -> None:
+def _check_entry_point(entry_point: Any) -> None:
+    owner, method, name = entry_point.partition("().") if isinstance(entry_point, str) else ("", "", "")
+    _check_name("entry_point", owner if method else entry_point)
+    if method:
+        _check_name("entry_point", name)
+
+
+def _check_name(where: str, name: Any) -> None:
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise InvalidReference(f"entry_point must be the name of a function, not {name!r:.80}")
+        example = " or of a method, such as Solution().solve," if where == "entry_point" else ""
+        raise InvalidReference(f"{where} must be the name of a function{example} not {name!r:.80}")
+
+
+def _check_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidReference(f"{name} must be a bool, not {value!r:.80}")
+
+
+def _check_tolerances(tests: Any) -> None:
+    for name, most in (("rel_tol", 1.0), ("abs_tol", math.inf)):
+        value = getattr(tests, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < most:
+            raise InvalidReference(f"{name} must be a number of at least 0 and less than {most:g}, not {value!r:.80}")
 
 
 def _check_text(name: str, text: Any) -> None:

@@ -7,22 +7,25 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from rewards.base import InvalidReference, Outcome
 from rewards.code.check_worker import LINK_BYTES, LINK_DEPTH
 from rewards.code.sandbox import CandidateError, CandidateRaised
-from rewards.code.sandbox.codec import Unencodable, decode, encode
+from rewards.code.sandbox.codec import Malformed, Unencodable, decode, encode
 from rewards.workers.pool import JobStatus, WorkerPool, WorkerPoolError
 
 CHECK_SECONDS = 10.0
-"""For one run of test code, the candidate's own time not counted. It is needed where a value makes it run away."""
+"""For all test code of one completion, the candidate's own time and what comes before the first call not counted. It is
+needed where a value makes test code run away."""
 
 CHECK_MEMORY = 512 * 2**20
 MAX_CALLS = 100_000
-"""Calls of the candidate in one run of test code."""
+"""Calls of the candidate by all test code of one completion."""
 
+_LEAST_SECONDS = 0.01
 _MAX_RUNS = 2_000  # then the process is replaced: test code may leave something behind
 _OUTCOMES = {JobStatus.TIMEOUT: Outcome.TIMEOUT, JobStatus.MEMORY: Outcome.MEMORY}
 
@@ -31,6 +34,19 @@ Call = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 
 class CheckerFault(RuntimeError):
     """The checker's own process failed; no program is to blame."""
+
+
+@dataclass
+class Budget:
+    """What is left for the test code of one completion.
+
+    Attributes:
+        seconds: Of time, the candidate's own not counted.
+        calls: Of the candidate.
+    """
+
+    seconds: float
+    calls: int
 
 
 class CheckRunner:
@@ -53,7 +69,11 @@ class CheckRunner:
             "rewards.code.check_worker:step", workers=1, deadline=seconds, memory=memory, max_jobs=2**62
         )
 
-    def run(self, setup: str, check: str, entry_point: str, call: Call) -> str | None:
+    def budget(self) -> Budget:
+        """What the test code of one completion may take."""
+        return Budget(self.seconds, self.max_calls)
+
+    def run(self, setup: str, check: str, entry_point: str, call: Call, budget: Budget | None = None) -> str | None:
         """Run one piece of test code.
 
         Args:
@@ -61,6 +81,7 @@ class CheckRunner:
             check: The test code.
             entry_point: The name of the function.
             call: Calls the candidate. What it raises, except `CandidateRaised`, ends the run and passes through.
+            budget: What is left for it, the same object in all runs for one completion; by default all.
 
         Returns:
             None if it passed, else why not.
@@ -72,41 +93,75 @@ class CheckRunner:
         """
         self.runs += 1
         token = uuid.uuid4().hex
-        spent = 0.0
-        job: tuple[Any, ...] = ("start", token, setup, check, entry_point)
-        for _ in range(self.max_calls + 1):
-            started = monotonic()
-            kind, *content = self._step(job)
-            spent += monotonic() - started
-            if kind == "passed":
-                return None
-            if kind == "failed":
-                return str(content[0])
-            if kind == "broken":
-                raise InvalidReference(f"the tests of {entry_point} cannot be used: {content[0]}")
-            if kind != "call":
-                raise CheckerFault("the process of the tests was lost")
-            if spent > self.seconds:
-                break
-            args, kwargs = decode(base64.b64decode(content[0]), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
+        budget = budget or self.budget()
+        kind, *content = self._begin(("start", token, setup, check, entry_point))
+        while kind == "call":
+            if budget.seconds <= 0 or budget.calls <= 0:
+                self._stop(token)
+                raise CandidateError(Outcome.TIMEOUT, "the tests took too long")
+            budget.calls -= 1
             try:
-                job = ("value", token, encode(call(args, kwargs), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH))
-            except Unencodable as error:  # where `Limits.value_bytes` is beyond `LINK_BYTES`
-                job = ("raised", token, "ValueError", str(error))
-            except CandidateRaised as error:
-                job = ("raised", token, str(error.type_name)[:100], str(error.message)[:10_000])
+                job = self._answer(token, self._arguments(token, content, budget), call)
             except BaseException:
                 self._stop(token)
                 raise
-        self._stop(token)
-        raise CandidateError(Outcome.TIMEOUT, "the tests took too long")
+            kind, *content = self._step(job, budget)
+        if kind == "passed":
+            return None
+        if kind == "failed":
+            return str(content[0])
+        if kind == "broken":
+            raise InvalidReference(f"the tests of {entry_point} cannot be used: {content[0]}")
+        raise CheckerFault("the process of the tests was lost")
 
     def close(self) -> None:
         """End the process. A later `run` starts another one."""
         self._pool.close()
 
-    def _step(self, job: tuple[Any, ...]) -> list[Any]:
+    def _begin(self, job: tuple[Any, ...]) -> list[Any]:
+        """Go on to the first call. No value of the candidate is in it yet, so no failure is the candidate's."""
+        try:
+            return self._step(job, self.budget())
+        except CandidateError:  # an earlier value filled the process; there is a new one now
+            pass
+        try:
+            return self._step(job, self.budget())
+        except CandidateError as error:
+            raise CheckerFault(f"the tests' own code failed before its first call: {error}") from None
+
+    def _arguments(self, token: str, content: list[Any], budget: Budget) -> bytes:
+        """The encoded arguments of a call, which come in parts."""
+        part, more = content
+        data = base64.b64decode(part)
+        while more:
+            kind, *content = self._step(("more", token), budget)
+            if kind != "call":
+                raise CheckerFault("the process of the tests was lost")
+            part, more = content
+            data += base64.b64decode(part)
+        return data
+
+    def _answer(self, token: str, arguments: bytes, call: Call) -> tuple[Any, ...]:
+        """Call the candidate, and return the job that tells the test code what came of it."""
+        try:
+            args, kwargs = decode(arguments, max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
+        except (
+            Malformed,
+            MemoryError,
+        ) as error:  # test code made a set of the candidate's numbers, whose hashes collide
+            return ("raised", token, "TypeError", f"the arguments cannot be sent: {error}")
+        try:
+            return ("value", token, encode(call(args, kwargs), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH))
+        except Unencodable as error:  # where `Limits.value_bytes` is beyond `LINK_BYTES`
+            return ("raised", token, "ValueError", str(error))
+        except CandidateRaised as error:
+            return ("raised", token, str(error.type_name)[:100], str(error.message)[:10_000])
+
+    def _step(self, job: tuple[Any, ...], budget: Budget) -> list[Any]:
+        self._pool.deadline = max(budget.seconds, _LEAST_SECONDS)
+        started = monotonic()
         (done,) = self._pool.map([job])
+        budget.seconds -= monotonic() - started
         if done.status is JobStatus.DONE:
             answer: list[Any] = done.value
             return answer

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import builtins
+import gc
 import os
 import sys
 import threading
 from queue import SimpleQueue
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from rewards.code.sandbox.codec import Unencodable, decode, encode
@@ -23,6 +24,9 @@ from rewards.workers.host import describe
 LINK_BYTES = 2**26
 LINK_DEPTH = 80
 """More than the jail's own limits, which hold already: this side is trusted."""
+
+PART_BYTES = 2**23
+"""Of a call's arguments, in one answer: as base64 they must be within `rewards.workers.host.MAX_RESULT`."""
 
 _MODULE = "llm_envs_check"
 _STOP_SECONDS = 1.0
@@ -44,16 +48,17 @@ class _Check:
         self.token = token
         self.calls = 0
         self.stopped = False
+        self.arguments = b""  # of the call, those that are to be sent
         self.answers: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
         self.messages: SimpleQueue[Any] = SimpleQueue()
         self.thread = threading.Thread(target=self._run, args=(setup, check, entry_point), daemon=True)
 
     def _run(self, setup: str, check: str, entry_point: str) -> None:
         message: Any
+        module = ModuleType(_MODULE)
+        sys.modules[_MODULE] = module  # where dataclasses look for it
+        names = module.__dict__
         try:
-            module = ModuleType(_MODULE)
-            sys.modules[_MODULE] = module  # where dataclasses look for it
-            names = module.__dict__
             try:
                 _execute(setup, names)
             except MemoryError:
@@ -62,7 +67,10 @@ class _Check:
                 self.messages.put(["broken", f"its setup raised {describe(error)}"])
                 return
             names.pop("check", None)
-            names["candidate"] = names[entry_point] = self.candidate
+            names["candidate"] = self.candidate
+            owner, _, method = entry_point.partition("().")
+            # `Solution().solve(1)` is as good as `candidate(1)`
+            names[owner] = (lambda: SimpleNamespace(**{method: self.candidate})) if method else self.candidate
             _execute(check, names)
             if callable(names.get("check")):
                 names["check"](self.candidate)
@@ -71,6 +79,7 @@ class _Check:
             message = error
         except BaseException as error:  # noqa: BLE001 (see above)
             message = ["failed", describe(error)]
+        names.clear()  # a large value must not be there any more when the next run begins
         if not self.calls and not isinstance(message, MemoryError):
             # no value of the candidate can be the reason
             message = ["broken", f"it {' '.join(message)} without a call of {entry_point}"]
@@ -87,7 +96,7 @@ class _Check:
             data = encode((args, kwargs), max_depth=LINK_DEPTH)
         except Unencodable as error:
             raise TypeError(f"an argument of the candidate cannot be sent: {error}") from None
-        self.messages.put(["call", base64.b64encode(data).decode("ascii")])
+        self.messages.put(["call", data])
         kind, *content = self.answers.get()
         if kind == "value":
             return decode(content[0], max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
@@ -101,7 +110,16 @@ class _Check:
         message = self.messages.get()
         if isinstance(message, MemoryError):
             raise message
+        if message[0] == "call":
+            self.arguments = message[1]
+            return self.part()
+        gc.collect()
         return message
+
+    def part(self) -> list[Any]:
+        """The next part of a call's arguments."""
+        part, self.arguments = self.arguments[:PART_BYTES], self.arguments[PART_BYTES:]
+        return ["call", base64.b64encode(part).decode("ascii"), bool(self.arguments)]
 
 
 def _execute(source: str, names: dict[str, Any]) -> None:
@@ -132,22 +150,27 @@ def step(kind: str, token: str, *content: Any) -> Any:
 
     Args:
         kind: `start` with setup, check and entry point; `value` with its encoding; `raised` with type and message;
-            `stop`.
+            `more` for the next part of arguments; `stop`.
         token: Which run it is.
         *content: See `kind`.
 
     Returns:
-        `["call", arguments]`, `["passed"]`, `["failed", why]`, `["broken", why]` if the tests are to blame,
-        `["stopped"]` or, if this process knows nothing of the run, `["lost"]`.
+        `["call", part of the arguments, whether there is more]`, `["passed"]`, `["failed", why]`, `["broken", why]`
+        if the tests are to blame, `["stopped"]` or, if this process knows nothing of the run, `["lost"]`.
     """
     global _current
     if kind == "start":
         _current = _Check(token, *content)
-        _current.thread.start()
+        try:
+            _current.thread.start()
+        except RuntimeError as error:  # there is no room for its stack
+            raise MemoryError from error
         return _current.wait()
     run = _current
     if run is None or run.token != token:
         return ["lost"]
+    if kind == "more":
+        return run.part()
     run.answers.put((kind, *content))
     if kind != "stop":
         return run.wait()

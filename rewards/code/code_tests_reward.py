@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rewards.base import Outcome, RewardResult, check_lengths
+from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.code.cases import ProgramTests, Tests, load
 from rewards.code.check_runner import CheckerFault
 from rewards.code.checker import Verdict, judge
@@ -41,6 +41,8 @@ class CodeTestsReward:
     Attributes:
         partial: Whether the reward is the fraction of tests that passed; also of those before a timeout and the like,
             but never for a program that tried something forbidden.
+        count_all: Whether all tests are tried, so that `passed` counts those behind a failure; `partial` does so too.
+            Without either, the first test that fails is the last one.
         limits: What one program may take.
         allow_weak: Whether to go on where the machine offers less than the full sandbox.
         mode: `zygote`, or `fresh`: a new interpreter for each program, slower, with the same verdicts.
@@ -52,6 +54,7 @@ class CodeTestsReward:
     """
 
     partial: bool = False
+    count_all: bool = False
     limits: Limits = field(default_factory=Limits)
     allow_weak: bool = False
     mode: Literal["zygote", "fresh"] = "zygote"
@@ -82,14 +85,14 @@ class CodeTestsReward:
         loaded: dict[int, Tests] = {}  # the completions of a group share their reference
         for reference in references:
             if id(reference) not in loaded:
-                loaded[id(reference)] = load(reference)
+                loaded[id(reference)] = self._load(reference)
         results: list[RewardResult | None] = []
         waiting: list[tuple[int, Tests, str]] = []
         for completion, reference in zip(completions, references, strict=True):
             tests = loaded[id(reference)]
             code = extract_code(
                 completion,
-                entry_point=None if isinstance(tests, ProgramTests) else tests.entry_point,
+                entry_point=None if isinstance(tests, ProgramTests) else tests.entry_point.partition("()")[0],
                 prefix=tests.prefix or None,
             )
             if code is None:
@@ -106,8 +109,19 @@ class CodeTestsReward:
         return [result for result in results if result is not None]
 
     def check_reference(self, reference: Any) -> None:
-        """Raise `InvalidReference` where `reference` describes no tests; it names the field."""
-        load(reference)
+        """Raise `InvalidReference` where `reference` describes no tests, or too large ones; it names the field."""
+        self._load(reference)
+
+    def _load(self, reference: Any) -> Tests:
+        tests = load(reference)
+        most = self.limits.memory_bytes // 8  # it becomes a file in scratch
+        for i, case in enumerate(tests.cases if isinstance(tests, ProgramTests) else ()):
+            if len(case.stdin) > most:
+                raise InvalidReference(
+                    f"cases[{i}].stdin has {len(case.stdin)} characters; with limits.memory_bytes of "
+                    f"{self.limits.memory_bytes} it may have {most}"
+                )
+        return tests
 
     def _verdicts(self, waiting: list[tuple[int, Tests, str]], sandbox: Sandbox) -> list[Verdict]:
         threads = min(self.parallel or 2 * _usable_cores(), len(waiting))
@@ -122,11 +136,12 @@ class CodeTestsReward:
                 raise
 
     def _verdict(self, tests: Tests, source: str, sandbox: Sandbox) -> Verdict:
+        stop_early = not (self.partial or self.count_all)
         try:
-            return judge(tests, source, sandbox, self.limits)
+            return judge(tests, source, sandbox, self.limits, stop_early)
         except (SandboxFault, CheckerFault) as error:
             _log.warning("a program is run again after a fault: %s", error)
-            return judge(tests, source, sandbox, self.limits)
+            return judge(tests, source, sandbox, self.limits, stop_early)
 
     def _result(self, source: str, verdict: Verdict, grade: float | None) -> RewardResult:
         reward, outcome = 0.0, verdict.outcome

@@ -7,7 +7,7 @@ Every scan is linear. Of a completion the last `WINDOW` characters are read, beh
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
@@ -47,6 +47,7 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE | re.MULTILINE,
 )
+_CODE_LINE = re.compile(r"^[ \t]*[^# \t\n]", re.MULTILINE)
 _RETURN = re.compile(r"^return\b", re.MULTILINE)
 _TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
 
@@ -131,10 +132,16 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What is known of the whole text: the last fence of backticks and of tildes, and quotes that nothing ends."""
+    """What is known of the whole text, so that no part of it is looked through twice.
+
+    Attributes:
+        last_fence: Where the last fence of backticks and that of tildes begin.
+        strings: Where the string of three quotes ends that was looked at last, for each kind of quotes; the length of
+            the text where nothing ends it. What opens before that end, behind a backslash, ends there too.
+    """
 
     last_fence: dict[str, int]
-    unclosed: set[str]
+    strings: dict[str, int] = field(default_factory=dict)
 
 
 def _block(text: str, entry_point: str | None) -> str | None:
@@ -155,7 +162,7 @@ def _block(text: str, entry_point: str | None) -> str | None:
 def _blocks(text: str) -> list[_Block]:
     found = []
     at = 0
-    ends = _Ends({fence["marks"][0]: fence.start() for fence in _FENCE.finditer(text)}, set())
+    ends = _Ends({fence["marks"][0]: fence.start() for fence in _FENCE.finditer(text)})
     while (opening := _FENCE.search(text, at)) is not None:
         at = opening.end()
         if opening["marks"][0] == "`" and "`" in opening["info"]:
@@ -180,13 +187,14 @@ def _end_of_block(text: str, start: int, opening: re.Match[str], ends: _Ends) ->
             kind = _closes(token["fence"], opening)
             if kind is not None:
                 return token.start(), at if kind else token.start()
-        elif token["triple"] is not None and token["triple"] not in ends.unclosed:
-            end = _ENDS[token["triple"]].match(text, at)
-            if end is None:
-                ends.unclosed.add(token["triple"])
-            elif end.end() < ends.last_fence[opening["marks"][0]]:
+        elif token["triple"] is not None:
+            quotes = token["triple"]
+            if ends.strings.get(quotes, 0) <= at + 1:  # one less where the backslash is followed by a fourth quote
+                end = _ENDS[quotes].match(text, at)
+                ends.strings[quotes] = len(text) if end is None else end.end()
+            if ends.strings[quotes] < ends.last_fence[opening["marks"][0]]:
                 # otherwise what looked like a string would have run over the end of the block
-                at = end.end()
+                at = ends.strings[quotes]
     return len(text), len(text)
 
 
@@ -232,11 +240,13 @@ def _margin(lines: list[str]) -> int:
 
 
 def _before_definition(prefix: str, entry_point: str, source: str) -> str:
-    """What the prefix has before the function that it asks for."""
+    """What the prefix has before the function that it asks for; where it asks for none, as of imports alone, all."""
     if re.search(r"^from[ \t]+__future__\b", source, re.MULTILINE):
         return ""  # it has to come first
     definition = _definition(entry_point).search(prefix)
-    lines = prefix[: definition.start()].split("\n") if definition is not None else [""]
+    if definition is None:
+        return prefix.rstrip("\n") + "\n" if _CODE_LINE.search(prefix) else ""
+    lines = prefix[: definition.start()].split("\n")
     while len(lines) > 1 and lines[-2].startswith("@"):
         del lines[-2]
     before = "\n".join(lines)

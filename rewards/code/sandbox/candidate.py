@@ -20,6 +20,8 @@ HELLO_LIMIT = 60.0
 """Seconds for a candidate's process to be ready, and to be gone after it was killed."""
 STARVATION = 20
 """How many times its wall time a candidate may wait for a core without that counting."""
+MAX_JOB = 2**32 - 1
+"""Bytes of a source with its standard input. A completion may not make a batch fail by its length."""
 FLOOD = 256
 """A candidate that prints so many times what is kept of it is ended."""
 
@@ -78,6 +80,9 @@ class Candidate:
 
     def call(self, function: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Call a function of the source, and return its value as plain data.
+
+        `function` may also be `A().f`, a method of a new object; `A()`, which makes an object and returns None; or
+        `.f`, a method of the object that was made so last.
 
         Raises:
             CandidateRaised: If it raised, or its value is no plain data or too large; the process goes on.
@@ -163,9 +168,9 @@ class Candidate:
                 raise self._end(CandidateError(Outcome.CRASHED, "the process sent something that is no answer"))
         ended = self._ended()
         self._drain()
-        code = self._status[1] if self._status is not None else -1
+        _, code, used, _ = self._status or (b"", -1, 0.0, 0)
         if ended.outcome is Outcome.CRASHED and code >= 0:
-            return ProgramResult(self.stdout, code)
+            return ProgramResult(self.stdout, code, used, self._limits.wall_seconds - self._wall)
         raise self._end(ended)
 
     def _failed(self, kind: bytes, answer: bytes) -> CandidateError:
@@ -180,7 +185,7 @@ class Candidate:
 
     def _start(self, kind: bytes, job: Any, may_end: bool = False) -> Any:
         """Give the process the source, and wait until it has executed it; its start does not count."""
-        payload = codec.encode(job)
+        payload = codec.encode(job, max_bytes=MAX_JOB)
         number = int.from_bytes(os.urandom(8), "big")
         self._rest = memoryview(wire.HEADER.pack(kind, number, len(payload)) + payload)
         wall, self._wall = self._wall, HELLO_LIMIT
@@ -217,7 +222,7 @@ class Candidate:
             if message is not None:
                 self._wall = until - monotonic()
                 return message
-            if dead or self._eof:
+            if dead or (self._eof and not may_end):  # a program may close the channel and go on
                 self._wall = until - monotonic()
                 ended = self._ended()
                 self._drain()
@@ -288,7 +293,9 @@ class Candidate:
         except OSError:
             data = b""
         if not data:
-            self._eof = True
+            if not self._eof:
+                self._eof = True
+                self._poll.unregister(self._channel.fileno())
             return False
         self._data += data
         return True

@@ -14,6 +14,7 @@ import gc
 import io
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -31,6 +32,9 @@ from rewards.code.sandbox import codec, landlock, linux, seccomp, wire
 UID = 1000
 CHANNEL, LIFELINE = 3, 4
 """Descriptors of a candidate; the second one is closed before its source runs."""
+SPARE = 1000
+"""The channel again, or the largest possible descriptor. Some programs begin by closing what may be open."""
+FILE = "solution.py"
 NAMESPACES = linux.CLONE_NEWUSER | linux.CLONE_NEWPID | linux.CLONE_NEWNS
 MAX_FILES, MAX_THREADS, STACK = 128, 64, 64 * 2**20
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS)
@@ -105,7 +109,6 @@ class Jail:
             (resource.RLIMIT_FSIZE, memory),
             (resource.RLIMIT_NOFILE, MAX_FILES),
             (resource.RLIMIT_NPROC, MAX_THREADS),
-            (resource.RLIMIT_STACK, STACK),
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
@@ -113,6 +116,10 @@ class Jail:
             hard = resource.getrlimit(limit)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             calls.add("prlimit64", 0, limit, struct.pack("=QQ", value, value), 0)
+        # a stack is part of the address space: programs may raise its limit, and some do
+        hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+        soft = STACK if hard == resource.RLIM_INFINITY else min(STACK, hard)
+        calls.add("prlimit64", 0, resource.RLIMIT_STACK, struct.pack("=Qq", soft, hard), 0)
         if self.landlock:
             landlock.add_restriction(calls, self.landlock, scratch, fd)
         no_capabilities = struct.pack("=II", linux.LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
@@ -230,39 +237,104 @@ def warm() -> None:
 
 def tidy(jail: Jail) -> None:
     """Prepare in the zygote what every candidate finds: each page that a candidate changes is copied for it."""
+    global _stdout
     # a pipe as the output will be: whether it can be sought in is asked once
     _, pipe = os.pipe()
     os.dup2(pipe, 1)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape"
-    )
-    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = standard_stream(1, "w")  # type: ignore[misc]
+    _stdout = sys.stdout
+    builtins.open = io.open = open_file
+    os.open = open_descriptor
+    os.supports_dir_fd.add(open_descriptor)
+    threading.stack_size = stack_size
+    sys.set_int_max_str_digits(0)  # what a long number takes is limited as all else is
     for name in [name for name in sys.modules if name == "__main__" or name.partition(".")[0] == "rewards"]:
         _kept.append(sys.modules.pop(name))
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")  # the module site, which is not loaded, makes them
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
     os.environ.clear()
     os.environ.update(HOME=jail.scratch, TMPDIR=jail.scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", USER="sandbox")
-    sys.argv[:] = ["solution.py"]
+    sys.argv[:] = [FILE]
     random.seed(0)  # for all the same, or a verdict could change from run to run
 
 
 _kept: list[types.ModuleType] = []
+_stdout: Any = None  # as it was before a program could put something in its place
+
+
+def standard_stream(fd: int, mode: str) -> io.TextIOWrapper:
+    """Return standard input or output as the interpreter makes it; templates for fast input ask for `mode`."""
+    raw = io.FileIO(fd, mode, closefd=False)
+    raw.name = "<stdin>" if mode == "r" else "<stdout>"
+    buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+    stream = io.TextIOWrapper(buffer, "utf-8", "surrogateescape")
+    stream.mode = mode  # type: ignore[misc]
+    return stream
+
+
+_STREAM = re.compile(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,4})")
+_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_open_file, _open_descriptor = io.open, os.open
+
+
+def descriptor_of(path: Any) -> int | None:
+    """Return a new descriptor of the stream that a path like `/dev/stdin` means: no /proc is here to point to."""
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    match = _STREAM.fullmatch(path) if isinstance(path, str) else None
+    return None if match is None else os.dup(_STREAMS[match[1]] if match[1] else int(match[2]))
+
+
+def open_file(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """Open a file, as the built-in `open` does."""
+    fd = descriptor_of(file)
+    try:
+        return _open_file(file if fd is None else fd, *args, **kwargs)
+    except FileNotFoundError:
+        own = sys.modules["__main__"].__file__ or FILE
+        if os.path.basename(file) != FILE or os.path.exists(own):
+            raise
+    with _open_file(own, "x", encoding="utf-8", errors="surrogatepass", newline="") as source:
+        source.writelines(sys.modules["linecache"].getlines(FILE))
+    return _open_file(file, *args, **kwargs)
+
+
+def open_descriptor(path: Any, *args: Any, **kwargs: Any) -> int:
+    """Open a file and return its descriptor, as `os.open` does."""
+    fd = descriptor_of(path)
+    return _open_descriptor(path, *args, **kwargs) if fd is None else fd
+
+
+open_file.__name__ = open_file.__qualname__ = open_descriptor.__name__ = open_descriptor.__qualname__ = "open"
+_stack_size = threading.stack_size
+
+
+def stack_size(size: int = 0) -> int:
+    """Set the stack of new threads, as `threading.stack_size` does, to a quarter of the memory at most.
+
+    Programs ask for half a GiB and use a small part of it; only the address space is limited here.
+    """
+    most = resource.getrlimit(resource.RLIMIT_AS)[0] // 4
+    return _stack_size(min(size, most & -4096) if most > 0 else size)
 
 
 def run(closing: linux.SystemCalls, value_bytes: int, channel: int, output: int, lifeline: int) -> None:
     """Be the candidate. Never returns."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    spare = SPARE if most == resource.RLIM_INFINITY else min(SPARE, most - 1)
     os.dup2(output, 1)
+    os.dup2(channel, spare)
     os.dup2(channel, CHANNEL)
     os.dup2(lifeline, LIFELINE)
-    os.closerange(LIFELINE + 1, 2**31 - 1)
+    os.closerange(LIFELINE + 1, spare)
+    os.closerange(spare + 1, 2**31 - 1)
     try:
         closing.make()
     except OSError as error:  # no candidate has run; the program must hear of it
         os.write(LIFELINE, wire.STATUS.pack(wire.FAULT, 0, 0.0, 0) + repr(error).encode()[:1000])
         os._exit(1)
     gc.enable()
-    messages = Channel(CHANNEL, value_bytes)
+    messages = Channel(spare, value_bytes)
     try:
         messages.send(wire.HELLO)
         kind, job = messages.receive()
@@ -280,15 +352,17 @@ def run(closing: linux.SystemCalls, value_bytes: int, channel: int, output: int,
 def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None:
     """Return what executes the source as a module; None where it is no Python."""
     module = types.ModuleType(name)
-    module.__dict__.update(__builtins__=builtins, __file__="solution.py")
+    module.__dict__.update(__builtins__=builtins, __file__=os.path.abspath(FILE))
     sys.modules[name] = sys.modules["__main__"] = module
+    source = source.removeprefix("\ufeff")  # a file may begin with it
     try:
-        code = compile(source, "solution.py", "exec", dont_inherit=True)
+        code = compile(source, FILE, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, OverflowError) as error:
         messages.send_error(wire.SYNTAX, error)
         return None
     lines = source.splitlines(keepends=True)
-    sys.modules["linecache"].cache["solution.py"] = (len(source), None, lines, "solution.py")  # for inspect.getsource
+    for file in (FILE, module.__file__):  # for inspect.getsource
+        sys.modules["linecache"].cache[file] = (len(source), None, lines, file)
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 
 
@@ -300,29 +374,41 @@ def answer_calls(messages: Channel, source: str) -> None:
     module = sys.modules["solution"]
     try:
         execute()
-        flush()
+        flush(sys.stdout)
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001 (the source may raise anything, SystemExit too)
         messages.send_error(wire.RAISED, error)
         return
     messages.send(wire.DONE)
+    held = None  # the object that was made last
     while True:
         _, (name, args, kwargs) = messages.receive()
         try:
-            if name not in module.__dict__:
-                raise NameError(f"name {name!r} is not defined")
-            value = module.__dict__[name](*args, **kwargs)
-            flush()
+            value = resolve(module.__dict__, name, held)(*args, **kwargs)
+            flush(sys.stdout)
+            if name.endswith("()"):
+                held, value = value, None
             messages.send_value(value)
         except MemoryError:
             raise
         except codec.Unencodable as error:
             messages.send_text(wire.RAISED, "Unencodable", str(error))
         except BaseException as error:  # noqa: BLE001 (what the function raises is its answer, SystemExit too)
-            flush()
+            flush(sys.stdout)
             messages.send_error(wire.RAISED, error)
         value = args = kwargs = None
+
+
+def resolve(names: dict[str, Any], name: str, held: Any) -> Any:
+    """Return what is called: `f`, `A().f` of a new object, `A()`, whose object is held, or `.f` of the one held."""
+    owner, dot, method = name.partition(".")
+    if dot and not owner:
+        return getattr(held, method)
+    owner = owner.removesuffix("()")
+    if owner not in names:
+        raise NameError(f"name {owner!r} is not defined")
+    return getattr(names[owner](), method) if dot else names[owner]
 
 
 def run_program(messages: Channel, source: str, stdin: str) -> None:
@@ -334,8 +420,7 @@ def run_program(messages: Channel, source: str, stdin: str) -> None:
     os.lseek(fd, 0, os.SEEK_SET)
     os.dup2(fd, 0)
     os.close(fd)
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
-    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = standard_stream(0, "r")  # type: ignore[misc]
     execute = load(messages, "__main__", source)
     if execute is None:
         return
@@ -349,14 +434,33 @@ def run_program(messages: Channel, source: str, stdin: str) -> None:
     except BaseException as error:  # noqa: BLE001 (as a program's)
         messages.send_error(wire.RAISED, error)
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    flush()
+    execute = None
+    end_program()
     os._exit(code)
 
 
-def flush() -> None:
-    """Write what was printed, so that it is there before the answer is."""
-    stream = sys.stdout
-    if stream is not None and not getattr(stream, "closed", False):
-        stream.flush()
+def end_program() -> None:
+    """Do what the interpreter does at its end: threads, `atexit`, and `__del__` of all that only the program held."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    flush(sys.stdout)
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    sys.modules.pop("__main__", None)
+    flush_files()  # the collection may close what a file writes to before the file itself
+    gc.collect()
+    with suppress(Exception):  # by its type: a program may have replaced its method
+        io.TextIOWrapper.flush(_stdout)
+
+
+def flush_files() -> None:
+    """Write what is left in the buffers of the program's open files."""
+    for something in gc.get_objects():
+        if issubclass(type(something), io.TextIOWrapper | io.BufferedWriter):
+            flush(something)
+
+
+def flush(stream: Any) -> None:
+    """Write what was printed. What the program put in the place of a stream may be no stream, and need not work."""
+    with suppress(Exception):
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rewards.base import Outcome
 
@@ -46,10 +46,14 @@ class ProgramResult:
     Attributes:
         stdout: What it printed, cut at `Limits.output_bytes`; bytes that are no UTF-8 are surrogates.
         exit_code: 0, what it gave to `sys.exit`, or 1 after an exception.
+        cpu_seconds: CPU time that it took, its process's start included.
+        wall_seconds: Time that counted against its wall limit.
     """
 
     stdout: str
     exit_code: int
+    cpu_seconds: float = field(default=0.0, compare=False)
+    wall_seconds: float = field(default=0.0, compare=False)
 
 
 class CandidateError(Exception):

@@ -115,13 +115,13 @@ def try_environment(names):
 
 def try_descriptors():
     found = []
-    for fd in range(256):
+    for fd in range(2048):
         try:
             os.fstat(fd)
         except OSError:
             continue
         found.append(fd)
-    return [found == [0, 1, 2, 3], "open: " + str(found)]
+    return [found[:4] == [0, 1, 2, 3] and len(found) == 5, "open: " + str(found)]
 """
 _HARMLESS = {"HOME", "TMPDIR", "PATH", "LANG", "USER"}
 

@@ -206,7 +206,7 @@ class Server:
         self.program = program
         self.jail = jail
         self.fork = linux.Fork(jail.namespaces)
-        self.closings: dict[bytes, linux.SystemCalls] = {}  # by request
+        self.closings: dict[tuple[int, int, int], linux.SystemCalls] = {}  # by kind of limits
         self.completions: dict[int, Completion] = {}  # by both of its descriptors
         self.look = math.inf  # no completion's clock is to be looked at earlier
         self.poll = select.poll()
@@ -270,15 +270,16 @@ class Server:
         channel, output, lifeline = _DESCRIPTORS.unpack(ancillary[0][2])
         folder = ""
         try:
-            closing = self.closings.get(request)
             cpu_seconds, memory, value_bytes, scratch_bytes = wire.REQUEST.unpack(request)
+            kind = int(cpu_seconds), memory, scratch_bytes  # each run of a program has less time than the one before
+            closing = self.closings.get(kind)
             if closing is None:
                 if not self.jail.namespaces:
                     folder = f"{self.jail.work}/{os.urandom(8).hex()}"
                     os.mkdir(folder, 0o700)
                 closing = self.jail.closing(cpu_seconds, memory, scratch_bytes, folder)
                 if self.jail.namespaces and len(self.closings) < MAX_CLOSINGS:
-                    self.closings[request] = closing
+                    self.closings[kind] = closing
             pid = self.fork()
             if pid == 0:
                 try:

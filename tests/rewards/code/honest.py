@@ -82,3 +82,240 @@ HONEST: dict[str, str] = {
     "a hundred thousand lines": "def f(x):\n    for i in range(10**5): print(i)\n    return x * x",
     "ctypes": "import ctypes\ndef f(x): return ctypes.c_int(x * x).value",
 }
+
+FAST_IO = """
+import os, sys
+from io import BytesIO, IOBase
+BUFSIZE = 8192
+class FastIO(IOBase):
+    newlines = 0
+    def __init__(self, file):
+        self._fd = file.fileno()
+        self.buffer = BytesIO()
+        self.writable = "x" in file.mode or "r" not in file.mode
+        self.write = self.buffer.write if self.writable else None
+    def read(self):
+        while True:
+            b = os.read(self._fd, max(os.fstat(self._fd).st_size, BUFSIZE))
+            if not b: break
+            ptr = self.buffer.tell()
+            self.buffer.seek(0, 2), self.buffer.write(b), self.buffer.seek(ptr)
+        self.newlines = 0
+        return self.buffer.read()
+    def readline(self):
+        while self.newlines == 0:
+            b = os.read(self._fd, max(os.fstat(self._fd).st_size, BUFSIZE))
+            self.newlines = b.count(b"\\n") + (not b)
+            ptr = self.buffer.tell()
+            self.buffer.seek(0, 2), self.buffer.write(b), self.buffer.seek(ptr)
+        self.newlines -= 1
+        return self.buffer.readline()
+    def flush(self):
+        if self.writable:
+            os.write(self._fd, self.buffer.getvalue())
+            self.buffer.truncate(0), self.buffer.seek(0)
+class IOWrapper(IOBase):
+    def __init__(self, file):
+        self.buffer = FastIO(file)
+        self.flush = self.buffer.flush
+        self.writable = self.buffer.writable
+        self.write = lambda s: self.buffer.write(s.encode("ascii"))
+        self.read = lambda: self.buffer.read().decode("ascii")
+        self.readline = lambda: self.buffer.readline().decode("ascii")
+"""
+BOOTSTRAP = """
+from types import GeneratorType
+def bootstrap(f, stack=[]):
+    def wrappedfunc(*args, **kwargs):
+        if stack: return f(*args, **kwargs)
+        to = f(*args, **kwargs)
+        while True:
+            if type(to) is GeneratorType:
+                stack.append(to)
+                to = next(to)
+            else:
+                stack.pop()
+                if not stack: break
+                to = stack[-1].send(to)
+        return to
+    return wrappedfunc
+@bootstrap
+def d(n):
+    if n: yield 1 + (yield d(n - 1))
+    yield 0
+"""
+DEEP = "def d(n): return 0 if n == 0 else 1 + d(n - 1)\n"
+IN_A_THREAD = (
+    DEEP
+    + "def main():\n    assert d(20000) == 20000\n    print(int(input()) ** 2)\nt = threading.Thread(target=main)\nt.start()\nt.join()\n"
+)
+
+# Whole programs that read x and print x * x, in the ways that competitors read, recurse and print; each is paid.
+HONEST_PROGRAMS: dict[str, str] = {
+    # reading
+    "input": "print(int(input()) ** 2)",
+    "split": "x, = map(int, input().split())\nprint(x * x)",
+    "sys.stdin": "import sys\nfor line in sys.stdin: print(int(line) ** 2)",
+    "read": "import sys\nprint(int(sys.stdin.read()) ** 2)",
+    "read and split": "import sys\nit = iter(sys.stdin.read().split())\nprint(int(next(it)) ** 2)",
+    "readlines": "import sys\nprint(int(sys.stdin.readlines()[0]) ** 2)",
+    "input is readline": "import sys\ninput = sys.stdin.readline\nprint(int(input()) ** 2)",
+    "input is readline of bytes": "import sys\ninput = sys.stdin.buffer.readline\nprint(int(input()) ** 2)",
+    "lambda over readline": "import sys\ninput = lambda: sys.stdin.readline().rstrip('\\r\\n')\nprint(int(input()) ** 2)",
+    "buffer": "import sys\nprint(int(sys.stdin.buffer.read()) ** 2)",
+    "buffer and split": "import sys\nprint(*[int(x) ** 2 for x in sys.stdin.buffer.read().split()])",
+    "open(0)": "print(int(open(0).read()) ** 2)",
+    "open(0) and split": "print(*(int(x) ** 2 for x in open(0).read().split()))",
+    "open(0), line by line": "for line in open(0): print(int(line) ** 2)",
+    "open(0) of bytes": "print(int(open(0, 'rb').read()) ** 2)",
+    "open(0) unpacked": "x, *_ = open(0)\nprint(int(x) ** 2)",
+    "os.read of a size": "import os\nprint(int(os.read(0, 100)) ** 2)",
+    "os.read of the file's size": "import os, io\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\nprint(int(input()) ** 2)",
+    "os.read until the end": "import os\ndata = b''\nwhile part := os.read(0, 2): data += part\nprint(int(data) ** 2)",
+    "StringIO for standard input": "import io, sys\nsys.stdin = io.StringIO(sys.stdin.read())\nprint(int(input()) ** 2)",
+    "TextIOWrapper": "import io, sys\nsys.stdin = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8')\nprint(int(input()) ** 2)",
+    "mmap": "import mmap\nprint(int(mmap.mmap(0, 0, access=mmap.ACCESS_READ).read()) ** 2)",
+    "fileinput": "import fileinput\nfor line in fileinput.input(): print(int(line) ** 2)",
+    "PyRival's fast input and output": FAST_IO
+    + "sys.stdin, sys.stdout = IOWrapper(sys.stdin), IOWrapper(sys.stdout)\ninput = lambda: sys.stdin.readline().rstrip('\\r\\n')\nprint(int(input()) ** 2)",
+    "PyRival's, with a print of its own": FAST_IO
+    + "sys.stdin, sys.stdout = IOWrapper(sys.stdin), IOWrapper(sys.stdout)\ndef print(*args, **kwargs):\n    file = kwargs.pop('file', sys.stdout)\n    file.write(' '.join(map(str, args)) + kwargs.pop('end', '\\n'))\n    if kwargs.pop('flush', False): file.flush()\nprint(int(sys.stdin.readline()) ** 2)",
+    "reading until EOFError": "out = []\ntry:\n    while True: out.append(int(input()) ** 2)\nexcept EOFError: pass\nprint(*out)",
+    "reading at the end": "import sys\nx = int(input())\nassert sys.stdin.readline() == '' and sys.stdin.read() == ''\nprint(x * x)",
+    "input file if there is one": "import os, sys\nif os.path.exists('input.txt'): sys.stdin = open('input.txt')\nprint(int(input()) ** 2)",
+    "open without an input file": "import sys\ntry: sys.stdin = open('input.txt')\nexcept FileNotFoundError: pass\nprint(int(input()) ** 2)",
+    "/dev/stdin": "print(int(open('/dev/stdin').read()) ** 2)",
+    "/dev/stdin for standard input": "import sys\nsys.stdin = open('/dev/stdin', 'r')\nprint(int(input()) ** 2)",
+    "/dev/stdin by pathlib": "from pathlib import Path\nprint(int(Path('/dev/stdin').read_text()) ** 2)",
+    "/dev/stdin by os.open": "import os\nprint(int(os.read(os.open('/dev/stdin', os.O_RDONLY), 99)) ** 2)",
+    "/dev/stdin by fileinput": "import fileinput\nprint(*(int(line) ** 2 for line in fileinput.input('/dev/stdin')))",
+    "/dev/fd/0": "with open('/dev/fd/0') as f: print(int(f.readline()) ** 2)",
+    "/proc/self/fd/0": "print(int(open('/proc/self/fd/0', 'rb').read()) ** 2)",
+    "what standard input says of itself": "import sys, io, stat, os\ns = sys.stdin\nassert s.mode == 'r' and s.fileno() == 0 and not s.isatty() and s.encoding.lower() == 'utf-8'\nassert s.name == '<stdin>' and s.buffer.name == '<stdin>' and not s.closed and s.readable() and not s.writable() and s.seekable() in (True, False)\nassert not s.line_buffering and s.newlines is None and s.errors and isinstance(s.buffer, io.BufferedReader)\nassert s is sys.__stdin__\nprint(int(input()) ** 2)",
+    "what standard output says of itself": "import sys, io\ns = sys.stdout\nassert s.mode == 'w' and s.fileno() == 1 and not s.isatty() and s.encoding.lower() == 'utf-8' and s.name == '<stdout>'\nassert not s.closed and s.writable() and not s.readable() and not s.seekable() and s.line_buffering in (True, False)\nassert s is sys.__stdout__ and isinstance(s.buffer, io.BufferedWriter) and sys.stderr.mode == 'w'\nprint(int(input()) ** 2)",
+    "reconfigure": "import sys\nsys.stdin.reconfigure(encoding='utf-8', errors='strict')\nsys.stdout.reconfigure(encoding='utf-8', line_buffering=True, newline='\\n')\nprint(int(input()) ** 2)",
+    # printing
+    "print is write": "import sys\nprint = sys.stdout.write\nprint(str(int(input()) ** 2))\nprint('\\n')",
+    "print with flush": "from functools import partial\nprint = partial(print, flush=True)\nprint(int(input()) ** 2)",
+    "writelines": "import sys\nsys.stdout.writelines([str(int(input()) ** 2), '\\n'])",
+    "buffer of standard output": "import sys\nsys.stdout.buffer.write(b'%d\\n' % int(input()) ** 2)".replace(
+        "% int(input()) ** 2", "% (int(input()) ** 2)"
+    ),
+    "os.write": "import os\nos.write(1, b'%d\\n' % (int(input()) ** 2))",
+    "os.write to the number": "import os, sys\nos.write(sys.stdout.fileno(), str(int(input()) ** 2).encode())",
+    "open(1) with a with": "with open(1, 'w') as out: out.write(str(int(input()) ** 2))",
+    "open(1), flushed at the end": "out = open(1, 'w')\nout.write(str(int(input()) ** 2))",
+    "open(1) with closefd=False": "out = open(1, 'w', closefd=False)\nprint(int(input()) ** 2, file=out)",
+    "open(1) for standard output": "import sys\nsys.stdout = open(1, 'w', buffering=1 << 20)\nprint(int(input()) ** 2)",
+    "open(1) in a function": "def main():\n    out = open(1, 'w')\n    out.write(str(int(input()) ** 2))\nmain()",
+    "open(1) in an object in a circle": "class W:\n    def __init__(self): self.me, self.out = self, open(1, 'w')\nw = W()\nw.out.write(str(int(input()) ** 2))",
+    "open(1) in an object": "class W:\n    def __init__(self): self.out = open(1, 'w')\nw = W()\nw.out.write(str(int(input()) ** 2))",
+    "fdopen of a duplicate": "import os\nout = os.fdopen(os.dup(1), 'wb')\nout.write(str(int(input()) ** 2).encode())",
+    "/dev/stdout": "with open('/dev/stdout', 'w') as out: print(int(input()) ** 2, file=out)",
+    "/dev/fd/1, flushed at the end": "out = open('/dev/fd/1', 'w')\nprint(int(input()) ** 2, file=out)",
+    "/dev/stderr": "print('note', file=open('/dev/stderr', 'w'))\nprint(int(input()) ** 2)",
+    "atexit": "import atexit, sys\nout = []\natexit.register(lambda: sys.stdout.write('\\n'.join(out)))\nout.append(str(int(input()) ** 2))",
+    "atexit with os.write": "import atexit, io, os\nb = io.BytesIO()\natexit.register(lambda: os.write(1, b.getvalue()))\nb.write(str(int(input()) ** 2).encode())",
+    "__del__": "class Out:\n    def __init__(self): self.lines = []\n    def __del__(self): print('\\n'.join(self.lines))\nout = Out()\nout.lines.append(str(int(input()) ** 2))",
+    "__del__ of what a circle holds": "import os\nclass Out:\n    def __init__(self): self.me, self.text = self, ''\n    def __del__(self): os.write(1, self.text.encode())\nout = Out()\nout.text = str(int(input()) ** 2)",
+    "weakref.finalize": "import weakref, sys\nclass A: pass\na = A()\nx = int(input())\nweakref.finalize(a, lambda: sys.stdout.write(str(x * x)))",
+    "StringIO, then sys.__stdout__": "import io, sys\nsys.stdout = io.StringIO()\nprint(int(input()) ** 2)\nsys.__stdout__.write(sys.stdout.getvalue())",
+    "StringIO, then standard output again": "import io, sys\nold, sys.stdout = sys.stdout, io.StringIO()\nprint(int(input()) ** 2)\ntext = sys.stdout.getvalue()\nsys.stdout = old\nprint(text, end='')",
+    "StringIO and atexit": "import atexit, io, sys\nb = io.StringIO()\nsys.stdout = b\natexit.register(lambda: sys.__stdout__.write(b.getvalue()))\nprint(int(input()) ** 2)",
+    "redirect_stdout": "import contextlib, io\nb = io.StringIO()\nwith contextlib.redirect_stdout(b): print(int(input()) ** 2)\nprint(b.getvalue(), end='')",
+    "a standard output that cannot be flushed": "import sys\nclass Out:\n    def __init__(self, out): self.out = out\n    def write(self, text): self.out.write(text)\nsys.stdout = Out(sys.stdout)\nprint(int(input()) ** 2)",
+    "a standard output whose flush raises": "import sys\nclass Out:\n    def write(self, text): sys.__stdout__.write(text)\n    def flush(self): raise NotImplementedError\nsys.stdout = Out()\nprint(int(input()) ** 2)",
+    "no standard output any more": "import sys\nprint(int(input()) ** 2)\nsys.stdout.flush()\nsys.stdout = None",
+    "standard output closed": "import sys\nprint(int(input()) ** 2)\nsys.stdout.close()",
+    "standard error closed": "import sys\nsys.stderr.close()\nprint(int(input()) ** 2)",
+    "end of line of another system": "print(int(input()) ** 2, end='\\r\\n')",
+    "output larger than a pipe": "x = int(input())\nprint(x * x, end=' ' * 200_000 + '\\n')",
+    # ending
+    "exit()": "print(int(input()) ** 2)\nexit()",
+    "quit()": "print(int(input()) ** 2)\nquit()",
+    "sys.exit()": "import sys\nprint(int(input()) ** 2)\nsys.exit()",
+    "sys.exit(0) in a function": "import sys\ndef main():\n    print(int(input()) ** 2)\n    sys.exit(0)\nmain()",
+    "raise SystemExit": "print(int(input()) ** 2)\nraise SystemExit",
+    "os._exit after a flush": "import os\nprint(int(input()) ** 2, flush=True)\nos._exit(0)",
+    "main guard": "def main(): print(int(input()) ** 2)\nif __name__ == '__main__': main()",
+    "a thread that is not waited for": "import threading, time\ndef main():\n    time.sleep(0.05)\n    print(int(input()) ** 2)\nthreading.Thread(target=main).start()",
+    "a thread that never ends": "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()\nprint(int(input()) ** 2)",
+    # recursion and memory
+    "recursion limit": "import sys\nsys.setrecursionlimit(10**6)\n"
+    + DEEP
+    + "assert d(50000) == 50000\nprint(int(input()) ** 2)",
+    "recursion limit as large as it gets": "import sys\nsys.setrecursionlimit(2**31 - 1)\n"
+    + DEEP
+    + "assert d(20000)\nprint(int(input()) ** 2)",
+    "a thread with a stack of 128 MiB": "import sys, threading\nsys.setrecursionlimit(1 << 20)\nthreading.stack_size(1 << 27)\n"
+    + IN_A_THREAD,
+    "a thread with a stack of 512 MiB": "import sys, threading\nsys.setrecursionlimit(10**9)\nthreading.stack_size(512 * 1024 * 1024)\n"
+    + IN_A_THREAD,
+    "a thread with a stack of almost 1 GiB": "import sys, threading\nthreading.stack_size(2**30 - 4096)\nsys.setrecursionlimit(10**6)\n"
+    + IN_A_THREAD,
+    "a larger stack": "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (2**29, resource.getrlimit(resource.RLIMIT_STACK)[1]))\nsys.setrecursionlimit(10**6)\n"
+    + DEEP
+    + "assert d(20000)\nprint(int(input()) ** 2)",
+    "a larger stack, both limits": "import resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**28, 2**28))\nprint(int(input()) ** 2)",
+    "the largest stack": "import resource\nsoft, hard = resource.getrlimit(resource.RLIMIT_STACK)\nresource.setrlimit(resource.RLIMIT_STACK, (hard, hard))\nprint(int(input()) ** 2)",
+    "the generator bootstrap": BOOTSTRAP + "assert d(20000) == 20000\nprint(int(input()) ** 2)",
+    "a cached recursion": "import sys\nfrom functools import lru_cache\nsys.setrecursionlimit(10**5)\n@lru_cache(maxsize=None)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\nassert d(5000) == 5000\nprint(int(input()) ** 2)",
+    "less memory": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[0],) * 2)\nprint(int(input()) ** 2)",
+    # the rest
+    "closing what may be open": "import os\nos.closerange(3, 256)\nprint(int(input()) ** 2)",
+    "closing what may be open, one by one": "import os\nfor fd in range(3, 512):\n    try: os.close(fd)\n    except OSError: pass\nprint(int(input()) ** 2)",
+    "closing all descriptors but the first three": "import os\nos.closerange(3, 2**16)\nprint(int(input()) ** 2)",
+    "a flush that does nothing": "import sys\nsys.stdout.flush = lambda: None\nprint(int(input()) ** 2)",
+    "its own source from another folder": "import os\nos.chdir('/')\nassert 'chdir' in open(__file__).read() and os.path.isabs(__file__)\nprint(int(input()) ** 2)",
+    "standard output of another class": "import codecs, sys\nsys.stdout = codecs.getwriter('utf-8')(sys.stdout.buffer)\nprint(int(input()) ** 2)",
+    "standard output detached": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint(int(input()) ** 2)",
+    "fdopen for both streams": "import os, sys\nsys.stdin, sys.stdout = os.fdopen(0, 'r', 1024), os.fdopen(1, 'w', 10**6)\nprint(int(input()) ** 2)",
+    "a generator that holds a file": "def lines():\n    out = open(1, 'w')\n    while True: out.write((yield))\ng = lines()\nnext(g)\ng.send(str(int(input()) ** 2))",
+    "its own source": "assert 'int(input())' in open(__file__).read()\nprint(int(input()) ** 2)",
+    "its own source by its argument": "import sys\nassert open(sys.argv[0]).readline().startswith('import sys')\nprint(int(input()) ** 2)",
+    "its own source by inspect": "import inspect, sys\nassert 'inspect' in inspect.getsource(sys.modules[__name__])\nprint(int(input()) ** 2)",
+    "line ends of another system": "x = int(input())\r\ny = '''\r\n'''\r\nassert len(y) == 1\r\nprint(x * x)\r\n",
+    "a byte order mark": "\ufeffprint(int(input()) ** 2)",
+    "an encoding cookie": "# -*- coding: utf-8 -*-\nprint(int(input()) ** 2)",
+    "a shebang": "#!/usr/bin/env python3\nprint(int(input()) ** 2)",
+    "future annotations": "from __future__ import annotations\ndef f(x: Number) -> Number: return x * x\nprint(f(int(input())))",
+    "everything imported": "from typing import *\nfrom collections import *\nfrom itertools import *\nfrom functools import *\nfrom heapq import *\nfrom bisect import *\nfrom math import *\nfrom operator import *\nprint(int(input()) ** 2)",
+    "dataclass": "from dataclasses import dataclass, field\n@dataclass(order=True)\nclass P:\n    x: int\n    seen: list = field(default_factory=list)\nprint(P(int(input())).x ** 2)",
+    "asyncio": "import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    print(int(input()) ** 2)\nasyncio.run(main())",
+    "an executor for input": "import asyncio\nasync def main(): print(int(await asyncio.get_event_loop().run_in_executor(None, input)) ** 2)\nasyncio.run(main())",
+    "no garbage collection": "import gc\ngc.disable()\ngc.freeze()\nprint(int(input()) ** 2)",
+    "faulthandler": "import faulthandler\nfaulthandler.enable()\nprint(int(input()) ** 2)",
+    "an alarm": "import signal\nsignal.alarm(60)\nprint(int(input()) ** 2)",
+    "a pipe's signal": "import signal\nsignal.signal(signal.SIGPIPE, signal.SIG_DFL)\nprint(int(input()) ** 2)",
+    "decimal": "from decimal import Decimal, getcontext\ngetcontext().prec = 50\nprint(int(Decimal(input()) ** 2))",
+    "fractions": "from fractions import Fraction\nprint(Fraction(input().strip()) ** 2)",
+    "a number of 5001 digits": "x = int(input())\nassert len(str(10**5000)) == 5001 and int('9' * 6000)\nprint(x * x)",
+    "the limit of digits raised": "import sys\nsys.set_int_max_str_digits(0)\nassert len(str(10**5000)) == 5001\nprint(int(input()) ** 2)",
+    "the time": "import time\nstart = time.time(), time.perf_counter(), time.process_time()\nprint(int(input()) ** 2)",
+    "random with a seed of the clock": "import random, time\nrandom.seed(time.time_ns())\nrandom.shuffle(list(range(9)))\nprint(int(input()) ** 2)",
+    "logging": "import logging, sys\nlogging.basicConfig(stream=sys.stderr, level=logging.DEBUG)\nlogging.debug('x')\nprint(int(input()) ** 2)",
+    "online judge's flag": "import os, sys\nif 'ONLINE_JUDGE' not in os.environ and '--local' in sys.argv: sys.stdin = open('in')\nprint(int(input()) ** 2)",
+    "numpy where it is installed": "try: import numpy as np\nexcept ImportError: np = None\nprint(int(input()) ** 2)",
+    "pypyjit where it is there": "try:\n    import pypyjit\n    pypyjit.set_param('max_unroll_recursion=-1')\nexcept ImportError: pass\nprint(int(input()) ** 2)",
+    "tracing off": "import sys\nsys.tracebacklimit = 0\nsys.setswitchinterval(10)\nprint(int(input()) ** 2)",
+    "an exception hook": "import sys\nsys.excepthook = lambda *a: print(*a, file=sys.stderr)\nprint(int(input()) ** 2)",
+    "a class of its own for input": "import sys\nclass Reader:\n    def __init__(self): self.it = self.tokens()\n    def tokens(self):\n        for line in sys.stdin: yield from line.split()\n    def int(self): return int(next(self.it))\nr = Reader()\nprint(r.int() ** 2)",
+}
+
+# The same for functions.
+HONEST |= {
+    "closing what may be open": "import os\nos.closerange(3, 256)\ndef f(x): return x * x",
+    "its own source": "source = open(__file__).read()\ndef f(x): return x * x if 'def f' in source else 0",
+    "a standard output that cannot be flushed": "import sys\nclass Out:\n    def write(self, text): pass\nsys.stdout = Out()\ndef f(x):\n    print(x)\n    return x * x",
+    "a standard output whose flush raises": "import sys\nclass Out:\n    def write(self, text): pass\n    def flush(self): raise OSError(1, 'no')\nsys.stdout = Out()\ndef f(x):\n    print(x)\n    return x * x",
+    "a standard output that is closed": "import sys\ndef f(x):\n    sys.stdout.close()\n    return x * x",
+    "standard output opened again": "def f(x):\n    with open(1, 'w', closefd=False) as out: out.write('note')\n    return x * x",
+    "a larger stack": "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (2**29, 2**29))\nsys.setrecursionlimit(10**6)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\ndef f(x): return x * x if d(20000) == 20000 else 0",
+    "a stack of half a GiB": "import threading\nthreading.stack_size(2**29)\ndef f(x):\n    out = []\n    t = threading.Thread(target=lambda: out.append(x * x))\n    t.start(); t.join()\n    return out[0]",
+    "streams by their names": "def f(x):\n    assert open('/dev/stdin').read() == ''\n    with open('/dev/stderr', 'w') as e, open('/dev/stdout', 'w') as o: print(x, file=e), print(x, file=o)\n    return x * x",
+    "what standard input says of itself": "import sys\nassert sys.stdin.mode == 'r' and sys.stdout.mode == 'w' and sys.stdin.read() == ''\ndef f(x): return x * x",
+    "a number of 5001 digits": "def f(x): return x * x if len(str(10**5000)) == 5001 and int('9' * 5000) else 0",
+    "line ends of another system": "def f(x):\r\n    return x * x\r\n",
+    "a generator's recursion": BOOTSTRAP + "def f(x): return x * x if d(5000) == 5000 else 0",
+    "shutil removes a folder": "import os, shutil\ndef f(x):\n    os.makedirs('a/b', exist_ok=True)\n    open('a/b/c', 'w').close()\n    shutil.rmtree('a')\n    return 0 if os.path.exists('a') else x * x",
+}

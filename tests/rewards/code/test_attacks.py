@@ -22,7 +22,7 @@ if HERE not in sys.path:
 ATTACKS, ENDLESS, MARK, PROGRAMS = (
     getattr(import_module("attacks"), name) for name in ("ATTACKS", "ENDLESS", "MARK", "PROGRAMS")
 )
-HONEST = import_module("honest").HONEST
+HONEST, HONEST_PROGRAMS = import_module("honest").HONEST, import_module("honest").HONEST_PROGRAMS
 
 pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="there is no strong sandbox here")
 
@@ -91,7 +91,8 @@ def traces() -> set[str]:
 def test_there_are_enough():
     assert len(ATTACKS) >= 250
     assert len(PROGRAMS) >= 30
-    assert len(HONEST) >= 75
+    assert len(HONEST) >= 85
+    assert len(HONEST_PROGRAMS) >= 110
     assert set(ATTACKS) >= ENDLESS
 
 
@@ -107,6 +108,16 @@ def test_an_attack_is_not_paid(reward, impatient, name):
 def test_an_honest_program_is_paid(reward, name):
     (result,) = score(reward, [HONEST[name]])
     assert (result.reward, result.outcome) == (1.0, Outcome.CORRECT)
+
+
+@pytest.mark.parametrize("mode", ["zygote", "fresh"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""], ids=["unix", "windows", "none"])
+def test_an_honest_whole_program_is_paid(mode, end):
+    cases = [{"stdin": f"{x}{end}", "stdout": f"{x * x}\n"} for x in (5, 11)]
+    reward = CodeTestsReward(mode=mode, limits=LIMITS, parallel=4)
+    results = score(reward, list(HONEST_PROGRAMS.values()), {"kind": "program", "cases": cases})
+    unpaid = {name: r.outcome for name, r in zip(HONEST_PROGRAMS, results, strict=True) if r.reward != 1.0}
+    assert unpaid == {}
 
 
 def test_what_one_program_writes_to_standard_error_reaches_no_other():

@@ -151,8 +151,8 @@ ENDS = {
     "early exit": ("import os\ndef f(): os._exit(0)", Outcome.CRASHED),
     "exit at import": ("import os\nos._exit(0)", Outcome.CRASHED),
     "sys.exit at import": ("import sys\nsys.exit(0)", Outcome.CRASHED),
-    "closed channel": ("import os\ndef f(): os.close(3); import time; time.sleep(9)", Outcome.CRASHED),
-    "closed everything": ("import os\ndef f(): os.closerange(0, 99); import time; time.sleep(9)", Outcome.CRASHED),
+    "closed channel": ("import os\ndef f(): os.closerange(3, 4096); import time; time.sleep(9)", Outcome.CRASHED),
+    "closed everything": ("import os\ndef f(): os.closerange(0, 4096); import time; time.sleep(9)", Outcome.CRASHED),
     "part of a message": ("import os\ndef f(): os.write(3, b'V\\0'); os._exit(0)", Outcome.CRASHED),
     "message of another kind": (
         MESSAGE + "import os\ndef f(): os.write(3, message(b'Z', b'')); os._exit(0)",
