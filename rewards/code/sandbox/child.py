@@ -65,7 +65,7 @@ class Jail:
         return {"namespaces": self.namespaces != 0, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
 
     def add_namespaces(self, calls: linux.SystemCalls, scratch_bytes: int, fd: int) -> None:
-        """Be a user of one's own, with an empty scratch that also hides /proc and this code, and devices whose inodes hold.
+        """Be a user of one's own: an empty scratch that also hides /proc and this code, devices with fixed inodes.
 
         `fd` is the lowest descriptor that is free then.
         """

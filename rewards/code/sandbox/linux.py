@@ -153,7 +153,7 @@ def _thread_number() -> int:
     for _ in range(10):
         if len(found) == 1:
             break
-        # a small number, as that of process 1, is there more than once; in the record of another thread, at other places
+        # a small number, as that of process 1, is there more than once; other threads' records tell which is meant
         thread = threading.Thread(target=lambda: found.intersection_update(_places_of_number()))
         thread.start()
         thread.join()

@@ -1,13 +1,12 @@
 """The system calls that a candidate may not make, as a filter for the kernel. Runs inside the jail.
 
 A list of what is denied: Python's standard library and the C library's choices of calls are too many for a list of what
-is allowed. Of the calls with many sub-commands (fcntl, ioctl, prctl), only those listed are allowed. Calls that are newer
-than this file do not exist (ENOSYS). The filter searches the sorted numbers in a binary tree, as every call of the
-candidate goes through it and the kernel translates it for every completion.
+is allowed. Of the calls with many commands (fcntl, ioctl, prctl), only the commands listed are allowed. Calls that are
+newer than this file do not exist (ENOSYS). The filter searches the sorted numbers in a binary tree, as every call of
+the candidate goes through it and the kernel translates it for every completion.
 
-Three things decide about a call that is not plainly an escape: whether other completions or the host could see that it was
-made, whether the kernel holds memory for it that no limit counts, and whether a count that the kernel keeps for
-the whole user or machine shows it.
+A call is also denied if another completion or the host could see that it was made, if the kernel holds memory for it
+that no limit counts, or if a count that the kernel keeps for the whole user or machine shows it.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "kcmp": (312, 272),
     "pidfd_open": (434, 434),  # its inode is a count of all processes and threads of the machine
     "pidfd_getfd": (438, 438),
-    # the network; socketpair stays, asyncio needs it. A message with descriptors counts for the whole user; options give
+    # the network; socketpair stays, asyncio needs it. Messages with descriptors count for the whole user; options give
     # a socket a name that others find, larger buffers or filters
     "socket": (41, 198),
     "connect": (42, 203),
@@ -146,8 +145,8 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "lookup_dcookie": (212, 18),
 }
-# calls that succeed and do nothing. A completion is one process and its files are its own, so that nobody else's lock is
-# ever in its way; locks on what completions share would be seen, and the kernel limits their number nowhere
+# calls that succeed and do nothing. A completion is one process and its files are its own, so that nobody else's lock
+# is ever in its way; locks on what completions share would be seen, and the kernel limits their number nowhere
 _WITHOUT_EFFECT: dict[str, tuple[int | None, int | None]] = {
     "flock": (73, 32),
     "fadvise64": (221, 223),  # would drop pages of a shared file
@@ -202,13 +201,15 @@ def _if_set(argument: int, bits: int, then: int, otherwise: int) -> list[Instruc
 
 _CLONE_THREAD = 0x10000
 _CLONE_NEW = 0x7E020080 | 0x1000  # all namespaces; CLONE_PIDFD
-# duplicates, flags, F_GETLK, owner, signal, F_OFD_GETLK, lease, sizes of pipes, seals, hints: what only looks or is one's own
+# duplicates, flags, F_GETLK, owner, signal, F_OFD_GETLK, lease, size of a pipe, seals, hints: they look, or change what
+# is one's own
 _FCNTL = (0, 1, 2, 3, 4, 5, 9, 11, 16, 36, 1025, 1027, 1030, 1032, 1033, 1034, 1035, 1037)
 _FCNTL_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
 # TCGETS, TIOCGWINSZ, TIOCGPGRP, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2
 _IOCTL = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A)
-# death signal, dumpable, name, seccomp, bounding set, security bits, timer slack, subreaper, no new privileges, huge pages,
-# ambient capabilities: all read, and set what is without effect; names of memory, and who may trace
+# reading: death signal, dumpable, name, seccomp, security bits, timer slack, subreaper, no new privileges, huge pages;
+# setting what harms nobody: name, timer slack, subreaper, no new privileges, ambient capabilities (it has none), names
+# of memory, who may trace (nobody can)
 _PRCTL = (2, 3, 15, 16, 21, 27, 29, 30, 36, 37, 38, 39, 42, 47, 0x53564D41, 0x59616D61)
 _AF_UNIX, _SO_COOKIE = 1, 57
 _MAP_HUGETLB = 0x40000  # of a pool that all share
@@ -218,14 +219,18 @@ _MADVISE_NOTHING, _MADVISE_DENIED = (12, 14, 20, 21), (25, 100, 101)
 
 # by a call's arguments: number on x86_64, number on aarch64, what is decided
 _BY_ARGUMENTS: dict[str, tuple[int, int, list[Instruction]]] = {
-    "clone": (56, 220, [_load(0), (_SET, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _DENY), *_if_set(0, _CLONE_NEW, _DENY, _ALLOW)]),
+    "clone": (56, 220, [
+        _load(0), (_SET, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _DENY), *_if_set(0, _CLONE_NEW, _DENY, _ALLOW),
+    ]),
     "fcntl": (72, 25, _by_value(1, {_ALLOW: _FCNTL, _NOTHING: _FCNTL_LOCKS}, _DENY)),
     "ioctl": (16, 29, _by_value(1, {_ALLOW: _IOCTL}, _ERRNO | errno.ENOTTY)),
     "prctl": (157, 167, _by_value(0, {_ALLOW: _PRCTL}, _DENY)),
     "socketpair": (53, 199, _by_value(0, {_ALLOW: (_AF_UNIX,)}, _DENY)),
     "getsockopt": (55, 209, _by_value(2, {_DENY: (_SO_COOKIE,)}, _ALLOW)),  # a count of all sockets
     # no address: the sockets of a pair have no name, and may not write to those that have one
-    "sendto": (44, 206, [_load(4, high=True), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _DENY), *_by_value(4, {_ALLOW: (0,)}, _DENY)]),
+    "sendto": (44, 206, [
+        _load(4, high=True), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _DENY), *_by_value(4, {_ALLOW: (0,)}, _DENY),
+    ]),
     "mmap": (9, 222, _if_set(3, _MAP_HUGETLB, _DENY, _ALLOW)),
     "madvise": (28, 233, _by_value(2, {_NOTHING: _MADVISE_NOTHING, _DENY: _MADVISE_DENIED}, _ALLOW)),
     # flags: RWF_NOWAIT tells what others have read of a file

@@ -125,10 +125,10 @@ return os.stat('.').st_dev""", """
 found = (ctypes.c_char * 64)()
 call(136, known or os.stat('.').st_dev, found)
 return struct.unpack_from('<i4xQ', found)[1]"""),
-    "names that were looked up": _channel("os.path.exists(f'/usr/lib/nothing.{n}')", """
+    "names that were looked up": _channel("os.path.exists(f'{os.path.dirname(os.__file__)}/nothing.{n}')", """
 found = []
 for i in range(256):
-    try: call(437, -100, f'/usr/lib/nothing.{i}'.encode(), (ctypes.c_uint64 * 3)(0, 0, 0x20), 24)
+    try: call(437, -100, f'{os.path.dirname(os.__file__)}/nothing.{i}'.encode(), (ctypes.c_uint64 * 3)(0, 0, 0x20), 24)
     except FileNotFoundError: found.append(i)
     except BlockingIOError: pass
 return found"""),
