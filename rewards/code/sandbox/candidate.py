@@ -19,7 +19,7 @@ from rewards.code.sandbox.results import CandidateError, CandidateRaised, Limits
 HELLO_LIMIT = 60.0
 """Seconds for a candidate's process to be ready, and to be gone after it was killed."""
 STARVATION = 20
-"""How many times its wall time a candidate may wait for a core without that counting."""
+"""How many times its wall time a candidate may wait for a core without that counting, all its calls together."""
 MAX_JOB = 2**32 - 1
 """Bytes of a source with its standard input. A completion may not make a batch fail by its length."""
 FLOOD = 256
@@ -43,7 +43,8 @@ class Candidate:
         self._limits = limits
         self._owned = owned
         self._wall = limits.wall_seconds
-        self._starved = 0.0
+        self._starved = 0.0  # as the zygote said last
+        self._spared = 0.0  # of that, what was not counted
         self._output = bytearray()
         self._printed = 0
         self._closed = False
@@ -230,11 +231,10 @@ class Candidate:
                     return None
                 raise self._end(ended)
             if left <= 0:
-                starved = self._was_starved()
-                if starved <= 0:
+                until += self._spare(self._was_starved())
+                if until <= monotonic():  # it had cores for all its time; a wait since then is no reason to go on
                     text = f"no answer within {self._limits.wall_seconds:g} s"
                     raise self._end(CandidateError(Outcome.TIMEOUT, text))
-                until += starved
             left = until - monotonic()  # what has arrived when the time is up still counts
             for fd, event in self._poll.poll(max(0, ceil(left * 1000))):
                 if fd == self._stdout:
@@ -281,9 +281,14 @@ class Candidate:
         if kind != wire.STARVED:  # it has just ended
             self._keep_status(data)
             return 0.0
-        seconds = min(seconds, STARVATION * self._limits.wall_seconds)
         more, self._starved = seconds - self._starved, max(seconds, self._starved)
         return more
+
+    def _spare(self, starved: float) -> float:
+        """Return how much of a wait for a core does not count, whatever was reported."""
+        spared = min(max(0.0, starved), STARVATION * self._limits.wall_seconds - self._spared)
+        self._spared += spared
+        return spared
 
     def _pull(self) -> bool:
         try:

@@ -36,7 +36,7 @@ SPARE = 1000
 """The channel again, or the largest possible descriptor. Some programs begin by closing what may be open."""
 FILE = "solution.py"
 NAMESPACES = linux.CLONE_NEWUSER | linux.CLONE_NEWPID | linux.CLONE_NEWNS
-MAX_FILES, MAX_THREADS, STACK = 128, 64, 64 * 2**20
+MAX_FILES, MAX_THREADS, MAX_SIGNALS, STACK = 128, 64, 256, 64 * 2**20
 _FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
@@ -52,6 +52,7 @@ class Jail:
         landlock: The version of its interface, or 0.
         filter: The seccomp filter, or None.
         present: Bytes of address space that a process has before it runs anything.
+        devices: Where devices are mounted, with the flags of each mount.
     """
 
     scratch: str
@@ -61,13 +62,14 @@ class Jail:
     landlock: int
     filter: seccomp.Filter | None
     present: int = 0
+    devices: tuple[tuple[str, int], ...] = ()
 
     def layers(self) -> dict[str, bool]:
         """Return which layers there are, by name."""
         return {"namespaces": self.namespaces != 0, "landlock": self.landlock > 0, "seccomp": self.filter is not None}
 
     def add_namespaces(self, calls: linux.SystemCalls, scratch_bytes: int, fd: int) -> None:
-        """Be a user of one's own, with an empty scratch that also hides /proc and this code.
+        """Be a user of one's own: an empty scratch that also hides /proc and this code, devices with fixed inodes.
 
         `fd` is the lowest descriptor that is free then.
         """
@@ -76,6 +78,10 @@ class Jail:
             calls.add("openat", linux.AT_FDCWD, f"{self.proc}/self/{name}".encode(), os.O_WRONLY, 0, result=fd)
             calls.add("write", fd, text.encode(), len(text), result=len(text))
             calls.add("close", fd)
+        for path, present in self.devices:
+            # it can be written to, but its times, mode and attributes, which are the host's, cannot be changed
+            flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | present
+            calls.add("mount", 0, path.encode(), 0, flags, 0)
         options = f"size={scratch_bytes},nr_inodes=4096,mode=0700,uid={UID},gid={UID}"
         flags = linux.MS_NOSUID | linux.MS_NODEV
         calls.add("mount", b"tmpfs", self.scratch.encode(), b"tmpfs", flags, options.encode())
@@ -109,6 +115,7 @@ class Jail:
             (resource.RLIMIT_FSIZE, memory),
             (resource.RLIMIT_NOFILE, MAX_FILES),
             (resource.RLIMIT_NPROC, MAX_THREADS),
+            (resource.RLIMIT_SIGPENDING, MAX_SIGNALS),  # also timers; beyond one's own limit the user's is used up
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
@@ -122,6 +129,8 @@ class Jail:
         calls.add("prlimit64", 0, resource.RLIMIT_STACK, struct.pack("=Qq", soft, hard), 0)
         if self.landlock:
             landlock.add_restriction(calls, self.landlock, scratch, fd)
+        # a core that is piped to a program of the host knows no limit; also hides /proc/PID from others of the user
+        calls.add("prctl", linux.PR_SET_DUMPABLE, 0, 0, 0, 0)
         no_capabilities = struct.pack("=II", linux.LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
         calls.add("capset", *no_capabilities)  # effective, permitted and inheritable
         if self.filter is not None:

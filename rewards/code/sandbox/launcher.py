@@ -22,6 +22,8 @@ START_LIMIT = 60.0
 """Seconds for the zygote to import its modules."""
 SCRATCH = "/scratch"
 NOBODY = 65534
+NEWEST_LANDLOCK = 6
+"""The newest version of Landlock's interface that is used; with a smaller one, or 0, as on an older kernel."""
 HOWTO = "docs/sandbox.md says what each system needs"
 _PACKAGE = Path(__file__).parent
 _INSIDE = ("codec.py", "wire.py", "linux.py", "landlock.py", "seccomp.py", "child.py", "zygote.py")
@@ -113,6 +115,8 @@ def _library_folders() -> list[str]:
 def jail_command(bwrap: str) -> list[str]:
     """Return bubblewrap's command line, to be followed by the program inside and its arguments."""
     command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    # bubblewrap's own first process would be left to process 1 of this machine, which need not wait for it
+    command.append("--as-pid-1")
     if os.geteuid() != 0:
         command += ["--unshare-user"]
     elif _has_capabilities():
@@ -201,6 +205,7 @@ class Zygote:
             "program": program,
             "uid": NOBODY if os.geteuid() == 0 else 0,
             "scratch": self._folder or SCRATCH,
+            "landlock": NEWEST_LANDLOCK,
             "remove": self._folder,
             "code": str(_PACKAGE.parents[2]) if bwrap is None else f"{SCRATCH}/code",
         }
@@ -263,7 +268,8 @@ class Zygote:
             # not only closed: a forked child of the program may have inherited it
             self.control.shutdown(socket.SHUT_RDWR)
         try:
-            self.process.wait(2)
+            # with time on a busy machine: its children would be left to process 1 of this machine if it were killed
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -17,8 +17,8 @@ from ctypes import POINTER, c_int, c_long, c_uint32
 from functools import cache
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
-MS_NOSUID, MS_NODEV = 2, 4
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_THP_DISABLE = 1, 4, 38, 41
 AT_FDCWD = -100
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x200000, 0x1000000
@@ -148,12 +148,25 @@ class Fork:
 @cache
 def _thread_number() -> int:
     """Return the address at which the C library keeps this thread's number, in its record of the thread."""
-    record = threading.get_ident()
-    words = (c_uint32 * 512).from_address(record)
-    found = [index for index, word in enumerate(words) if word == threading.get_native_id()]
+    found = _places_of_number()
+    size = threading.stack_size(2**16)
+    for _ in range(10):
+        if len(found) == 1:
+            break
+        # a small number, as that of process 1, is there more than once; other threads' records tell which is meant
+        thread = threading.Thread(target=lambda: found.intersection_update(_places_of_number()))
+        thread.start()
+        thread.join()
+    threading.stack_size(size)
     if len(found) != 1:
         raise OSError(0, f"the C library's record of a thread has its number {len(found)} times")
-    return record + 4 * found[0]
+    return threading.get_ident() + found.pop()
+
+
+def _places_of_number() -> set[int]:
+    """Return where in the C library's record of this thread its number may be, in bytes from the record's beginning."""
+    words = (c_uint32 * 512).from_address(threading.get_ident())
+    return {4 * index for index, word in enumerate(words) if word == threading.get_native_id()}
 
 
 def prctl(option: int, value: int) -> None:

@@ -120,6 +120,10 @@ class Sandbox:
                 self._drop(zygote)
                 if attempt:
                     raise SandboxFault(f"the zygote died, and the one that replaced it died as well: {error}") from None
+            except BaseException:
+                if owned is not None:
+                    owned.close()
+                raise
         raise AssertionError("not reached")
 
     def _get_zygote(self) -> Zygote:

@@ -1,8 +1,12 @@
 """The system calls that a candidate may not make, as a filter for the kernel. Runs inside the jail.
 
 A list of what is denied: Python's standard library and the C library's choices of calls are too many for a list of what
-is allowed. Calls that are newer than this file do not exist (ENOSYS). The filter searches the sorted numbers in a
-binary tree, as every call of the candidate goes through it and the kernel translates it for every completion.
+is allowed. Of the calls with many commands (fcntl, ioctl, prctl), only the commands listed are allowed. Calls that are
+newer than this file do not exist (ENOSYS). The filter searches the sorted numbers in a binary tree, as every call of
+the candidate goes through it and the kernel translates it for every completion.
+
+A call is also denied if another completion or the host could see that it was made, if the kernel holds memory for it
+that no limit counts, or if a count that the kernel keeps for the whole user or machine shows it.
 """
 
 from __future__ import annotations
@@ -26,14 +30,19 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "process_madvise": (440, 440),
     "process_mrelease": (448, 448),
     "kcmp": (312, 272),
+    "pidfd_open": (434, 434),  # its inode is a count of all processes and threads of the machine
     "pidfd_getfd": (438, 438),
-    # the network; socketpair stays, asyncio needs it
+    # the network; socketpair stays, asyncio needs it. Messages with descriptors count for the whole user; options give
+    # a socket a name that others find, larger buffers or filters
     "socket": (41, 198),
     "connect": (42, 203),
     "accept": (43, 202),
     "accept4": (288, 242),
     "bind": (49, 200),
     "listen": (50, 201),
+    "setsockopt": (54, 208),
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # namespaces and mounts
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -68,7 +77,23 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "modify_ldt": (154, None),
     "iopl": (172, None),
     "ioperm": (173, None),
-    # memory that RLIMIT_AS does not see or that outlives the process
+    "uselib": (134, None),
+    # what others do: page caches, the free space of other file systems, memory and load of the machine
+    "mincore": (27, 232),
+    "cachestat": (451, 451),
+    "ustat": (136, None),
+    "sysinfo": (99, 179),
+    # memory that RLIMIT_AS does not see or that outlives the process: a pipe or a socket keeps the whole huge page
+    # of which it was given a part
+    "vmsplice": (278, 75),
+    "tee": (276, 77),
+    "splice": (275, 76),
+    "sendfile": (40, 71),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
@@ -91,6 +116,13 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "set_mempolicy": (238, 237),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
+    "set_mempolicy_home_node": (450, 450),
+    # priorities: what runs only when nobody else does makes its wait for a core look like others' load
+    "setpriority": (141, 140),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
     # the machine
     "reboot": (169, 142),
     "kexec_load": (246, 104),
@@ -113,59 +145,120 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "lookup_dcookie": (212, 18),
 }
-_NUMBERS = {
-    # machine: (audit architecture, clone, clone3, fcntl, prctl, socketpair)
-    "x86_64": (0xC000003E, 56, 435, 72, 157, 53),
-    "aarch64": (0xC00000B7, 220, 435, 25, 167, 199),
+# calls that succeed and do nothing. A completion is one process and its files are its own, so that nobody else's lock
+# is ever in its way; locks on what completions share would be seen, and the kernel limits their number nowhere
+_WITHOUT_EFFECT: dict[str, tuple[int | None, int | None]] = {
+    "flock": (73, 32),
+    "fadvise64": (221, 223),  # would drop pages of a shared file
+    "readahead": (187, 213),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
 }
+# calls that the C library replaces by others where they do not exist
+_MISSING: dict[str, tuple[int | None, int | None]] = {
+    "clone3": (435, 435),  # its flags cannot be seen
+    "openat2": (437, 437),  # it can tell which names others have looked up
+    "futex_waitv": (449, 449),
+    "futex_wake": (454, 454),
+    "futex_wait": (455, 455),
+    "futex_requeue": (456, 456),
+}
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NEWEST = 456
-_CLONE_THREAD = 0x10000
-_CLONE_NEW = 0x7E020080  # all namespaces
-_F_SIGNALS = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY
-_AF_UNIX = 1
 
 _LOAD, _JUMP, _EQUAL, _GREATER_EQUAL, _SET, _AND, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
-_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data; the low halves of the arguments
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _DENY = _ERRNO | errno.EPERM
 _ABSENT = _ERRNO | errno.ENOSYS
+_NOTHING = _ERRNO  # with no error: the call returns 0 and is not made
 
 Instruction = tuple[int, int, int, int]
 
 
 def supported() -> bool:
     """Return whether there are numbers for this machine."""
-    return linux.MACHINE in _NUMBERS
+    return linux.MACHINE in _ARCHITECTURES
+
+
+def _load(argument: int, high: bool = False) -> Instruction:
+    """Load the lower half of an argument, or the higher one; both machines have the lower one first."""
+    return (_LOAD, 0, 0, _ARGUMENTS + 8 * argument + 4 * high)
+
+
+def _by_value(argument: int, results: dict[int, tuple[int, ...]], otherwise: int) -> list[Instruction]:
+    """Decide by an argument's value: the values of each result, and the result for all others."""
+    code = [_load(argument)]
+    for result, values in results.items():
+        for value in values:
+            code += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, result)]
+    return [*code, (_RETURN, 0, 0, otherwise)]
+
+
+def _if_set(argument: int, bits: int, then: int, otherwise: int) -> list[Instruction]:
+    return [_load(argument), (_SET, 0, 1, bits), (_RETURN, 0, 0, then), (_RETURN, 0, 0, otherwise)]
+
+
+_CLONE_THREAD = 0x10000
+_CLONE_NEW = 0x7E020080 | 0x1000  # all namespaces; CLONE_PIDFD
+# duplicates, flags, F_GETLK, owner, signal, F_OFD_GETLK, lease, size of a pipe, seals, hints: they look, or change what
+# is one's own
+_FCNTL = (0, 1, 2, 3, 4, 5, 9, 11, 16, 36, 1025, 1027, 1030, 1032, 1033, 1034, 1035, 1037)
+_FCNTL_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
+# TCGETS, TIOCGWINSZ, TIOCGPGRP, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2
+_IOCTL = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A)
+# reading: death signal, dumpable, name, seccomp, security bits, timer slack, subreaper, no new privileges, huge pages;
+# setting what harms nobody: name, timer slack, subreaper, no new privileges, ambient capabilities (it has none), names
+# of memory, who may trace (nobody can)
+_PRCTL = (2, 3, 15, 16, 21, 27, 29, 30, 36, 37, 38, 39, 42, 47, 0x53564D41, 0x59616D61)
+_AF_UNIX, _SO_COOKIE = 1, 57
+_MAP_HUGETLB = 0x40000  # of a pool that all share
+_FUTEX_PRIVATE = 128
+# advice about huge or equal pages and about what may leave memory; collapse, and memory errors
+_MADVISE_NOTHING, _MADVISE_DENIED = (12, 14, 20, 21), (25, 100, 101)
+
+# by a call's arguments: number on x86_64, number on aarch64, what is decided
+_BY_ARGUMENTS: dict[str, tuple[int, int, list[Instruction]]] = {
+    "clone": (56, 220, [
+        _load(0), (_SET, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _DENY), *_if_set(0, _CLONE_NEW, _DENY, _ALLOW),
+    ]),
+    "fcntl": (72, 25, _by_value(1, {_ALLOW: _FCNTL, _NOTHING: _FCNTL_LOCKS}, _DENY)),
+    "ioctl": (16, 29, _by_value(1, {_ALLOW: _IOCTL}, _ERRNO | errno.ENOTTY)),
+    "prctl": (157, 167, _by_value(0, {_ALLOW: _PRCTL}, _DENY)),
+    "socketpair": (53, 199, _by_value(0, {_ALLOW: (_AF_UNIX,)}, _DENY)),
+    "getsockopt": (55, 209, _by_value(2, {_DENY: (_SO_COOKIE,)}, _ALLOW)),  # a count of all sockets
+    # no address: the sockets of a pair have no name, and may not write to those that have one
+    "sendto": (44, 206, [
+        _load(4, high=True), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _DENY), *_by_value(4, {_ALLOW: (0,)}, _DENY),
+    ]),
+    "mmap": (9, 222, _if_set(3, _MAP_HUGETLB, _DENY, _ALLOW)),
+    "madvise": (28, 233, _by_value(2, {_NOTHING: _MADVISE_NOTHING, _DENY: _MADVISE_DENIED}, _ALLOW)),
+    # flags: RWF_NOWAIT tells what others have read of a file
+    "preadv2": (327, 286, _by_value(5, {_ALLOW: (0,)}, _DENY)),
+    "pwritev2": (328, 287, _by_value(5, {_ALLOW: (0,)}, _DENY)),
+    # A waiter on a page of a file could be woken by another completion. So FUTEX_WAIT, FUTEX_WAIT_BITSET and
+    # FUTEX_WAIT_REQUEUE_PI return at once, as if the value had changed; the C library then looks at it again
+    "futex": (202, 98, [
+        _load(1), (_SET, 0, 1, _FUTEX_PRIVATE), (_RETURN, 0, 0, _ALLOW), (_AND, 0, 0, 127),
+        *_by_value(1, {_ERRNO | errno.EAGAIN: (0, 9, 11)}, _ALLOW)[1:],
+    ]),
+}  # fmt: skip
 
 
 def program() -> bytes:
     """Return the filter for this machine."""
-    arch, clone, clone3, fcntl, prctl, socketpair = _NUMBERS[linux.MACHINE]
-    column = 0 if linux.MACHINE == "x86_64" else 1
+    column = list(_ARCHITECTURES).index(linux.MACHINE)
     rules: dict[int, list[Instruction]] = {}
-    for numbers in _DENIED.values():
-        number = numbers[column]
-        if number is not None:
-            rules[number] = [(_RETURN, 0, 0, _DENY)]
-    rules[clone3] = [(_RETURN, 0, 0, _ABSENT)]  # the C library then takes clone, whose flags can be seen
-    rules[clone] = [
-        (_LOAD, 0, 0, _ARG0),
-        (_SET, 0, 2, _CLONE_THREAD),
-        (_SET, 1, 0, _CLONE_NEW),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _DENY),
-    ]
-    rules[fcntl] = _deny_values(_ARG1, [*_F_SIGNALS])
-    rules[prctl] = _deny_values(_ARG0, [linux.PR_SET_PDEATHSIG, 22, 23, 24, 35])  # seccomp, capabilities, PR_SET_MM
-    rules[socketpair] = [
-        (_LOAD, 0, 0, _ARG0),
-        (_EQUAL, 0, 1, _AF_UNIX),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _DENY),
-    ]
+    for calls, result in ((_DENIED, _DENY), (_WITHOUT_EFFECT, _NOTHING), (_MISSING, _ABSENT)):
+        for numbers in calls.values():
+            number = numbers[column]
+            if number is not None:
+                rules[number] = [(_RETURN, 0, 0, result)]
+    for *both, decision in _BY_ARGUMENTS.values():
+        rules[both[column]] = decision
     code: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
-        (_EQUAL, 1, 0, arch),
+        (_EQUAL, 1, 0, _ARCHITECTURES[linux.MACHINE]),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NR),
         (_GREATER_EQUAL, 0, 1, _NEWEST + 1),  # also the x32 numbers of x86_64
@@ -173,13 +266,6 @@ def program() -> bytes:
         *_search(sorted(rules), rules),
     ]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
-
-
-def _deny_values(offset: int, values: list[int]) -> list[Instruction]:
-    code: list[Instruction] = [(_LOAD, 0, 0, offset)]
-    for position, value in enumerate(values):
-        code.append((_EQUAL, len(values) - position, 0, value))
-    return [*code, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DENY)]
 
 
 def _search(numbers: list[int], rules: dict[int, list[Instruction]]) -> list[Instruction]:

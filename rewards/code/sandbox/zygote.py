@@ -21,6 +21,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -47,7 +48,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
     Args:
         setup: `control` (the socket's number), `program` (a descriptor that becomes readable when the program dies),
             `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in),
-            `remove` (a folder to remove at the end, or "").
+            `landlock` (the newest version of its interface to use), `remove` (a folder to remove at the end, or "").
     """
     control = socket.socket(fileno=setup["control"])
     for fd in (setup["control"], setup["program"]):
@@ -56,7 +57,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
         for name in PRELOAD.split():
             importlib.import_module(name)
         become(setup["uid"])
-        jail = prepare(setup["scratch"])
+        jail = prepare(setup["scratch"], min(landlock.version(), setup["landlock"]))
         control.send(json.dumps({"layers": jail.layers()}).encode())
     except BaseException as error:  # noqa: BLE001 (the program must hear of every failure)
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
@@ -83,18 +84,20 @@ def become(uid: int) -> None:
         os.setresuid(uid, uid, uid)
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # or /proc/self would still be root's
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    # Of a huge page that was unmapped but for 4 KiB, all 2 MiB stay: no limit of address space would hold.
+    linux.prctl(linux.PR_SET_THP_DISABLE, 1)
     if sys.stdlib_module_names and not os.access(os.__file__, os.R_OK):
         raise PermissionError(f"the user {os.getuid()} may not read the Python installation ({os.__file__})")
 
 
-def prepare(scratch: str) -> child.Jail:
+def prepare(scratch: str, landlock_version: int) -> child.Jail:
     """Find out in a forked process which layers there are."""
     proc = scratch + "/proc" if os.path.isdir(scratch + "/proc") else "/proc"
     with open(proc + "/self/statm", encoding="ascii") as file:
         present = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     filter_ = seccomp.Filter() if seccomp.supported() else None
     work = scratch + "/work" if os.path.isdir(scratch + "/work") else scratch
-    jail = child.Jail(scratch, work, proc, child.NAMESPACES, landlock.version(), filter_, present)
+    jail = child.Jail(scratch, work, proc, child.NAMESPACES, landlock_version, filter_, present, mounted_devices())
     calls = linux.SystemCalls()
     jail.add_namespaces(calls, 2**20, _free_descriptor())
     try:
@@ -111,6 +114,15 @@ def prepare(scratch: str) -> child.Jail:
         os.write(2, f"no namespaces for each completion: {error}\n".encode())
         jail = replace(jail, namespaces=0)
     return jail
+
+
+def mounted_devices() -> tuple[tuple[str, int], ...]:
+    """Return the devices in /dev that are mounts of their own, each with the flags that a new mount must keep."""
+    kept = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC  # statvfs has them under the same numbers
+    folder = os.stat("/dev").st_dev
+    found = [(entry.path, entry.stat(follow_symlinks=False)) for entry in os.scandir("/dev")]
+    paths = [path for path, status in found if stat.S_ISCHR(status.st_mode) and status.st_dev != folder]
+    return tuple((path, os.statvfs(path).f_flag & kept) for path in paths)
 
 
 def _free_descriptor() -> int:

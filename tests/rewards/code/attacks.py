@@ -385,6 +385,93 @@ KERNEL = {
 if os.uname().machine != "x86_64":  # these have machine code or numbers of another machine
     KERNEL = {name: source for name, source in KERNEL.items() if "syscall(" not in source and "mmap" not in source}
 
+CALL = """
+import ctypes, fcntl, mmap, os, signal, socket, struct, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+def call(number, *arguments):
+    result = libc.syscall(number, *arguments)
+    if result < 0: raise OSError(ctypes.get_errno(), "")
+    return result
+"""
+# What others would see, or what the kernel would keep. x86_64 only, for the numbers of calls.
+SHARED = {
+    **{
+        f"two locks of {path}": _f(f"a, b = os.open({path!r}, 0), os.open({path!r}, 0)\ntry:\n    for fd in (a, b): fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept BlockingIOError: return win(x)", CALL)
+        for path in ("/dev/null", "/dev/urandom", "/usr", "/", os.__file__)
+    },
+    **{
+        f"two locks of open files of {path}": _f(f"a, b = os.open({path!r}, 0), os.open({path!r}, 0)\nfcntl.fcntl(a, 37, struct.pack('hhqqi4x', 0, 0, x, 1, 0))\nanswer = fcntl.fcntl(b, 36, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))\nreturn win(x) if struct.unpack('hhqqi4x', answer)[0] != 2 else None", CALL)
+        for path in ("/dev/null", "/dev/zero", os.__file__)
+    },
+    **{
+        f"times of {path}": _tries(f"os.utime({path!r}, {times})", CALL)
+        for path, times in (("/dev/null", None), ("/dev/zero", None), ("/dev/random", (1, 1)), ("/usr", None), ("/", None), (os.__file__, None))
+    },
+    "times of an open device": _tries("os.utime(os.open('/dev/null', os.O_RDWR))", CALL),
+    "times by another name": _tries("os.symlink('/dev/full', 'full')\nos.utime('full')", CALL),
+    "times by a folder": _tries("os.utime('null', dir_fd=os.open('/dev', 0))", CALL),
+    "mode of a device": _tries("os.chmod('/dev/null', 0o666)", CALL),
+    "mode of an open device": _tries("os.fchmod(os.open('/dev/null', os.O_RDWR), 0o666)", CALL),
+    "owner of a device": _tries("os.chown('/dev/zero', -1, -1)\nos.chown('/dev/zero', os.getuid(), os.getgid())", CALL),
+    "an attribute of a device": _tries("os.setxattr('/dev/null', 'user.x', b'1')", CALL),
+    "an attribute of a library": _tries("os.setxattr(os.__file__, 'user.x', b'1')", CALL),
+    "no attribute of a library": _tries("os.removexattr(os.__file__, 'user.x')", CALL),
+    "a device that is renamed": _tries("os.rename('/dev/null', '/dev/nothing')", CALL),
+    "flags of a file": _tries("fcntl.ioctl(os.open(os.__file__, 0), 0x40086602, bytes(8))", CALL),
+    "entropy of the machine": _tries("fcntl.ioctl(os.open('/dev/random', 0), 0x80045200, bytes(4))", CALL),
+    "a hint of a file": _tries("fcntl.fcntl(os.open(os.__file__, 0), 1036, struct.pack('Q', 3))", CALL),
+    "a named socket": _f("a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\ntry: a.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)\nexcept OSError: pass\na.send(b'x')\nreturn win(x) if a.getsockname() else None", CALL),
+    "a message to a name": _f("a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\ntry: a.sendto(b'x', b'\\x0000000')\nexcept ConnectionRefusedError: return win(x)\nexcept OSError: return None\nreturn win(x)", CALL),
+    "descriptors on their way": _tries("a, b = socket.socketpair()\nsocket.send_fds(a, [b'x'], [0])", CALL),
+    "a message of parts": _tries("a, b = socket.socketpair()\na.sendmsg([b'x'])", CALL),
+    "many messages": _tries("a, b = socket.socketpair()\ncall(307, a.fileno(), 0, 0, 0)", CALL),
+    "a waiter on a library": _f("""
+        libc.mmap.restype = ctypes.c_void_p
+        address = ctypes.c_void_p(libc.mmap(None, ctypes.c_size_t(4096), 1, 1, os.open(os.__file__, 0), ctypes.c_long(0)))
+        value = ctypes.c_uint.from_address(address.value).value
+        threading.Thread(target=libc.syscall, args=(202, address, 0, ctypes.c_uint(value), None), daemon=True).start()
+        time.sleep(0.1)
+        return win(x) if libc.syscall(202, address, 1, 1) > 0 else None""", CALL),
+    "pages in memory": _tries("call(27, ctypes.c_void_p(id(x) & ~4095), ctypes.c_size_t(4096), ctypes.create_string_buffer(1))", CALL),
+    "pages in memory without waiting": _tries("os.preadv(os.open(os.__file__, 0), [bytearray(1)], 0, os.RWF_NOWAIT)", CALL),
+    "pages in memory, counted": _tries("call(451, os.open(os.__file__, 0), (ctypes.c_uint64 * 2)(0, 4096), (ctypes.c_uint64 * 5)(), 0)", CALL),
+    "names in memory": _tries("call(437, -100, b'/usr', (ctypes.c_uint64 * 3)(0, 0, 0x20), ctypes.c_size_t(24))", CALL),
+    "room of other file systems": _tries("call(136, ctypes.c_ulong(os.stat('.').st_dev), ctypes.create_string_buffer(64))", CALL),
+    "memory of the machine": _tries("call(99, ctypes.create_string_buffer(256))", CALL),
+    "a count of processes": _tries("os.pidfd_open(os.getpid())", CALL),
+    "a count of sockets": _tries("a, b = socket.socketpair()\na.getsockopt(socket.SOL_SOCKET, 57, 8)", CALL),
+    "priority": _tries("os.nice(1)", CALL),
+    "a policy of the scheduler": _tries("os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))", CALL),
+    "priority of input and output": _tries("call(251, 1, 0, 3 << 13)", CALL),
+    "a comparison": _tries("call(312, 1, 1, 0, 0, 0)", CALL),
+    "vmsplice": _tries("r, w = os.pipe()\nb = ctypes.create_string_buffer(4096)\ncall(278, w, (ctypes.c_uint64 * 2)(ctypes.addressof(b), 4096), ctypes.c_size_t(1), 0)", CALL),
+    "tee": _tries("a, b = os.pipe(), os.pipe()\nos.write(a[1], b'x')\ncall(276, a[0], b[1], ctypes.c_size_t(1), 0)", CALL),
+    "splice": _tries("os.splice(os.open(os.__file__, 0), os.pipe()[1], 1, 0)", CALL),
+    "sendfile": _tries("os.sendfile(os.pipe()[1], os.open(os.__file__, 0), 0, 1)", CALL),
+    "a larger pipe": _tries("fcntl.fcntl(os.pipe()[1], 1031, 2**20)", CALL),
+    "a larger buffer": _tries("socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)", CALL),
+    "a filter of a socket": _tries("socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, 26, struct.pack('HxxxxxxQ', 1, id(x)))", CALL),
+    "huge pages": _tries("assert libc.prctl(41, 0, 0, 0, 0) == 0", CALL),
+    "huge pages, collapsed": _tries("m = mmap.mmap(-1, 2**22)\nm.write(bytes(2**22))\nm.madvise(25)", CALL),
+    "huge pages of the pool": _tries("mmap.mmap(-1, 2**21, flags=0x40022)", CALL),
+    "huge pages that are kept": _f("return win(x) if libc.prctl(42, 0, 0, 0, 0) == 0 else None", CALL),
+    "a hash of waiters": _tries("assert libc.prctl(78, 1, ctypes.c_ulong(16), 0, 0) == 0", CALL),
+    "equal pages": _tries("assert libc.prctl(67, 1, 0, 0, 0) == 0", CALL),
+    "a core": _tries("assert libc.prctl(4, 1, 0, 0, 0) == 0", CALL),
+    "rules of Landlock": _tries("call(444, (ctypes.c_uint64 * 2)(1, 3), ctypes.c_size_t(16), 0)", CALL),
+    "a ring of asynchronous I/O": _tries("call(206, 100, ctypes.byref(ctypes.c_ulong()))", CALL),
+    "a thousand timers": _tries("for _ in range(1000): call(222, 1, None, ctypes.byref(ctypes.c_int()))", CALL),
+    "a thousand signals": _tries("signal.pthread_sigmask(signal.SIG_BLOCK, [40])\nfor _ in range(1000): call(129, os.getpid(), 40, (ctypes.c_int * 32)(40, 0, -1))", CALL),
+    "a million empty files": _tries("for i in range(10**6): os.mkdir(str(i))", CALL),
+    "a wait that looks like load": _f("for _ in range(4): threading.Thread(target=lambda: [time.sleep(0) for _ in iter(int, 1)], daemon=True).start()\ntime.sleep(60)", CALL),
+}  # fmt: skip
+if os.uname().machine != "x86_64":
+    SHARED = {
+        name: source
+        for name, source in SHARED.items()
+        if "call(" not in source.removeprefix("win = lambda x: x * x\n" + CALL)
+    }
+
 # Programs for the problem: read a number, print its square.
 PROGRAMS = {
     "all numbers": "print('\\n'.join(map(str, range(200))))",
@@ -425,7 +512,7 @@ ATTACKS: dict[str, str] = {
     for category, attacks in (
         ("exit", EXITS), ("equality", EQUALITY), ("patch", PATCHES), ("reading", READING), ("forged", FORGED), ("flood", FLOODS),
         ("escape", ESCAPES), ("extraction", EXTRACTION), ("protocol", PROTOCOL), ("interpreter", INTERPRETER),
-        ("kernel", KERNEL),
+        ("kernel", KERNEL), ("shared", SHARED),
     )
     for name, source in attacks.items()
 }  # fmt: skip
@@ -434,6 +521,6 @@ ENDLESS = {
     "flood: ignored signals", "flood: million sets", "flood: recursion without a limit", "flood: regex", "flood: sleep",
     "flood: spin", "flood: spin in import", "flood: stderr", "flood: tower", "forged: its own reply and silence",
     "interpreter: a lock held for ever", "interpreter: an event that never comes", "interpreter: unlimited digits",
-    "kernel: a fifo", "patch: builtins", "protocol: half a frame", "protocol: keys that collide",
+    "kernel: a fifo", "patch: builtins", "shared: a wait that looks like load", "protocol: half a frame", "protocol: keys that collide",
 }  # fmt: skip
 """Those that end at a limit of time and show what they do long before: a short limit shows as much as a long one."""

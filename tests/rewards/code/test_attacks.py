@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rewards.base import Outcome
-from rewards.code import CodeTestsReward
-from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbox, sandbox_report
+from rewards.code import CodeTestsReward, code_tests_reward
+from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbox, launcher, sandbox_report
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
@@ -184,8 +184,21 @@ def test_every_module_of_the_standard_library_can_be_imported():
     assert missing == []
 
 
-@pytest.mark.parametrize(("seed", "reference"), [(0, REFERENCE), (1, CHECK)])
-def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(reward, seed, reference):
+@pytest.mark.parametrize(
+    ("seed", "reference", "mode", "landlock"),
+    [
+        (0, REFERENCE, "zygote", 6),
+        (1, CHECK, "zygote", 6),
+        (2, REFERENCE, "zygote", 5),  # the last one without rules for abstract sockets and signals
+        (3, REFERENCE, "zygote", 0),
+        (4, REFERENCE, "fresh", 6),
+        (5, REFERENCE, "fresh", 0),
+    ],
+)
+def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(monkeypatch, seed, reference, mode, landlock):
+    monkeypatch.setattr(launcher, "NEWEST_LANDLOCK", landlock)
+    monkeypatch.setattr(code_tests_reward, "_sandboxes", {})
+    reward = CodeTestsReward(limits=LIMITS, parallel=8, mode=mode)
     programs = [(name, source, 0.0) for name, source in ATTACKS.items()] + [
         (name, source, 1.0) for name, source in HONEST.items()
     ]
@@ -198,3 +211,60 @@ def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(reward, seed, refer
     ]
     assert wrong == []
     assert traces() == set()
+
+
+LOCKS = """
+import fcntl, os, struct, threading, time
+fd = os.open({path!r}, {flags})
+def put(kind, at):
+    fcntl.fcntl(fd, {set}, struct.pack("hhqqi4x", kind, 0, at, 1, 0))
+def find(start, length):
+    answer = fcntl.fcntl(fd, {get}, struct.pack("hhqqi4x", 1, 0, start, length, 0))
+    kind, _, at, *_ = struct.unpack("hhqqi4x", answer)
+    return None if kind == 2 else at - start
+LOCK, UNLOCK, QUESTION, ANSWER, MANY = {kind}, 2, 1000, 10**6, 1000
+"""
+ASKS = """
+def f(x):
+    put(LOCK, QUESTION + x)
+    for _ in range(80):
+        answer = find(ANSWER, MANY)
+        if answer is not None: break
+        time.sleep(0.01)
+    put(UNLOCK, QUESTION + x)
+    time.sleep(0.1)
+    return answer
+"""
+ANSWERS = """
+def serve():
+    while True:
+        asked = find(QUESTION, MANY)
+        if asked is not None:
+            put(LOCK, ANSWER + asked ** 2)
+            time.sleep(0.05)
+            put(UNLOCK, ANSWER + asked ** 2)
+        time.sleep(0.005)
+threading.Thread(target=serve, daemon=True).start()
+def f(x):
+    time.sleep(0.8)
+    return x * x
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="that machine's numbers and records")
+@pytest.mark.parametrize("mode", ["zygote", "fresh"])
+@pytest.mark.parametrize(
+    "channel",
+    [
+        LOCKS.format(path="/dev/null", flags="os.O_RDWR", kind=1, set=6, get=5),
+        LOCKS.format(path="/dev/null", flags="os.O_RDWR", kind=1, set=37, get=36),
+        LOCKS.format(path=os.__file__, flags="os.O_RDONLY", kind=0, set=6, get=5),
+        LOCKS.format(path="/usr", flags="os.O_RDONLY", kind=0, set=37, get=36),
+    ],
+    ids=["a device", "an open device", "a library", "a folder"],
+)
+def test_a_completion_learns_nothing_from_one_that_solves_it(reward, mode, channel):
+    reward = reward if mode == "zygote" else CodeTestsReward(mode=mode, limits=LIMITS, parallel=8)
+    limited = {**REFERENCE, "cases": CASES[:2]}
+    results = score(reward, [channel + ANSWERS, channel + ASKS], limited)
+    assert [result.reward for result in results] == [1.0, 0.0]

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from rewards.base import Outcome
-from rewards.code.sandbox import CandidateError, CandidateRaised, Limits, Sandbox, WeakSandbox, launcher, sandbox_report
+from rewards.code.sandbox import (
+    Candidate,
+    CandidateError,
+    CandidateRaised,
+    Limits,
+    Sandbox,
+    WeakSandbox,
+    launcher,
+    sandbox_report,
+)
 
 ROOT = Path(__file__).parents[4]
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
@@ -348,6 +357,40 @@ def test_what_others_do_with_the_cores_does_not_count():
             other.kill()
             other.wait()
         os.sched_setaffinity(0, cores)
+
+
+REPORTED = {
+    "a microsecond more each time": lambda: 1e-6,
+    "a millisecond more each time": lambda: 1e-3,
+    "half of the limit each time": lambda: 0.05,
+    "more than any time": lambda: 1e9,
+    "without end": lambda: float("inf"),
+    "no number": lambda: float("nan"),
+    "less than before": lambda: -1.0,
+}
+
+
+@pytest.mark.parametrize("mode", ["zygote", "fresh"])
+@pytest.mark.parametrize("name", REPORTED)
+def test_the_wall_limit_holds_whatever_wait_for_cores_is_reported(monkeypatch, mode, name):
+    monkeypatch.setattr(Candidate, "_was_starved", lambda self: REPORTED[name]())
+    with Sandbox(mode=mode, limits=Limits(wall_seconds=0.1)) as sandbox:
+        # 20 times the limit may be spared: 2.1 s in all
+        assert outcome(sandbox, "import time\ndef f(): time.sleep(8); return True") is Outcome.TIMEOUT
+        assert outcome(sandbox, "import time\ntime.sleep(8)\ndef f(): return True") is Outcome.TIMEOUT
+
+
+def test_what_is_spared_holds_for_all_calls_together(monkeypatch):
+    monkeypatch.setattr(Candidate, "_was_starved", lambda self: 0.5)
+    source = "import time\ndef f(): time.sleep(0.5)\n"
+
+    def five_seconds():
+        for _ in range(10):
+            candidate.call("f")
+
+    too_long = pytest.raises(CandidateError, match="no answer within")  # 2.1 s may be waited for
+    with Sandbox(limits=Limits(wall_seconds=0.1)) as sandbox, sandbox.open(source) as candidate, too_long:
+        five_seconds()
 
 
 @pytest.mark.parametrize("options", [{"cpu_seconds": 0}, {"wall_seconds": float("nan")}, {"memory_bytes": 1.5}])
