@@ -171,7 +171,7 @@ class PolicyGradient:
             kl = ops.kl_estimate(logprobs, ops.fill_padding(_reference(batch), mask), self.kl_estimator)
             figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
             if self.kl_unbiased:
-                kl = kl * (logprobs - old_logprobs).exp()
+                kl = kl * ops.bounded_exp(logprobs - old_logprobs)
             if self.kl_in == "loss":
                 per_token = per_token + self.kl_coef * kl
         if self.entropy_coef > 0:
@@ -193,7 +193,7 @@ class PolicyGradient:
         if self.surrogate == "gamma":
             weight = ops.gamma_weight(log_ratio, advantages, self.k_pos, self.lambda_pos, self.k_neg, self.lambda_neg)
             return weight * advantages * logprobs, nowhere
-        ratio = log_ratio.exp()
+        ratio = ops.bounded_exp(log_ratio)
         if self.surrogate == "soft_gate":
             return ops.soft_gate_surrogate(ratio, advantages, self.tau_pos, self.tau_neg), nowhere
         if self.surrogate == "cispo":
