@@ -116,6 +116,7 @@ class _Episode:
         self.written: list[bool] = []
         self.texts: list[str] = []
         self.turns = 0
+        self.truncated = False
         self.over = False
         self.reward = 0.0
         self.outcome: str = ""
@@ -127,6 +128,7 @@ class _Episode:
     def write(self, completion: Completion) -> None:
         """The model writes."""
         self.latest = completion
+        self.truncated = self.truncated or completion.truncated
         self.ids = self.ids + completion.ids
         self.logprobs += completion.logprobs
         self.written += [True] * len(completion.ids)
@@ -156,7 +158,7 @@ class _Episode:
             seed=self.seed,
             prompt=self.prompt,
             prompt_ids=self.prompt_ids,
-            completion=Completion(self.ids, self.logprobs, self.latest.truncated),
+            completion=Completion(self.ids, self.logprobs, self.truncated),
             text="\n".join(self.texts),
             reward=self.reward,
             outcome=self.outcome,

@@ -30,7 +30,7 @@ from agents.envs import (
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective, objective_named
-from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
+from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
@@ -231,6 +231,9 @@ class GRPOAgent(Agent):
 
     def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
         """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
+        is_informative = self._informative_groups(batch)
+        if not is_informative.any():
+            return {}
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = learning_rate
         sums: Counter[str] = Counter()
@@ -238,11 +241,25 @@ class GRPOAgent(Agent):
         for _ in range(self.config.epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
             for groups in order.tensor_split(self.config.minibatches):
+                if not (is_informative[groups].any() or self.optimizer.state):
+                    continue  # the policy still is the reference: a KL penalty has no gradient but rounding
                 figures = self._step(batch.select_groups(groups))
                 steps += bool(figures)
                 for name, value in figures.items():
                     sums[name] += value  # type: ignore[assignment]
         return {name: value / steps for name, value in sums.items()}
+
+    def _informative_groups(self, batch: GroupBatch) -> Tensor:
+        """(P,) bool: whether the rewards give a group's completions anything to learn, whatever a KL penalty says.
+
+        An update without such a group takes no step. Its gradient is a KL penalty or rounding: AdamW would make steps
+        of full size of it, and momentum and weight decay would move the weights without a reason.
+        """
+        rewards = batch.rewards
+        if rewards.max() - rewards.min() <= DEVIATION_FLOOR * rewards.abs().max().clamp(min=1):
+            return torch.zeros(len(rewards), dtype=torch.bool, device=rewards.device)
+        has_tokens = batch.action_mask.any(dim=1).view_as(rewards)  # not masked as truncated
+        return (self.objective.advantages(rewards).abs() * has_tokens).amax(dim=1) > DEVIATION_FLOOR
 
     def _adapt_kl_coef(self, kl: float | None) -> float:
         """Change the objective's KL coefficient for the next update, and return the one that was used."""
@@ -265,7 +282,7 @@ class GRPOAgent(Agent):
         groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
         if self.objective.ignores_zero_advantages:
             # such groups (all rewards equal) are left out; the divisors still count them
-            groups = groups[minibatch.advantages.ne(0).any(dim=1)]
+            groups = groups[minibatch.advantages.abs().amax(dim=1) > DEVIATION_FLOOR]
         tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
         if tokens == 0:
             return sums
