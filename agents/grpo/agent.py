@@ -24,6 +24,7 @@ from agents.envs import (
     epoch_seeds,
     make_envs,
     num_problems,
+    prompts_of,
     restore_env_state,
     spec_record,
 )
@@ -33,7 +34,8 @@ from agents.objectives import GRPO, Objective, objective_named
 from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision
+from agents.policies.language_model import Precision, TooLong
+from agents.prompt_lengths import seeds_that_fit, too_long_metrics
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 from agents.tracking.callback import UpdateRecord
 
@@ -102,12 +104,18 @@ class GRPOAgent(Agent):
             fused=self.policy.device.type in ("cpu", "cuda"),
         )
         self._steps = StepCounter(self.optimizer)
+        self._count: Counter[str] = Counter()
 
     @property
     def sampling(self) -> SamplingParams:
         """See `Agent.sampling`."""
         config = self.config
         return SamplingParams(config.max_completion_tokens, config.temperature, config.top_k, config.top_p, config.stop)
+
+    @property
+    def too_long(self) -> TooLong:
+        """See `Agent.too_long`."""
+        return self.config.too_long
 
     @property
     def summary(self) -> str:
@@ -140,6 +148,7 @@ class GRPOAgent(Agent):
         if self.config.max_refills > 0:
             metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
+        metrics |= too_long_metrics(self.too_long, self._count)
         batches = [sampled[i : i + len(rollouts)] for i in range(0, len(sampled), len(rollouts))]
         metrics["reward_calls"] = sum(max(rollout.turns for rollout in batch) for batch in batches)
         metrics["optimizer_steps"] = self._steps.take()
@@ -172,13 +181,29 @@ class GRPOAgent(Agent):
 
     def _sample(self) -> list[Rollout]:
         wanted, size = self.config.prompts_per_update, self.config.group_size
+        seeds = self._draw(wanted)
+        if self.too_long == "skip":
+            seeds = self._those_that_fit(seeds)
+        rollouts = collect(
+            self.envs, self.policy, self.engine, seeds, size, self.sampling, self.noise, too_long=self.too_long
+        )
+        if self.too_long == "truncate":
+            self._count["prompts_truncated"] += sum(not self.fits(rollout.prompt) for rollout in rollouts[::size])
+        return rollouts
+
+    def _draw(self, wanted: int) -> list[int]:
+        """Seeds of the next problems."""
         problems = num_problems(self.envs)
         if problems is None:
             seeds = self.rng.integers(2**63, size=wanted).tolist()
         else:  # a data set: each row once in an epoch
             seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
         self.num_prompts += wanted
-        return collect(self.envs, self.policy, self.engine, seeds, size, self.sampling, self.noise)
+        return seeds
+
+    def _those_that_fit(self, seeds: list[int]) -> list[int]:
+        """As many seeds, with others in the place of those whose prompts are too long."""
+        return seeds_that_fit(seeds, self._draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
