@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +35,38 @@ def template_marks(tokenizer: Any) -> TemplateMarks:
     turn_end_ids: frozenset[int] = frozenset()
     # some templates end an assistant's turn only where another one follows
     for conversation in ([user, assistant], [user, assistant, user]):
-        behind = (_rendered(tokenizer, conversation) or "").partition(MARK)[2]
+        behind = _rendered_or_nothing(tokenizer, conversation, False).partition(MARK)[2]
         turn_end_ids = turn_end_ids or _leading_special_token(tokenizer, behind)
-    without = _rendered(tokenizer, [user]) or ""
-    prompt = _rendered(tokenizer, [user], add_generation_prompt=True) or ""
+    without = _rendered_or_nothing(tokenizer, [user], False)
+    prompt = _rendered_or_nothing(tokenizer, [user], True)
     return TemplateMarks(turn_end_ids, prompt.removeprefix(without) if prompt.startswith(without) else "")
 
 
-def _rendered(tokenizer: Any, conversation: Sequence[Any], add_generation_prompt: bool = False) -> str | None:
-    """The text of a conversation; None where the template refuses it, such as one that ends with the assistant."""
-    from jinja2 import TemplateError  # comes with every chat template
+class ConversationRefused(ValueError):
+    """A chat template has refused a conversation, such as one with a system turn; the message is its own."""
+
+
+def rendered(tokenizer: Any, conversation: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    """The text that the chat template makes of a conversation.
+
+    Raises:
+        ConversationRefused: It does not take such a conversation.
+    """
+    from jinja2 import TemplateError  # what transformers renders chat templates with
 
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except TemplateError:
-        return None
+    except TemplateError as error:
+        raise ConversationRefused(str(error)) from error
     return str(text)
+
+
+def _rendered_or_nothing(tokenizer: Any, conversation: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    """As `rendered`; empty where the template refuses the conversation, so that nothing can be read off it."""
+    try:
+        return rendered(tokenizer, conversation, add_generation_prompt)
+    except ConversationRefused:
+        return ""
 
 
 def _leading_special_token(tokenizer: Any, text: str) -> frozenset[int]:

@@ -227,7 +227,7 @@ def evaluate(
         for start in range(0, len(seeds), at_once):
             part = seeds[start : start + at_once]
             envs = make_envs(spec, len(part) * group_size, **kwargs)
-            rollouts += collect(envs, policy, engine, part, group_size, sampling, noise, too_long=too_long)
+            rollouts += collect(envs, policy, engine, part, group_size, sampling, noise, too_long)
             envs.close()
             done += len(part) * group_size
             if on_progress is not None:

@@ -287,7 +287,8 @@ class REINFORCEPlusPlus(PolicyGradient):
     `A = r - mean of the group`, then `(A - mean) / std` over the batch. `advantage="batch"` leaves the baseline out.
 
     Departures from the paper: its plain variant, without baseline, gives each token the KL penalty of the tokens that
-    follow; here a penalty in the reward is one sum per completion. The loss is a token mean over the optimizer step.
+    follow; here a penalty in the reward is one sum per completion. Its advantages are standardized over all tokens, so
+    that a long completion weighs more; here over completions. The loss is a token mean over the optimizer step.
     kl_coef is ours: the paper's first version has 0.01, and 0.001 for mathematics, in the reward.
     """
 
@@ -301,7 +302,8 @@ class REINFORCEPlusPlus(PolicyGradient):
 class GSPO(PolicyGradient):
     """Group sequence policy optimization (arXiv:2507.18071, eq. 5 to 7): the ratio is a completion's geometric mean.
 
-    Departures from the paper: none in the formula.
+    Departures from the paper: none in the formula. With kl_unbiased, the KL estimate of a token is multiplied by that
+    token's ratio (DeepSeek-V3.2); TRL takes the completion's.
     """
 
     clip_range: float = 3e-4

@@ -20,10 +20,12 @@ from agents.rollout import GroupBatch, position_ids
 from agents.validation import checked
 from llm_envs.chat_template import (
     MARK,
+    ConversationRefused,
     TemplateMarks,
     completion_text,
     full_text,
     opened_reasoning_of_ids,
+    rendered,
     template_marks,
 )
 
@@ -268,16 +270,13 @@ class LanguageModelPolicy:
         return self._rendered(messages).partition(MARK)[2]
 
     def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
-        from jinja2 import TemplateError  # comes with every chat template
-
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+            return rendered(self.tokenizer, messages, add_generation_prompt=True)
+        except ConversationRefused as error:
             roles = ", ".join(message["role"] for message in messages)
             raise UnsuitableTokenizer(
                 f"the chat template of {self.name or 'this model'} refuses the turns {roles}: {error}"
             ) from error
-        return str(text)
 
     def _refuse_hidden_turns(self, template: str) -> None:
         """Refuse a template that leaves out the system prompt, the examples or the prompt itself."""
