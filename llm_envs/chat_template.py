@@ -9,8 +9,13 @@ from typing import Any
 
 MARK = "(what the model wrote)"
 """Stands for an assistant's turn where only what the template puts around it is wanted."""
-_REASONING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"))
-_REASONING += (("<reasoning>", "</reasoning>"), ("[THINK]", "[/THINK]"))
+_REASONING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("[THINK]", "[/THINK]"),
+)
 _OPENED_AT_THE_END = re.compile("(?:" + "|".join(re.escape(mark) for mark, _ in _REASONING) + r")\s*\Z")
 
 

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from agents import GRPO, Callback, GRPOAgent, GRPOConfig, SB3Agent, evaluate
+from agents.cli.app import run
+from agents.cli.compare import Compare
+from agents.cli.evaluate import Evaluate
+from agents.cli.options import parse
 from agents.collect import collect
 from agents.engines import default_engine
 from agents.envs import make_envs
 from agents.evaluation import EvaluationReport
+from agents.evaluation.comparison import Comparison
 from agents.policies import ChatFormat, LanguageModelPolicy, PromptTooLong
 from agents.rollout import Completion, SamplingParams
 from agents.sb3.config import SB3Config
@@ -214,6 +219,24 @@ def test_evaluation_finds_them_before_it_asks_anything(rows, micro_policy, tmp_p
     assert evaluate(agent, problems=10, samples=2, split="train").prompts_skipped == 2  # as it was trained
 
 
+def test_a_comparison_passes_it_to_agents_and_evaluations(rows):
+    comparison = Comparison(
+        env=gymnasium.spec(rows),
+        policy="builtin/tiny",
+        agents=("grpo", "ppo"),
+        seeds=(0,),
+        budget_episodes=8,
+        problems=2,
+        samples=1,
+        too_long="skip",
+        device="cpu",
+    )
+    for name in comparison.agents:
+        assert comparison.make_agent(name, 0).too_long == "skip"
+    with pytest.raises(ValueError, match="too_long"):
+        replace(comparison, too_long="no")
+
+
 def test_it_must_be_one_of_three(micro_policy):
     with pytest.raises(ValueError, match="too_long must be one of 'error', 'skip', 'truncate'"):
         GRPOConfig(too_long="cut")
@@ -280,3 +303,21 @@ def test_one_cut_completion_of_several_masks_the_episode(micro_policy):
         del gymnasium.registry["test/TwoTurns-v0"]
     metrics = recorder.records[0].metrics
     assert (metrics["truncated"], metrics["optimizer_steps"]) == (1, 0)
+
+
+def test_the_command_line_says_it_in_one_line_before_it_evaluates_or_trains(rows, tmp_path, capsys):
+    train = ["train", "--env", rows, "--total-episodes", "8", "--eval-problems", "4", "--eval-samples", "2"]
+    train += ["--prompts-per-update", "2", "--group-size", "2", "--minibatches", "1", "--max-completion-tokens", "8"]
+    assert run([*train, "--run-dir", str(tmp_path / "refused")]) == 2
+    error = capsys.readouterr().err
+    assert "2 of the 10 prompts" in error
+    assert "--too-long skip" in error
+    assert not (tmp_path / "refused" / "evaluation_before.json").exists()
+
+
+def test_the_command_line_has_the_option_of_python():
+    assert Evaluate("builtin/tiny").too_long is None
+    assert parse(Evaluate, ["builtin/tiny", "--too-long", "skip"], "llm-envs evaluate").too_long == "skip"
+    for config in (GRPOConfig, SB3Config, Compare):
+        assert parse(config, [], "llm-envs train").too_long == "error"
+        assert parse(config, ["--too-long", "truncate"], "llm-envs train").too_long == "truncate"
