@@ -17,11 +17,11 @@ from agents.checkpoint import CommonState
 from agents.collect import noise_seed
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, only_here
+from agents.envs import EnvLike, env_spec, finite_prompts, only_here
 from agents.hardware import resolve_device, use_default_threads
 from agents.interrupts import deferred_interrupt
-from agents.policies import LanguageModelPolicy, load_policy
-from agents.policies.language_model import Precision
+from agents.policies import LanguageModelPolicy, PromptTooLong, load_policy
+from agents.policies.language_model import Precision, TooLong
 from agents.rollout import SamplingParams
 from agents.tracking.callback import AnyCallback, UpdateRecord, as_callback, ends_training
 from agents.tracking.run_config import run_config
@@ -81,6 +81,7 @@ class Agent(ABC):
         self.engine.sync_weights(policy)
         self.num_episodes = 0
         self.num_updates = 0
+        self._has_checked_prompts = False
         # independent streams: problems and minibatches; sampling noise of training; that of predict
         self.rng, self.noise, self._predict_noise = map(
             np.random.default_rng, np.random.SeedSequence(self.seed).spawn(3)
@@ -108,6 +109,42 @@ class Agent(ABC):
     @abstractmethod
     def sampling(self) -> SamplingParams:
         """How completions are drawn in training."""
+
+    @property
+    def too_long(self) -> TooLong:
+        """What is done with a prompt that leaves no room for a completion; see `GRPOConfig.too_long`."""
+        return "error"
+
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """A limit of the agent's own beside the model's context."""
+        return None
+
+    def fits(self, prompt: str) -> bool:
+        """Whether a prompt leaves room for a completion, with the chat template, system prompt and examples counted."""
+        return self.policy.fits(prompt, self.sampling.max_completion_tokens, self.max_prompt_tokens)
+
+    def check_prompts(self) -> None:
+        """Look at every prompt of a finite set, so that one that is too long does not end the run in its middle.
+
+        Of other tasks nothing is known before their prompts are drawn. Called by `learn`.
+
+        Raises:
+            PromptTooLong: A prompt does not fit and `too_long` is `"error"`, or none fits.
+        """
+        if self._has_checked_prompts or self.too_long == "truncate":
+            return
+        prompts = finite_prompts(self.env_spec)
+        misfits = [prompt for prompt in prompts if not self.fits(prompt)]
+        if misfits and (self.too_long == "error" or len(misfits) == len(prompts)):
+            longest = max(misfits, key=len)
+            raise PromptTooLong(
+                f"{len(misfits)} of the {len(prompts)} prompts of {self.env_spec.id} leave no room for a completion of "
+                f"{self.sampling.max_completion_tokens} tokens; raise the limit of the model's context or lower "
+                "max_completion_tokens, leave them out (too_long='skip', --too-long skip) or take the end of each "
+                f"(too_long='truncate'). The longest has {len(longest)} characters and begins: {longest[:80]!r}"
+            )
+        self._has_checked_prompts = True
 
     @property
     @abstractmethod
@@ -140,9 +177,11 @@ class Agent(ABC):
             run_dir: The folder that callbacks see as `callback.run_dir`; nothing else uses it.
 
         Raises:
+            PromptTooLong: See `check_prompts`.
             KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
                 A second Ctrl-C does not wait for that: then the agent is still `in_update`.
         """
+        self.check_prompts()
         callbacks = as_callback(callback)
         callbacks.attach(self, run_config(self), None if run_dir is None else Path(run_dir))
         if statement := only_here(self.env_spec):
@@ -172,14 +211,20 @@ class Agent(ABC):
     def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:
         """Complete a prompt, or each of several; `deterministic` decodes greedily instead of sampling.
 
-        Sampling is that of training and never disturbs training's randomness.
+        Sampling is that of training and never disturbs training's randomness. Where the prompt ends with an opened
+        block of reasoning (`<think>`), as chat templates of reasoning models do, a completion begins with that mark.
         """
         prompts = [observation] if isinstance(observation, str) else list(observation)
         sampling = replace(self.sampling, temperature=0.0) if deterministic else self.sampling
-        ids = self.policy.encode_prompts(prompts, sampling.max_completion_tokens)
+        ids = self.policy.encode_prompts(
+            prompts,
+            sampling.max_completion_tokens,
+            max_prompt_tokens=self.max_prompt_tokens,
+            too_long=self.too_long,
+        )
         with self.whole_weights():
             groups = self.engine.generate(ids, 1, sampling, noise_seed(self._predict_noise)) if ids else []
-        texts = [self.policy.decode(group[0].ids) for group in groups]
+        texts = [self.policy.completion_text(group[0].ids, context) for group, context in zip(groups, ids, strict=True)]
         return texts[0] if isinstance(observation, str) else texts
 
     @abstractmethod

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from agents.engines.rollout_engine import RolloutEngine
-from agents.envs import check_rewards, info_of, metrics_of
-from agents.policies.language_model import LanguageModelPolicy, PromptTooLong
+from agents.envs import check_rewards, has_several_turns, info_of, metrics_of
+from agents.policies.language_model import LanguageModelPolicy, PromptTooLong, TooLong
 from agents.rollout import Completion, Rollout, SamplingParams
 from agents.serial_vector_env import SerialVectorEnv
 from llm_envs.vector_env import CompletionVectorEnv
@@ -24,6 +24,7 @@ def collect(
     group_size: int,
     sampling: SamplingParams,
     noise: np.random.Generator,
+    too_long: TooLong = "error",
 ) -> list[Rollout]:
     """Play one episode in each environment: every seed's problem `group_size` times.
 
@@ -38,6 +39,9 @@ def collect(
         group_size: G.
         sampling: How completions are drawn.
         noise: Gives each call of the engine its seed.
+        too_long: What is done where the context has no room for a completion. `"truncate"` takes the end of a prompt.
+            With it, and with `"skip"`, an episode that outgrows the context is cut there: what it says from then on is
+            empty. To skip prompts is up to the caller, who chooses the seeds.
 
     Returns:
         N rollouts, the G of one seed next to each other.
@@ -45,7 +49,8 @@ def collect(
     Raises:
         ValueError: The environments are not `P * G`, or one gives different prompts for equal seeds, or a reward that
             is not finite.
-        PromptTooLong: A prompt, or an episode so far, leaves no room for a completion.
+        PromptTooLong: A prompt, or with `"error"` an episode so far, leaves no room for a completion.
+        UnsuitableTokenizer: The chat template cannot show the turns of an episode.
         NotImplementedError: Some episodes go on while others are over, in another vector environment than
             `make_envs` makes of tasks and of single environments.
     """
@@ -57,7 +62,9 @@ def collect(
     for i, prompt in enumerate(prompts):
         if prompt != prompts[i - i % group_size]:
             raise ValueError(f"the environment gave two prompts for seed {seeds[i // group_size]}: it is not seeded")
-    prompt_ids = policy.encode_prompts(prompts[::group_size], sampling.max_completion_tokens)
+    if has_several_turns(envs):
+        policy.check_turns()
+    prompt_ids = policy.encode_prompts(prompts[::group_size], sampling.max_completion_tokens, too_long=too_long)
     groups = engine.generate(prompt_ids, group_size, sampling, noise_seed(noise))
     episodes = [
         _Episode(
@@ -66,7 +73,7 @@ def collect(
         for i in range(envs.num_envs)
     ]
     while True:
-        actions = [None if episode.over else policy.decode(episode.latest.ids) for episode in episodes]
+        actions = [None if episode.over else episode.action(policy) for episode in episodes]
         messages, rewards, terminated, truncated, infos = envs.step(actions)
         check_rewards(rewards)
         for i, action in enumerate(actions):
@@ -81,12 +88,19 @@ def collect(
                 "those that are over, or begin new ones"
             )
         for episode, message in zip(episodes, messages, strict=True):
-            if not episode.over:
-                episode.say(message, policy.encode_reply(message, episode.ids[-1]))
-                _check_room(policy, episode, sampling.max_completion_tokens)
-        contexts = [episode.prompt_ids + episode.ids for episode in going]
-        for episode, [completion] in zip(going, engine.generate(contexts, 1, sampling, noise_seed(noise)), strict=True):
-            episode.write(completion)
+            if not (episode.over or episode.is_full):
+                ids = policy.encode_reply(message, episode.ids[-1])
+                if too_long != "error" and not _has_room(policy, episode, len(ids), sampling.max_completion_tokens):
+                    episode.cut()
+                else:
+                    episode.say(message, ids)
+                    _check_room(policy, episode, sampling.max_completion_tokens)
+        writing = [episode for episode in going if not episode.is_full]
+        if writing:
+            contexts = [episode.prompt_ids + episode.ids for episode in writing]
+            groups = engine.generate(contexts, 1, sampling, noise_seed(noise))
+            for episode, [completion] in zip(writing, groups, strict=True):
+                episode.write(completion)
 
 
 def noise_seed(noise: np.random.Generator) -> int:
@@ -95,13 +109,17 @@ def noise_seed(noise: np.random.Generator) -> int:
 
 
 def _check_room(policy: LanguageModelPolicy, episode: _Episode, max_completion_tokens: int) -> None:
-    length = len(episode.prompt_ids) + len(episode.ids)
-    if policy.context_length is not None and length + max_completion_tokens > policy.context_length:
+    if not _has_room(policy, episode, 0, max_completion_tokens):
         raise PromptTooLong(
-            f"an episode of {length} tokens after {episode.turns} turns and a completion of up to "
+            f"an episode of {episode.length} tokens after {episode.turns} turns and a completion of up to "
             f"{max_completion_tokens} do not fit into the {policy.context_length} tokens that the model can attend to; "
-            "lower max_completion_tokens or the number of turns"
+            "lower max_completion_tokens or the number of turns, or let such an episode be cut (too_long='truncate')"
         )
+
+
+def _has_room(policy: LanguageModelPolicy, episode: _Episode, message_tokens: int, max_completion_tokens: int) -> bool:
+    needed = episode.length + message_tokens + max_completion_tokens
+    return policy.context_length is None or needed <= policy.context_length
 
 
 class _Episode:
@@ -116,6 +134,8 @@ class _Episode:
         self.written: list[bool] = []
         self.texts: list[str] = []
         self.turns = 0
+        self.truncated = False
+        self.is_full = False
         self.over = False
         self.reward = 0.0
         self.outcome: str = ""
@@ -127,10 +147,27 @@ class _Episode:
     def write(self, completion: Completion) -> None:
         """The model writes."""
         self.latest = completion
+        self.truncated = self.truncated or completion.truncated
         self.ids = self.ids + completion.ids
         self.logprobs += completion.logprobs
         self.written += [True] * len(completion.ids)
         self.turns += 1
+
+    @property
+    def length(self) -> int:
+        """Tokens of the context so far."""
+        return len(self.prompt_ids) + len(self.ids)
+
+    def cut(self) -> None:
+        """Write no more: the context is full."""
+        self.is_full = self.truncated = True
+
+    def action(self, policy: LanguageModelPolicy) -> str:
+        """What the model has just written, as text; nothing once the context is full."""
+        if self.is_full:
+            return ""
+        written = self.latest.ids
+        return policy.completion_text(written, self.prompt_ids + self.ids[: len(self.ids) - len(written)])
 
     def say(self, message: str, ids: list[int]) -> None:
         """The environment writes."""
@@ -156,7 +193,7 @@ class _Episode:
             seed=self.seed,
             prompt=self.prompt,
             prompt_ids=self.prompt_ids,
-            completion=Completion(self.ids, self.logprobs, self.latest.truncated),
+            completion=Completion(self.ids, self.logprobs, self.truncated),
             text="\n".join(self.texts),
             reward=self.reward,
             outcome=self.outcome,

@@ -210,6 +210,33 @@ def num_problems(envs: VectorEnv[Any, Any, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def has_several_turns(envs: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether it is known that an episode can have more than one completion; of other packages' tasks it is not."""
+    task = None if envs.spec is None else task_of(envs.spec)
+    return task is not None and task.reply is not None
+
+
+def prompts_of(envs: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> list[str]:
+    """The prompts that seeds name; the environments are reset for it, as often as they need to be."""
+    prompts: list[str] = []
+    for start in range(0, len(seeds), envs.num_envs):
+        part = list(seeds[start : start + envs.num_envs])
+        filled = part + [part[0]] * (envs.num_envs - len(part))
+        observations, _ = envs.reset(seed=filled)  # type: ignore[arg-type]
+        prompts += observations[: len(part)]
+    return prompts
+
+
+def finite_prompts(spec: EnvSpec) -> list[str]:
+    """All prompts of a task that is a finite set; none of another."""
+    envs = make_envs(spec, 1)
+    try:
+        count = num_problems(envs)
+        return [] if count is None else prompts_of(envs, range(count))
+    finally:
+        envs.close()
+
+
 def what_is_asked(envs: VectorEnv[Any, Any, Any], prompts: Sequence[str]) -> list[str]:
     """What makes each environment's problem this one: its key, or else its prompt (see `Problem`).
 

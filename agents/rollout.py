@@ -55,7 +55,8 @@ class Completion:
         ids: Token ids, up to and including the end token where there is one.
         logprobs: Log-probability of each token under the distribution it was drawn from (temperature, top-k and top-p
             applied), in nats; for greedy decoding, under the model's own distribution.
-        truncated: Whether the token limit cut it before an end token or a stop string.
+        truncated: Whether the token limit cut it before an end token or a stop string; in a rollout of several turns,
+            whether it cut one of them.
     """
 
     ids: list[int]
@@ -72,7 +73,8 @@ class Rollout:
         prompt: The observation.
         prompt_ids: The prompt as the model saw it, chat template included.
         completion: The tokens.
-        text: The action: the completion as text, without special tokens.
+        text: The action: the completion as text, without the token that ended it; where the prompt ends with an opened
+            `<think>`, that mark stands in front.
         reward: The environment's reward.
         outcome: `info["outcome"]`, or "" where the environment gives none.
         answer: `info["answer"]`, what the reward read as the answer.

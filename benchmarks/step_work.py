@@ -66,7 +66,7 @@ class Forced(LanguageModelPolicy):
     prompt_tokens = 0
     end_token_ids = frozenset()  # type: ignore[assignment]
 
-    def encode_prompts(self, prompts: Sequence[str], max_completion_tokens: int = 0) -> list[list[int]]:
+    def encode_prompts(self, prompts: Sequence[str], max_completion_tokens: int = 0, **limits: Any) -> list[list[int]]:
         """`prompt_tokens` random tokens for each prompt."""
         vocabulary = self.model.config.vocab_size
         return [

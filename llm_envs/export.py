@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_envs.chat_template import opened_reasoning, template_marks
 from llm_envs.stream import ProblemStream
 from llm_envs.task import find_task
 from rewards.base import Outcome, Reward, RewardResult, score
@@ -33,6 +34,7 @@ def to_trl(
     split: str = "train",
     seed: int = 0,
     conversational: bool = True,
+    tokenizer: Any = None,
     **kwargs: Any,
 ) -> tuple[Any, TrlFunction]:
     """A task as what TRL's trainers take.
@@ -45,6 +47,9 @@ def to_trl(
         split: `"train"` or `"test"`.
         seed: Names the problems.
         conversational: Whether a prompt is a user's message, for models with a chat template, or a plain text.
+        tokenizer: Of the model that TRL trains. Where its chat template ends with an opened block of reasoning
+            (`<think>`), TRL's completions lack that mark; the reward then gets it in front, and pays nothing for
+            reasoning that was cut. A plain prompt that ends with the mark needs no tokenizer.
         kwargs: Arguments of the task.
 
     Returns:
@@ -71,7 +76,8 @@ def to_trl(
     texts = [stream.draw(s).prompt for s in seeds]
     prompts: list[Any] = [[{"role": "user", "content": text}] for text in texts] if conversational else list(texts)
     dataset = datasets.Dataset.from_dict({"prompt": prompts, SEED_COLUMN: seeds})
-    return dataset, _trl_reward(stream, task.reward, task.id)
+    generation_prompt = "" if tokenizer is None else template_marks(tokenizer).generation_prompt
+    return dataset, _trl_reward(stream, task.reward, task.id, generation_prompt)
 
 
 def _seeds(stream: ProblemStream, problems: int, seed: int) -> list[int]:
@@ -81,14 +87,16 @@ def _seeds(stream: ProblemStream, problems: int, seed: int) -> list[int]:
     return [int(s) for s in rng.integers(2**62, size=problems)]
 
 
-def _trl_reward(stream: ProblemStream, reward: Reward, name: str) -> TrlFunction:
+def _trl_reward(stream: ProblemStream, reward: Reward, name: str, generation_prompt: str) -> TrlFunction:
     draw = functools.lru_cache(maxsize=65_536)(stream.draw)
 
     def function(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         if SEED_COLUMN not in columns:
             raise ValueError(f"the data set has no column {SEED_COLUMN!r}: use the one that to_trl returned with this")
         drawn = [draw(int(s)) for s in columns[SEED_COLUMN]]
-        texts = [text_of(completion) for completion in completions]
+        ends = [prompt if isinstance(prompt, str) else generation_prompt for prompt in prompts]
+        opened = [opened_reasoning(end, generation_prompt) for end in ends]
+        texts = [mark + text_of(completion) for mark, completion in zip(opened, completions, strict=True)]
         results = score(reward, [p.prompt for p in drawn], texts, [p.reference for p in drawn])
         return [float(result.reward) for result in results]
 

@@ -26,6 +26,8 @@ ALLOWED = {
     "llm_envs.reasoning_gym.upstream_score": {"reasoning_gym", "numpy"},
     "llm_envs.export": {"llm_envs", "rewards", "gymnasium", "numpy", "datasets"},
     "llm_envs.tasks.hub": {"llm_envs", "datasets"},
+    # what transformers renders chat templates with: a template's refusal is its exception
+    "llm_envs.chat_template": {"llm_envs", "jinja2"},
     "llm_envs": {"rewards", "llm_envs", "gymnasium", "numpy"},
     "agents.validation": set(),
     "agents.rollout": {"torch", "agents.validation"},
@@ -37,7 +39,7 @@ ALLOWED = {
     },
     "agents.policies": {
         *("torch", "transformers", "peft", "safetensors"),
-        *("agents.forward", "agents.policies", "agents.rollout", "agents.validation"),
+        *("agents.forward", "agents.policies", "agents.rollout", "agents.validation", "llm_envs.chat_template"),
     },
     "agents.evaluation.estimates": {"numpy", "scipy"},
     "agents.tracking": {"torch", "rich", "agents.envs", "agents.rollout", "agents.tracking"},

@@ -73,7 +73,7 @@ def _exit_code(error: Exception) -> int | None:
     from agents.checkpoint import CheckpointError
     from agents.cli.common import CheckFailed, UsageError
     from agents.hardware import DeviceNotFound
-    from agents.policies import PolicyNotFound, PromptTooLong
+    from agents.policies import PolicyNotFound, PromptTooLong, UnsuitableTokenizer
     from rewards import InvalidReference
     from rewards.code.sandbox import WeakSandbox
 
@@ -85,6 +85,7 @@ def _exit_code(error: Exception) -> int | None:
         DeviceNotFound,
         PolicyNotFound,
         PromptTooLong,
+        UnsuitableTokenizer,
         InvalidReference,
         gymnasium.error.Error,
         ImportError,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -21,7 +21,7 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
-from agents.cli.options import EnvArgs, OptionalFloat, OptionalInt, parse
+from agents.cli.options import Choice, EnvArgs, OptionalFloat, OptionalInt, parse
 from agents.evaluation.comparison import Comparison, Run, check_agents, compare
 from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
@@ -64,6 +64,8 @@ class Compare:
     """How many different held-out problems to ask."""
     samples: int = 8
     """How many completions to sample for each of them, beside the greedy one."""
+    too_long: Annotated[Literal["error", "skip", "truncate"], Choice] = "error"
+    """A prompt without room for a completion: error, skip or truncate."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: OptionalInt = None
@@ -92,6 +94,7 @@ class Compare:
             temperature=self.temperature,
             problems=self.problems,
             samples=self.samples,
+            too_long=self.too_long,
             device=self.device,
         )
         check_writable(self.out / "comparison.md")

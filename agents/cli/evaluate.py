@@ -20,12 +20,13 @@ from agents.cli.common import (
     spec_with,
     use_threads,
 )
-from agents.cli.options import NO_DEFAULT, EnvArgs, OptionalFloat, OptionalInt, OptionalPath, parse
+from agents.cli.options import NO_DEFAULT, Choice, EnvArgs, OptionalFloat, OptionalInt, OptionalPath, parse
 from agents.envs import env_spec, without_arguments
 from agents.evaluation.held_out import evaluate
 from agents.factory import load_agent
 from agents.hardware import resolve_device
 from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
+from agents.policies.language_model import TooLong
 from agents.rollout import SamplingParams
 from agents.tracking.progress import EvaluationProgress
 from agents.validation import check_at_least, check_fraction
@@ -62,6 +63,8 @@ class Evaluate:
     """Texts that end a completion; by default the run's, or none."""
     max_completion_tokens: OptionalInt = None
     """A completion is cut at this length; by default the run's, or 64."""
+    too_long: Annotated[Literal["error", "skip", "truncate"] | None, Choice, NO_DEFAULT] = None
+    """A prompt without room for a completion: error, skip or truncate; by default as the run, or error."""
     seed: int = 0
     """Names the problems and the sampling noise."""
     device: str = "auto"
@@ -84,7 +87,7 @@ class Evaluate:
             check_writable(self.output)
         quiet_loading()
         console = Console()
-        policy, env, of_the_run = self._load()
+        policy, env, of_the_run, too_long = self._load()
         names = ("temperature", "top_k", "top_p", "stop", "max_completion_tokens")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         sampling = replace(of_the_run, **given)
@@ -102,13 +105,17 @@ class Evaluate:
                 split=self.split,
                 seed=self.seed,
                 on_progress=progress,
+                too_long=self.too_long or too_long,
             )
         console.print(str(report), highlight=False, markup=False, soft_wrap=True)
         if self.output is not None:
             report.save(self.output)
 
-    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, SamplingParams]:
-        """The policy, the environment (an id where the command line names one, else a spec), and how a run sampled."""
+    def _load(self) -> tuple[LanguageModelPolicy, str | EnvSpec, SamplingParams, TooLong]:
+        """The policy, the environment (an id where the command line names one, else a spec), and how a run sampled.
+
+        And what it did with prompts that are too long.
+        """
         checkpoint = run_checkpoint(Path(self.run_or_policy))
         if checkpoint is not None:
             if self.chat != ChatFormat():
@@ -116,14 +123,14 @@ class Evaluate:
                     "a run keeps the system prompt and examples it was trained with; leave these options out"
                 )
             agent = load_agent(checkpoint, device=self.device)
-            return agent.policy, self.env or agent.env_spec, agent.sampling
+            return agent.policy, self.env or agent.env_spec, agent.sampling, agent.too_long
         if self.env is None:
             raise UsageError(
                 f"{self.run_or_policy!r} is no run folder; to evaluate a policy, say on which task: --env ID"
             )
         env_spec(self.env)  # a wrong id is found before a model is loaded
         policy = load_policy(self.run_or_policy, device=resolve_device(self.device), chat=self.chat)
-        return policy, self.env, SamplingParams()
+        return policy, self.env, SamplingParams(), "error"
 
 
 def run_checkpoint(folder: Path) -> Path | None:

@@ -72,6 +72,7 @@ class TrainingRun:
             *further,
             TrainingProgress(console),
         ]
+        agent.check_prompts()
         before = self._before(agent, run_dir, callbacks)
         interrupted = self._learn(agent, run_dir, callbacks)
         self._plot(run_dir, before, None)

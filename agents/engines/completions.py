@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from agents.rollout import Completion, SamplingParams
 
@@ -17,7 +17,7 @@ class GrowingCompletions:
         rows: N.
         sampling: Says the limit and the stop strings.
         end_tokens: Token ids that end a completion.
-        decode: Token ids to text.
+        decode: See `GenerativePolicy.decode`.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class GrowingCompletions:
         rows: int,
         sampling: SamplingParams,
         end_tokens: frozenset[int],
-        decode: Callable[[Sequence[int]], str],
+        decode: Callable[..., str],
     ) -> None:
         self._ids: list[list[int]] = [[] for _ in range(rows)]
         self._logprobs: list[list[float]] = [[] for _ in range(rows)]
@@ -66,5 +66,5 @@ class GrowingCompletions:
         return [completions[i : i + group_size] for i in range(0, len(completions), group_size)]
 
     def _stops(self, tokens: list[int]) -> bool:
-        text = self._decode(tokens[-self._tail :])
+        text = self._decode(tokens[-self._tail :], with_all_special_tokens=True)
         return any(stop in text for stop in self._stop)

@@ -36,8 +36,8 @@ class GenerativePolicy(Protocol):
         """What padding is filled with."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens; what stop strings are looked for in."""
+    def decode(self, ids: Sequence[int], *, with_all_special_tokens: bool = False) -> str:
+        """The text of tokens; stop strings are looked for in that with all special tokens."""
         ...
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -27,11 +27,13 @@ from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import AGENT_NAMES, default_config, load_agent, make_agent
 from agents.hardware import resolve_device
 from agents.policies import LanguageModelPolicy, load_policy
+from agents.policies.language_model import TooLong
 from agents.tracking.callback import Callback
 from agents.tracking.figures import ACCURACY, column_of
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.run_config import agent_config, deliver_evaluation
+from agents.validation import checked
 
 PACKAGES = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
 _CHECKPOINT_EVERY = 10
@@ -52,6 +54,7 @@ class Comparison:
         temperature: Of training and evaluation.
         problems: Held-out problems; the same for all.
         samples: Completions for each, beside the greedy one.
+        too_long: What training and evaluation do with a prompt that leaves no room for a completion; see `GRPOConfig`.
         device: Where it runs.
     """
 
@@ -65,6 +68,7 @@ class Comparison:
     temperature: float = 1.0
     problems: int = 200
     samples: int = 8
+    too_long: TooLong = "error"
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -74,6 +78,7 @@ class Comparison:
         for name in ("budget_episodes", "problems", "samples", "max_completion_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        checked("too_long", self.too_long, TooLong)
 
     def load_start(self) -> LanguageModelPolicy:
         """The policy that every run starts from."""
@@ -84,6 +89,7 @@ class Comparison:
         shared: dict[str, Any] = {
             "max_completion_tokens": self.max_completion_tokens,
             "temperature": self.temperature,
+            "too_long": self.too_long,
         }
         if self.learning_rate is not None:
             shared["learning_rate"] = self.learning_rate
@@ -99,6 +105,7 @@ class Comparison:
             samples=self.samples,
             temperature=self.temperature,
             max_completion_tokens=self.max_completion_tokens,
+            too_long=self.too_long,
         )
 
 
@@ -240,6 +247,7 @@ def _conditions(comparison: Comparison) -> dict[str, Any]:
         "temperature": comparison.temperature,
         "problems": comparison.problems,
         "samples": comparison.samples,
+        "too_long": comparison.too_long,
         "device": str(resolve_device(comparison.device)),
         "packages": {name: version(name) for name in PACKAGES},
     }

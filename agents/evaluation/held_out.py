@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from agents.base_agent import Agent
 from agents.collect import collect
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, make_envs, num_problems, task_metric, what_is_asked
+from agents.envs import EnvLike, env_spec, make_envs, num_problems, prompts_of, task_metric, what_is_asked
 from agents.evaluation.estimates import Estimate, mean_estimate, pass_at_k, proportion_estimate
 from agents.hardware import resolve_device
 from agents.json_values import as_json, from_json
-from agents.policies import LanguageModelPolicy, load_policy
+from agents.policies import LanguageModelPolicy, PromptTooLong, load_policy
+from agents.policies.language_model import TooLong
 from agents.rollout import Rollout, SamplingParams
 from agents.tracking.completions_file import rollout_as_json, rollout_from_json
 from agents.tracking.figures import ACCURACY, REWARD, main_figure, value_of
+from agents.validation import checked
 
 _MAX_ROWS = 1024
 _ATTEMPTS_PER_PROBLEM = 20
@@ -52,6 +55,8 @@ class EvaluationReport:
         top_p: Of them.
         stop: Of all completions.
         metric: The figure that the task names in place of the accuracy; None where it names none.
+        prompts_skipped: Problems that were left out because their prompts leave no room for a completion.
+        prompts_truncated: Problems of which the model saw the end of the prompt alone.
     """
 
     env: str
@@ -71,6 +76,8 @@ class EvaluationReport:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     metric: str | None = None
+    prompts_skipped: int = 0
+    prompts_truncated: int = 0
 
     @property
     def figure(self) -> str:
@@ -115,6 +122,9 @@ class EvaluationReport:
             f"truncated        {100 * self.truncated:.1f} %",
             "outcomes         " + ", ".join(f"{name} {count}" for name, count in self.outcomes.items()),
         ]
+        for count, what in ((self.prompts_skipped, "left out"), (self.prompts_truncated, "cut to their end")):
+            if count:
+                lines.append(f"prompts          {count} too long for the model's context: {what}")
         return "\n".join(lines)
 
     def _main_lines(self) -> list[str]:
@@ -149,6 +159,8 @@ class EvaluationReport:
             "outcomes": self.outcomes,
             "truncated": self.truncated,
             "split": self.split,
+            "prompts_skipped": self.prompts_skipped,
+            "prompts_truncated": self.prompts_truncated,
             "greedy_rollouts": [rollout_as_json(rollout) for rollout in self.greedy_rollouts],
             "sampled_rollouts": [rollout_as_json(rollout) for rollout in self.sampled_rollouts],
         }
@@ -165,7 +177,7 @@ class EvaluationReport:
         greedy, sampled = (
             [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
         )
-        return report_from_rollouts(
+        report = report_from_rollouts(
             record["env"],
             from_json(record["env_kwargs"]),
             record["samples"],
@@ -178,6 +190,8 @@ class EvaluationReport:
             stop=tuple(record.get("stop", ())),
             metric=record.get("metric"),
         )
+        counts = {name: record.get(name, 0) for name in ("prompts_skipped", "prompts_truncated")}
+        return replace(report, **counts)
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -199,6 +213,7 @@ def evaluate(
     split: str | None = "test",
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    too_long: TooLong | None = None,
     **sampling_options: Unpack[SamplingOptions],
 ) -> EvaluationReport:
     """Ask a policy held-out problems, once greedily and `samples` times by sampling.
@@ -217,12 +232,16 @@ def evaluate(
         split: Passed to the environment as `split`; None for an environment that has none.
         seed: Names the problems and the sampling noise.
         on_progress: Called with the episodes finished and their total; of this process, where there are several.
+        too_long: What is done with a prompt that leaves no room for a completion in the model's context: an `"error"`
+            before anything is asked, `"skip"` the problem, or `"truncate"` it to its end. None is as an agent was
+            trained, and an error for a policy. The report counts such prompts.
         **sampling_options: `max_completion_tokens`, `temperature`, `top_k`, `top_p` and `stop`, see `SamplingParams`.
             Greedy completions use `max_completion_tokens` and `stop` too.
 
     Raises:
         ValueError: `problems`, `samples` or a sampling option is out of range, or `env` is missing.
         TypeError: The environment has no argument `split`, or there is no such sampling option.
+        PromptTooLong: A prompt leaves no room for a completion, and `too_long` is `"error"`; or all are skipped.
     """
     if problems < 1 or samples < 1:
         raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
@@ -231,9 +250,15 @@ def evaluate(
     policy, engine = _policy_and_engine(agent)
     ranks = agent.ranks if isinstance(agent, Agent) else Ranks()
     kwargs = {} if split is None else {"split": split}
+    if too_long is None:
+        too_long = agent.too_long if isinstance(agent, Agent) else "error"
     seeds = distinct_problem_seeds(spec, problems, seed, **kwargs)
+    fitting = _seeds_that_fit(
+        spec, seeds, policy, sampling.max_completion_tokens, checked("too_long", too_long, TooLong), kwargs
+    )
+    misfits = len(seeds) - len(fitting)
+    own = ranks.share(fitting if too_long == "skip" else seeds)
     noise = np.random.default_rng(seed if ranks.size == 1 else [seed, ranks.rank])
-    own = ranks.share(seeds)
     total = len(own) * (1 + samples)
     done = 0
 
@@ -244,7 +269,7 @@ def evaluate(
         for start in range(0, len(own), at_once):
             part = own[start : start + at_once]
             envs = make_envs(spec, len(part) * group_size, **kwargs)
-            rollouts += collect(envs, policy, engine, part, group_size, sampling, noise)
+            rollouts += collect(envs, policy, engine, part, group_size, sampling, noise, too_long)
             envs.close()
             done += len(part) * group_size
             if on_progress is not None:
@@ -254,7 +279,7 @@ def evaluate(
     with agent.whole_weights() if isinstance(agent, Agent) else contextlib.nullcontext():
         greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
         sampled = play(samples, sampling)
-    return report_from_rollouts(
+    report = report_from_rollouts(
         spec.id,
         dict(spec.kwargs),
         samples,
@@ -267,6 +292,40 @@ def evaluate(
         stop=sampling.stop,
         metric=task_metric(spec),
     )
+    return replace(
+        report,
+        prompts_skipped=misfits if too_long == "skip" else 0,
+        prompts_truncated=misfits if too_long == "truncate" else 0,
+    )
+
+
+def _seeds_that_fit(
+    spec: EnvSpec,
+    seeds: list[int],
+    policy: LanguageModelPolicy,
+    max_completion_tokens: int,
+    too_long: TooLong,
+    kwargs: dict[str, Any],
+) -> list[int]:
+    """Those whose prompts leave room for a completion.
+
+    Raises:
+        PromptTooLong: One does not and `too_long` is `"error"`, or `"skip"` leaves none.
+    """
+    envs = make_envs(spec, len(seeds), **kwargs)
+    prompts = prompts_of(envs, seeds)
+    envs.close()
+    fits = [policy.fits(prompt, max_completion_tokens) for prompt in prompts]
+    misfits = [prompt for prompt, fit in zip(prompts, fits, strict=True) if not fit]
+    if misfits and (too_long == "error" or (too_long == "skip" and not any(fits))):
+        longest = max(misfits, key=len)
+        raise PromptTooLong(
+            f"{len(misfits)} of {len(prompts)} prompts of {spec.id} leave no room for a completion of "
+            f"{max_completion_tokens} tokens in the {policy.context_length} that the model can attend to; lower "
+            "max_completion_tokens, leave them out (too_long='skip', --too-long skip) or take the end of each "
+            f"(too_long='truncate'). The longest has {len(longest)} characters and begins: {longest[:80]!r}"
+        )
+    return [seed for seed, fit in zip(seeds, fits, strict=True) if fit]
 
 
 def report_from_rollouts(

@@ -26,16 +26,18 @@ from agents.envs import (
     epoch_seeds,
     make_envs,
     num_problems,
+    prompts_of,
     restore_env_state,
     spec_record,
 )
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.objectives import GRPO, Objective, objective_named
-from agents.objectives.ops import adapted_kl_coef, soft_overlong_penalty
+from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision
+from agents.policies.language_model import Precision, TooLong
+from agents.prompt_lengths import seeds_that_fit, too_long_metrics
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 from agents.tracking.callback import UpdateRecord
 
@@ -116,12 +118,18 @@ class GRPOAgent(Agent):
             fused=self.policy.device.type in ("cpu", "cuda"),
         )
         self._steps = StepCounter(self.optimizer)
+        self._count: Counter[str] = Counter()
 
     @property
     def sampling(self) -> SamplingParams:
         """See `Agent.sampling`."""
         config = self.config
         return SamplingParams(config.max_completion_tokens, config.temperature, config.top_k, config.top_p, config.stop)
+
+    @property
+    def too_long(self) -> TooLong:
+        """See `Agent.too_long`."""
+        return self.config.too_long
 
     @property
     def summary(self) -> str:
@@ -158,6 +166,7 @@ class GRPOAgent(Agent):
         if self.config.max_refills > 0:
             metrics["groups_sampled"] = len(sampled) / self.config.group_size
         metrics["learning_rate"] = learning_rate
+        metrics |= too_long_metrics(self.too_long, self._count)
         batches = [sampled[i : i + len(rollouts)] for i in range(0, len(sampled), len(rollouts))]
         metrics["reward_calls"] = sum(max(rollout.turns for rollout in batch) for batch in batches)
         metrics["optimizer_steps"] = self._steps.take()
@@ -190,19 +199,39 @@ class GRPOAgent(Agent):
 
     def _sample(self) -> list[Rollout]:
         wanted, size = self.config.prompts_per_update, self.config.group_size
+        seeds = self._draw(wanted)
+        if self.too_long == "skip":
+            seeds = self._those_that_fit(seeds)
+        noise = self.noise
+        if self.ranks.size > 1:  # one draw on every rank, however often its episodes need the engine
+            noise = np.random.default_rng([noise_seed(noise), self.ranks.rank])
+        own = self.ranks.share(seeds)
+        with self.whole_weights():
+            rollouts = collect(
+                self.envs, self.policy, self.engine, own, size, self.sampling, noise, too_long=self.too_long
+            )
+        rollouts = self.ranks.gather(rollouts)
+        if self.too_long == "truncate":
+            self._count["prompts_truncated"] += sum(not self.fits(rollout.prompt) for rollout in rollouts[::size])
+        return rollouts
+
+    def _draw(self, wanted: int) -> list[int]:
+        """Seeds of the next problems."""
         problems = num_problems(self.envs)
         if problems is None:
             seeds = self.rng.integers(2**63, size=wanted).tolist()
         else:  # a data set: each row once in an epoch
             seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
         self.num_prompts += wanted
-        noise = self.noise
-        if self.ranks.size > 1:  # one draw on every rank, however often its episodes need the engine
-            noise = np.random.default_rng([noise_seed(noise), self.ranks.rank])
-        own = self.ranks.share(seeds)
-        with self.whole_weights():
-            rollouts = collect(self.envs, self.policy, self.engine, own, size, self.sampling, noise)
-        return self.ranks.gather(rollouts)
+        return seeds
+
+    def _those_that_fit(self, seeds: list[int]) -> list[int]:
+        """As many seeds, with others in the place of those whose prompts are too long."""
+        found = seeds_that_fit(seeds, self._draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
+        # where a prompt depends on what its rank has seen, as in a curriculum, the first one decides
+        found, self.num_prompts, state = self.ranks.of_first((found, self.num_prompts, self.rng.bit_generator.state))
+        self.rng.bit_generator.state = state
+        return found
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -270,6 +299,9 @@ class GRPOAgent(Agent):
 
     def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
         """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
+        is_informative = self._informative_groups(batch)
+        if not is_informative.any():
+            return {}
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = learning_rate
         sums: Counter[str] = Counter()
@@ -278,6 +310,8 @@ class GRPOAgent(Agent):
         for _ in range(self.config.epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch.rewards))).to(batch.rewards.device)
             for groups in order.tensor_split(self.config.minibatches):
+                if not (is_informative[groups].any() or self.optimizer.state):
+                    continue  # the policy still is the reference: a KL penalty has no gradient but rounding
                 minibatch = batch.select_groups(groups)
                 first_logprobs = torch.full_like(minibatch.sampler_logprobs, torch.nan)
                 figures = self._step(minibatch, first_logprobs)
@@ -294,6 +328,18 @@ class GRPOAgent(Agent):
         pairs = [part[computed].cpu() for part in (logprobs, minibatch.sampler_logprobs)]
         own, reported = (torch.cat(self.ranks.gather([part])) for part in pairs)
         return sampler_mismatch(own, reported)
+
+    def _informative_groups(self, batch: GroupBatch) -> Tensor:
+        """(P,) bool: whether the rewards give a group's completions anything to learn, whatever a KL penalty says.
+
+        An update without such a group takes no step. Its gradient is a KL penalty or rounding: AdamW would make steps
+        of full size of it, and momentum and weight decay would move the weights without a reason.
+        """
+        rewards = batch.rewards
+        if rewards.max() - rewards.min() <= DEVIATION_FLOOR * rewards.abs().max().clamp(min=1):
+            return torch.zeros(len(rewards), dtype=torch.bool, device=rewards.device)
+        has_tokens = batch.action_mask.any(dim=1).view_as(rewards)  # not masked as truncated
+        return (self.objective.advantages(rewards).abs() * has_tokens).amax(dim=1) > DEVIATION_FLOOR
 
     def _adapt_kl_coef(self, kl: float | None) -> float:
         """Change the objective's KL coefficient for the next update, and return the one that was used."""
@@ -320,7 +366,7 @@ class GRPOAgent(Agent):
         groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
         if self.objective.ignores_zero_advantages:
             # such groups (all rewards equal) are left out; the divisors still count them
-            groups = groups[minibatch.advantages.ne(0).any(dim=1)]
+            groups = groups[minibatch.advantages.abs().amax(dim=1) > DEVIATION_FLOOR]
         tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
         if tokens == 0:
             return sums

@@ -47,6 +47,11 @@ class GRPOConfig:
     """Texts that end a completion; they are part of it."""
     max_completion_tokens: int = 64
     """A completion is cut at this length and counts as truncated."""
+    too_long: Literal["error", "skip", "truncate"] = "error"
+    """Of a prompt that leaves no room for a completion in the model's context:
+    it ends the run, of a finite set before it begins (error),
+    gives way to another problem (skip),
+    or loses its beginning (truncate)."""
     micro_batch_size: int = 256
     """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
     max_refills: int = 0

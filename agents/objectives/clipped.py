@@ -178,7 +178,7 @@ class PolicyGradient:
             kl = ops.kl_estimate(logprobs, ops.fill_padding(_reference(batch), mask), self.kl_estimator)
             figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
             if self.kl_unbiased:
-                kl = kl * (logprobs - old_logprobs).exp()
+                kl = kl * ops.bounded_exp(logprobs - old_logprobs)
             if self.kl_in == "loss":
                 per_token = per_token + self.kl_coef * kl
         if self.entropy_coef > 0:
@@ -200,7 +200,7 @@ class PolicyGradient:
         if self.surrogate == "gamma":
             weight = ops.gamma_weight(log_ratio, advantages, self.k_pos, self.lambda_pos, self.k_neg, self.lambda_neg)
             return weight * advantages * logprobs, nowhere
-        ratio = log_ratio.exp()
+        ratio = ops.bounded_exp(log_ratio)
         if self.surrogate == "soft_gate":
             return ops.soft_gate_surrogate(ratio, advantages, self.tau_pos, self.tau_neg), nowhere
         if self.surrogate == "cispo":
@@ -294,7 +294,8 @@ class REINFORCEPlusPlus(PolicyGradient):
     `A = r - mean of the group`, then `(A - mean) / std` over the batch. `advantage="batch"` leaves the baseline out.
 
     Departures from the paper: its plain variant, without baseline, gives each token the KL penalty of the tokens that
-    follow; here a penalty in the reward is one sum per completion. The loss is a token mean over the optimizer step.
+    follow; here a penalty in the reward is one sum per completion. Its advantages are standardized over all tokens, so
+    that a long completion weighs more; here over completions. The loss is a token mean over the optimizer step.
     kl_coef is ours: the paper's first version has 0.01, and 0.001 for mathematics, in the reward.
     """
 
@@ -308,7 +309,8 @@ class REINFORCEPlusPlus(PolicyGradient):
 class GSPO(PolicyGradient):
     """Group sequence policy optimization (arXiv:2507.18071, eq. 5 to 7): the ratio is a completion's geometric mean.
 
-    Departures from the paper: none in the formula.
+    Departures from the paper: none in the formula. With kl_unbiased, the KL estimate of a token is multiplied by that
+    token's ratio (DeepSeek-V3.2); TRL takes the completion's.
     """
 
     clip_range: float = 3e-4

@@ -17,6 +17,8 @@ Level = Literal["token", "sequence"]
 
 DEVIATION_FLOOR = 1e-6
 """Times the larger of 1 and the largest reward: a deviation at or below this is rounding, and gives zeros."""
+MAX_LOG_RATIO = 20.0
+"""Where `bounded_exp` stops growing, in nats: beyond every clip, and far from float32's largest number (e^88.7)."""
 
 
 # -- advantages ------------------------------------------------------------------------------------------------------
@@ -47,12 +49,18 @@ def group_advantages(
         raise ValueError("the sample deviation needs groups of at least 2 completions; use a larger group_size")
     std = rewards.std(dim=1, keepdim=True, correction=1 if deviation == "sample" else 0)
     scale = rewards.abs().amax(dim=1, keepdim=True).clamp(min=1)
-    return torch.where(std > floor * scale, centred_advantages(rewards) / (std + eps), 0.0)
+    return torch.where(std > floor * scale, centred_advantages(rewards, floor) / (std + eps), 0.0)
 
 
-def centred_advantages(rewards: Tensor) -> Tensor:
-    """`r - mean` of each prompt's rewards (Dr. GRPO, arXiv:2503.20783, section 3.2); (P, G) to (P, G)."""
-    return rewards - rewards.mean(dim=1, keepdim=True)
+def centred_advantages(rewards: Tensor, floor: float = DEVIATION_FLOOR) -> Tensor:
+    """`r - mean` of each prompt's rewards (Dr. GRPO, arXiv:2503.20783, section 3.2); (P, G) to (P, G).
+
+    A group whose rewards all lie within `floor * max(1, max |r|)` of their mean gets zeros: what is left there is the
+    rounding of the mean, which an optimizer that normalizes gradients would make a step of.
+    """
+    centred = rewards - rewards.mean(dim=1, keepdim=True)
+    scale = rewards.abs().amax(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(centred.abs().amax(dim=1, keepdim=True) > floor * scale, centred, 0.0)
 
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
@@ -102,7 +110,7 @@ def batch_advantages(
     """
     if deviation == "sample" and rewards.numel() < 2:
         raise ValueError("the sample deviation needs a batch of at least 2 completions")
-    values = centred_advantages(rewards) if group_baseline else rewards
+    values = centred_advantages(rewards, floor) if group_baseline else rewards
     std = values.std(correction=1 if deviation == "sample" else 0)
     scale = rewards.abs().max().clamp(min=1)
     return torch.where(std > floor * scale, (values - values.mean()) / (std + eps), 0.0)
@@ -130,6 +138,17 @@ def soft_overlong_penalty(lengths: Tensor, limit: int, buffer: int) -> Tensor:
 
 
 # -- ratios ----------------------------------------------------------------------------------------------------------
+
+
+def bounded_exp(log_ratio: Tensor) -> Tensor:
+    """`exp(log_ratio)`, and `exp(MAX_LOG_RATIO)` above that, with the gradient of a factor of that size.
+
+    Without the bound the ratio is infinite in float32 beyond e^88.7, and its gradient NaN where clipping multiplies it
+    by 0. A ratio of e^20 is beyond every clip, so a clipped term is the same; one that nothing clips (A < 0, a KL
+    penalty) stays finite, and its gradient still pushes the way it did. verl bounds log-ratios at the same value.
+    """
+    excess = (log_ratio - MAX_LOG_RATIO).clamp(min=0).detach()
+    return (log_ratio - excess).exp()
 
 
 def fill_padding(values: Tensor, mask: Tensor) -> Tensor:
@@ -179,7 +198,7 @@ def sampler_weights(
     log_weight = old_logprobs - sampler_logprobs
     if level == "sequence":
         log_weight = sum_log_ratio(log_weight, mask)
-    weight = log_weight.detach().exp()
+    weight = bounded_exp(log_weight.detach())
     return torch.where(weight > cap, 0.0, weight) if masked else weight.clamp(max=cap)
 
 
@@ -269,7 +288,7 @@ def gamma_weight(
     positive = advantages >= 0
     k = torch.where(positive, torch.full_like(advantages, k_pos), k_neg)
     lam = torch.where(positive, torch.full_like(advantages, lambda_pos), lambda_neg)
-    return torch.exp(lam + k * log_ratio - lam * log_ratio.exp())
+    return torch.exp(lam + k * log_ratio - lam * bounded_exp(log_ratio))
 
 
 # -- KL and entropy --------------------------------------------------------------------------------------------------
@@ -291,7 +310,9 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator =
         return difference
     if estimator == "k2":
         return difference.square() / 2
-    return torch.expm1(-difference) + difference
+    # expm1 is exact near 0; its argument is bounded as that of `bounded_exp`
+    excess = (-difference - MAX_LOG_RATIO).clamp(min=0).detach()
+    return torch.expm1(-difference - excess) + difference
 
 
 def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -319,7 +340,7 @@ def entropy_estimate(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     Unbiased as a value and, because of the ratio, in its gradient: `-log pi` alone has a gradient of zero in
     expectation. Noisier than the entropy of the whole distribution, which an objective does not see.
     """
-    return -(logprobs - old_logprobs).exp() * logprobs
+    return -bounded_exp(logprobs - old_logprobs) * logprobs
 
 
 # -- aggregation -----------------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class WeightedLikelihood:
         if self.clip_range is None:
             per_token = -weights * logprobs
         else:
-            ratio = (logprobs - ops.fill_padding(batch.old_logprobs, mask)).exp()
+            ratio = ops.bounded_exp(logprobs - ops.fill_padding(batch.old_logprobs, mask))
             per_token = -ops.clipped_surrogate(ratio, weights, self.clip_range)
             cut = (ratio - 1).gt(self.clip_range) & weights.gt(0)
             figures["clip_fraction"] = ops.token_mean(cut.float(), mask, batch.total_tokens)

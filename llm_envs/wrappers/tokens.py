@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
+from llm_envs.chat_template import completion_text, opened_reasoning_of_ids, template_marks
+
 NOTHING = -1
 """What fills a row behind its last token. It is no token id, so that every id, also that of padding, means itself."""
 MAX_EXACT_ID = 2**24
@@ -27,7 +29,8 @@ class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs, AB
         max_prompt_tokens: The longest prompt that fits into an observation.
         encode: Turns a prompt into ids; by default the chat template with the prompt as the user's turn, or where the
             tokenizer has none, the prompt as it is.
-        end_token_ids: The tokens that end a completion; by default the tokenizer's `eos_token_id`.
+        end_token_ids: The tokens that end a completion; by default the tokenizer's `eos_token_id`, and the token by
+            which its chat template ends a turn.
         vocab_size: How many ids the model gives a probability; by default `len(tokenizer)`.
 
     Raises:
@@ -62,8 +65,10 @@ class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs, AB
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        self._marks = template_marks(tokenizer)
         if end_token_ids is None:
-            end_token_ids = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+            eos = frozenset() if tokenizer.eos_token_id is None else frozenset({tokenizer.eos_token_id})
+            end_token_ids = eos | self._marks.turn_end_ids
         if not end_token_ids:
             raise ValueError("no token ends a completion: the tokenizer has no eos_token_id; pass end_token_ids")
         self.max_completion_tokens = max_completion_tokens
@@ -106,10 +111,13 @@ class TokenView(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs, AB
     def _finish(self, ids: Sequence[int]) -> tuple[float, dict[str, Any]]:
         """Score a completion; its reward, and the environment's info with the completion as text.
 
+        Where the prompt ends with an opened block of reasoning (`<think>`), the text begins with that mark.
+
         Raises:
             NotImplementedError: The environment's episode goes on after it.
         """
-        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        opened = opened_reasoning_of_ids(self._tokenizer, self._prompt_ids, self._marks.generation_prompt)
+        text = opened + completion_text(self._tokenizer, ids, self.end_token_ids)
         _, reward, terminated, truncated, info = self.env.step(text)
         if not (terminated or truncated):
             raise NotImplementedError("an episode of several turns has no token view: it went on after one completion")

@@ -256,3 +256,11 @@ def test_aggregations_weigh_tokens_differently():
     assert ops.token_mean(values, mask, 5).item() == pytest.approx(13 / 5)
     assert ops.constant_length_mean(values, mask, 2, 10).item() == pytest.approx(13 / 20)
     assert ops.token_mean(values, 0 * mask, 0).item() == 0.0
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1000.1, -1 / 7])
+@pytest.mark.parametrize("size", [3, 7, 8])
+@pytest.mark.parametrize("function", [ops.centred_advantages, ops.leave_one_out_advantages, ops.group_advantages])
+def test_equal_rewards_have_no_advantage_at_all(function, value, size):
+    """The mean of equal numbers is rounded; what is left of the difference would be a step of AdamW."""
+    assert function(torch.full((2, size), value)).eq(0).all()

@@ -289,3 +289,19 @@ def test_constant_length_must_be_known():
     batch, logprobs = make_batch(objective)
     with pytest.raises(ValueError, match="constant_length"):
         objective.loss(replace(batch, token_limit=None), logprobs)
+
+
+@pytest.mark.parametrize("kl_estimator", ["k1", "k3"])
+def test_an_unbiased_kl_takes_each_tokens_ratio_whatever_the_surrogate_takes(kl_estimator):
+    """With the completion's ratio, as TRL has it in GSPO, the gradient would not be that of the KL divergence."""
+    with_kl = PRESETS["gspo"](kl_coef=0.3, kl_unbiased=True, kl_estimator=kl_estimator)
+    batch, logprobs = make_batch(with_kl)
+    penalty = with_kl.loss(batch, logprobs)[0] - PRESETS["gspo"]().loss(batch, logprobs)[0]
+    expected = 0.0
+    for i, mask in enumerate(batch.action_mask):
+        tokens = [t for t in range(len(mask)) if mask[t]]
+        for t in tokens:
+            d = logprobs[i, t] - batch.ref_logprobs[i, t]
+            estimate = d if kl_estimator == "k1" else torch.exp(-d) - 1 + d
+            expected += estimate * torch.exp(logprobs[i, t] - batch.old_logprobs[i, t]) / len(tokens)
+    assert torch.allclose(penalty, 0.3 * expected / len(batch.action_mask))
