@@ -23,6 +23,8 @@ LARGE_PRECISION = 40_000
 AGREEING_BITS = 260
 """Two values agree where they cannot be told apart at this many bits of what they were computed from."""
 POINTS = 5
+_ROUNDS = 2
+_LOW_PRECISION = 120
 MAX_MAGNITUDE = 20_000
 """Bits of the integer part of a value; a point that leads beyond is passed over."""
 
@@ -42,6 +44,10 @@ class NoValue(ArithmeticError):
 
 class NotReal(NoValue):
     """The value is not a real number: an even root or a logarithm of a negative number, the arcsine of 2."""
+
+
+class NotRealPower(NotReal):
+    """A negative number to the power of a variable: no real number unless the variable stands for a whole one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,41 +100,52 @@ def is_narrower(reference: Node, answer: Node) -> bool:
     r"""Whether the answer fails to be real, and to be the reference, where that is real: `x + 0\sqrt{x}` for `|x|`.
 
     `e^{2 \ln x}` is no real number either for negative x, and yet it is `x^2` there. Where there is an `i`, nothing has
-    to be real. A variable in an exponent may stand for a whole number, so `x^n` is not looked at.
+    to be real. Where the reference has a variable in an exponent, as `(xy)^n` has, it may stand for a whole number.
     """
-    if not _may_be_not_real(answer) or has_imaginary_unit(reference) or has_imaginary_unit(answer):
+    if has_imaginary_unit(reference) or has_imaginary_unit(answer):
         return False
+    parts = _partial_parts(reference)
+    if _partial_parts(answer) <= parts:
+        return False  # the reference is real only where these are
+    has_power = any(part.op == "^" and part.args[1].value is None for part in parts)
     names = sorted(symbols_of(reference) | symbols_of(answer))
     largest = min(max(largest_number(reference), largest_number(answer)), 10**12)
     ranges = (*_FAR_RANGES, (-largest - 1, largest + 1), (largest, 2 * largest + 1), (-2 * largest - 1, -largest))
     generator = random.Random(_SEED)
-    with mpmath.workprec(PRECISIONS[0]):
-        for low, high in ranges * POINTS:
+    with mpmath.workprec(_LOW_PRECISION):
+        for low, high in ranges * _ROUNDS:
             point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
-            try:
-                expected = value_at(reference, point, is_real=True)
-                found = _value_where_not_real(answer, point)
-            except NoValue:
-                continue
-            if found is not None and _mag(found.value - expected.value) > max(found.error, expected.error) + 3:
+            if _is_narrower_at(reference, answer, point, has_power=has_power):
                 return True
     return False
 
 
-def _value_where_not_real(node: Node, point: dict[str, Fraction]) -> Approximation | None:
-    """The complex value at a point where a part of the expression is not real; None where all parts are."""
+def _is_narrower_at(reference: Node, answer: Node, point: dict[str, Fraction], *, has_power: bool) -> bool:
     try:
-        value_at(node, point, is_real=True)
-    except NotReal:
-        return value_at(node, point, is_real=False)
-    return None
-
-
-def _may_be_not_real(node: Node) -> bool:
-    if node.value is not None or not symbols_of(node):
+        expected = value_at(reference, point, is_real=True)
+    except NoValue:
         return False
-    is_root = node.op == "^" and node.args[1].value is not None and node.args[1].value.denominator % 2 == 0
-    return is_root or node.op in _PARTIAL or any(map(_may_be_not_real, node.args))
+    try:
+        value_at(answer, point, is_real=True)
+        return False
+    except NotReal as error:
+        if isinstance(error, NotRealPower) and has_power:
+            return False
+    except NoValue:
+        return False
+    try:
+        found = value_at(answer, point, is_real=False)
+    except NoValue:
+        return True
+    return _mag(found.value - expected.value) > max(found.error, expected.error) + 3
+
+
+def _partial_parts(node: Node) -> set[Node]:
+    """The parts of an expression that may be no real numbers: roots, logarithms and inverse functions."""
+    if node.value is not None or not symbols_of(node):
+        return set()
+    is_root = node.op == "^" and (node.args[1].value is None or node.args[1].value.denominator % 2 == 0)
+    return set().union({node} if is_root or node.op in _PARTIAL else (), *map(_partial_parts, node.args))
 
 
 def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:
@@ -261,7 +278,7 @@ def _apply(node: Node, args: list[Approximation], *, is_real: bool) -> Approxima
     if node.op in ("min", "max"):
         if any(mpmath.im(arg.value) != 0 for arg in args):
             raise NoValue("the order of complex numbers")
-        chosen = (min if node.op == "min" else max)(args, key=lambda arg: arg.value)
+        chosen = (min if node.op == "min" else max)(args, key=lambda arg: mpmath.re(arg.value))
         return Approximation(chosen.value, max(arg.error for arg in args))
     if node.op in ("floor", "ceil"):
         return _rounding(node.op, args[0])
@@ -295,10 +312,10 @@ def _power(node: Node, base: Approximation, exponent: Approximation, *, is_real:
         raise NoValue("too large a power")
     rational = node.args[1].value
     if is_real and base.value < 0:
-        if rational is None:
-            raise NoValue("a power of a negative number")
-        if rational.denominator % 2 == 0:
-            raise NotReal("an even root of a negative number")
+        if rational is None and symbols_of(node.args[1]):
+            raise NotRealPower("a negative number to the power of a variable")
+        if rational is None or rational.denominator % 2 == 0:
+            raise NotReal("an even root or an irrational power of a negative number")
         value = mpmath.power(-base.value, exponent.value) * (-1 if rational.numerator % 2 else 1)
     else:
         value = mpmath.power(base.value, exponent.value)

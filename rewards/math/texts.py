@@ -133,13 +133,17 @@ def is_condition(text: str) -> bool:
 
     `\text{Area of the base}` and `5 \text{ boxes of } 12` are names for what comes next.
     """
-    tokens = _PROSE_TOKEN.findall(without_markup(text))
+    tokens = _PROSE_TOKEN.findall(without_markup(text).replace("s.t.", " when "))
     is_prose = [token.isalpha() and len(token) > 1 and token not in FUNCTIONS for token in tokens]
     if not any(is_prose):
         # 41 | n
         return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "\\mid", "\\vert", "\\colon")
     if is_prose[0]:
-        return tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS
+        if tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS:
+            return True
+        # the minimum of 41 when x
+        first = next((i for i, token in enumerate(tokens) if token.isdigit()), len(tokens))
+        return len(tokens[-1]) == 1 and not _CONDITION_WORDS.isdisjoint(map(str.lower, tokens[first:]))
     if any(token.lower() in _CONDITION_WORDS for token in tokens):
         return True
     # 41 at n, 41 for 2n
