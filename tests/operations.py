@@ -129,15 +129,13 @@ class Text(str):
 
     def find(self, part: str, *where: Any) -> int:
         found = str.find(self, part, *where)
-        start, stop, _ = slice(*(where or (0,)) if len(where) > 1 else (where[0] if where else 0, None)).indices(
-            len(self)
-        )
+        start, stop, _ = slice(*where, None).indices(len(self))
         self.counter.total += max(0, (found if found >= 0 else stop) - start) + len(part)
         return found
 
     def rfind(self, part: str, *where: Any) -> int:
         found = str.rfind(self, part, *where)
-        start, stop, _ = slice(*where if len(where) > 1 else (where[0] if where else 0, None)).indices(len(self))
+        start, stop, _ = slice(*where, None).indices(len(self))
         self.counter.total += max(0, stop - (found if found >= 0 else start)) + len(part)
         return found
 

@@ -216,7 +216,7 @@ def _own(fields: _Fields) -> Row:
     try:
         load(reference)
     except InvalidReference as error:
-        raise inner.error(kind, str(error)) from error
+        raise fields.error("tests", str(error)) from error
     return Row(fields.text("prompt"), reference, fields.solution("solution"), fields.name())
 
 
@@ -227,10 +227,11 @@ def _no_unknown(fields: _Fields, known: set[str]) -> None:
 
 def _human_eval(fields: _Fields) -> Row:
     prompt = fields.text("prompt")
-    entry_point = fields.identifier("entry_point")
+    entry_point = fields.entry_point()
     check = _with_check(fields, "test", fields.text("test"))
     setup = fields.source("prompt", prompt)  # the signature and docstring of a function are one with an empty body
-    setup.body = [node for node in setup.body if getattr(node, "name", None) != entry_point]
+    defined = entry_point.partition("()")[0]
+    setup.body = [node for node in setup.body if getattr(node, "name", None) != defined]
     reference = _check(entry_point, [check], ast.unparse(setup), prompt)
     return Row(prompt, reference, fields.solution("canonical_solution"), fields.name())
 

@@ -145,10 +145,7 @@ class CheckRunner:
         """Call the candidate, and return the job that tells the test code what came of it."""
         try:
             args, kwargs = decode(arguments, max_bytes=LINK_BYTES, max_depth=LINK_DEPTH)
-        except (
-            Malformed,
-            MemoryError,
-        ) as error:  # test code made a set of the candidate's numbers, whose hashes collide
+        except (Malformed, MemoryError) as error:  # such as a set of the candidate's numbers, whose hashes collide
             return ("raised", token, "TypeError", f"the arguments cannot be sent: {error}")
         try:
             return ("value", token, encode(call(args, kwargs), max_bytes=LINK_BYTES, max_depth=LINK_DEPTH))

@@ -43,7 +43,7 @@ class CodeTestsReward:
             but never for a program that tried something forbidden.
         count_all: Whether all tests are tried, so that `passed` counts those behind a failure; `partial` does so too.
             Without either, the first test that fails is the last one.
-        limits: What one program may take.
+        limits: What the program of one completion may take, all its calls and runs together.
         allow_weak: Whether to go on where the machine offers less than the full sandbox.
         mode: `zygote`, or `fresh`: a new interpreter for each program, slower, with the same verdicts.
         parallel: How many programs run at the same time; by default two for each usable core, as each waits for a part

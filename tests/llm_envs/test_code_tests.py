@@ -10,6 +10,7 @@ import pytest
 
 from llm_envs.tasks import code_tests as module
 from llm_envs.tasks.code_rows import BadRow, read_rows
+from rewards.code import CheckTests, ClassTests, FunctionTests, ProgramTests, load
 
 DATA = Path(__file__).parent / "data"
 OWN, HUMAN_EVAL = DATA / "code_tests.jsonl", DATA / "human_eval_format.jsonl"
@@ -134,6 +135,11 @@ BAD = [
     ({"prompt": "p", "tests": CHECK | {"check": "def check(candidate): pass"}}, "field 'tests.check': has no assert"),
     ({"prompt": "def f(): pass", "test": CHECK["check"]}, "field 'entry_point': is missing"),
     ({"prompt": "p", "tests": FUNCTION, "solution": 3}, "field 'solution': expected a text"),
+    ({"prompt": "p", "tests": FUNCTION | {"entry_point": "A().b.c"}}, "field 'tests.entry_point'"),
+    ({"prompt": "p", "tests": PROGRAM | {"tokens": 1}}, "field 'tests': tokens must be a bool"),
+    ({"prompt": "p", "tests": PROGRAM | {"abs_tol": -1}}, "field 'tests': abs_tol must be a number"),
+    ({"prompt": "p", "tests": {"kind": "class", "entry_point": "A", "cases": [{}]}}, "field 'tests': cases[0].args is"),
+    ({"prompt": "p", "tests": {"kind": "class", "cases": [], "odd": 1}}, "field 'tests.odd': is unknown"),
     (MBPP | {"test_list": []}, "field 'test_list': expected a list of at least one"),
     (MBPP | {"test_list": ["f(1) == 2"]}, "field 'test_list[0]': expected assert"),
     (MBPP | {"test_list": ["assert f(1) == 2", "assert f(Pair(1))"]}, "field 'test_list[1]': expected one function"),
@@ -150,6 +156,21 @@ def test_bad_rows_name_file_line_and_field(tmp_path, row, message):
     assert f"{path}, line 3" in str(error.value)
     assert message in str(error.value)
     assert [row.prompt for row in read_rows(path, skip_bad_rows=True)] == ["good"]
+
+
+def test_classes_and_options_of_programs(tmp_path):
+    case = {"methods": ["A", "f"], "args": [[], [1]], "expected": [None, 2]}
+    starter = 'from typing import List\n\n\nclass Solution:\n    def f(self, x: List[int]) -> int:\n        """Do."""\n'
+    rows = (
+        {"prompt": "a", "tests": {"kind": "class", "entry_point": "A", "cases": [case]}},
+        {"prompt": "b", "tests": PROGRAM | {"tokens": True, "abs_tol": 1e-6}},
+        {"prompt": "c", "tests": FUNCTION | {"entry_point": "Solution().f"}},
+        {"prompt": starter, "entry_point": "Solution().f", "test": CHECK["check"]},
+    )
+    loaded = [load(row.reference) for row in read_rows(write(tmp_path / "a.jsonl", *rows))]
+    assert [type(tests) for tests in loaded] == [ClassTests, ProgramTests, FunctionTests, CheckTests]
+    assert loaded[1].tokens
+    assert (loaded[3].setup, loaded[3].prefix) == ("from typing import List", starter)
 
 
 def test_two_rows_that_ask_the_same_are_refused(tmp_path):

@@ -110,8 +110,9 @@ def test_an_honest_program_is_paid(reward, name):
     assert (result.reward, result.outcome) == (1.0, Outcome.CORRECT)
 
 
-@pytest.mark.parametrize("mode", ["zygote", "fresh"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", ""], ids=["unix", "windows", "none"])
+@pytest.mark.parametrize(
+    ("mode", "end"), [("zygote", "\n"), ("zygote", "\r\n"), ("zygote", ""), ("fresh", "\n")], ids=ascii
+)
 def test_an_honest_whole_program_is_paid(mode, end):
     cases = [{"stdin": f"{x}{end}", "stdout": f"{x * x}\n"} for x in (5, 11)]
     reward = CodeTestsReward(mode=mode, limits=LIMITS, parallel=4)

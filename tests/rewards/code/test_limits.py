@@ -72,13 +72,14 @@ def short(monkeypatch):
 
 
 @strong
+@pytest.mark.parametrize("mode", ["zygote", "fresh"])
 @pytest.mark.parametrize("name", HARMFUL)
-def test_a_harmful_value_is_its_completions_failure(name):
+def test_a_harmful_value_is_its_completions_failure(name, mode):
     checks, wrong = HARMFUL[name]
-    reward = CodeTestsReward(limits=Limits(cpu_seconds=2.0, wall_seconds=3.0), parallel=1)
-    completions = [f"```python\n{source}\n```" for source in (RIGHT, wrong, RIGHT, wrong, RIGHT)]
-    results = reward(["?"] * 5, completions, [CheckTests("f", (checks, checks))] * 5)
-    assert [result.reward for result in results] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    reward = CodeTestsReward(mode=mode, limits=Limits(cpu_seconds=2.0, wall_seconds=3.0), parallel=1)
+    completions = [f"```python\n{source}\n```" for source in (RIGHT, wrong, RIGHT)]
+    results = reward(["?"] * 3, completions, [CheckTests("f", (checks, checks))] * 3)
+    assert [result.reward for result in results] == [1.0, 0.0, 1.0]
 
 
 @strong
