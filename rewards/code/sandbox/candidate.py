@@ -26,6 +26,15 @@ FLOOD = 256
 """A candidate that prints so many times what is kept of it is ended."""
 
 
+def _waited_for_core() -> float:
+    """Return how long this thread was ready to run and got no core, in seconds; 0 where the kernel does not count."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 class Candidate:
     """A jailed process that has executed some source. A context manager; used by one thread.
 
@@ -44,7 +53,8 @@ class Candidate:
         self._owned = owned
         self._wall = limits.wall_seconds
         self._starved = 0.0  # as the zygote said last
-        self._spared = 0.0  # of that, what was not counted
+        self._delayed = _waited_for_core()  # the program's thread, until it was looked at last
+        self._spared = 0.0  # how much of both was not counted
         self._output = bytearray()
         self._printed = 0
         self._closed = False
@@ -231,7 +241,7 @@ class Candidate:
                     return None
                 raise self._end(ended)
             if left <= 0:
-                until += self._spare(self._was_starved())
+                until += self._spare(self._was_starved() + self._was_delayed())
                 if until <= monotonic():  # it had cores for all its time; a wait since then is no reason to go on
                     text = f"no answer within {self._limits.wall_seconds:g} s"
                     raise self._end(CandidateError(Outcome.TIMEOUT, text))
@@ -282,6 +292,12 @@ class Candidate:
             self._keep_status(data)
             return 0.0
         more, self._starved = seconds - self._starved, max(seconds, self._starved)
+        return more
+
+    def _was_delayed(self) -> float:
+        """Return how long this thread got no core since it was asked last: the candidate may have waited to be read."""
+        delayed = _waited_for_core()
+        more, self._delayed = delayed - self._delayed, delayed
         return more
 
     def _spare(self, starved: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -532,6 +533,17 @@ def test_descriptors_do_not_pile_up(quick):
     for source in ["def f(): return 1", "import os\ndef f(): os._exit(1)", "def f(: 1"] * 5:
         outcome(quick, source)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_new_jail_ends_where_there_are_no_descriptors_for_its_candidate(monkeypatch):
+    def none(flags):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    before = set(processes_of(os.getpid()))
+    monkeypatch.setattr(os, "pipe2", none)
+    with pytest.raises(OSError, match="too many open files"):
+        Sandbox(mode="fresh").open("")
+    assert set(processes_of(os.getpid())) == before
 
 
 # --- machines that lack something ---
