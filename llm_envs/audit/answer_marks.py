@@ -124,10 +124,9 @@ class _Place:
     def holds(self, other: _Place) -> bool:
         return self.content <= other.start and other.end <= self.content_end and self != other
 
-    def marks(self, text: str, outer: _Place | None = None, others: tuple[str, ...] = ()) -> AnswerMarks:
-        """The marks at this place, with those of the `outer` one around them."""
+    def marks(self, text: str, answer: str, outer: _Place | None = None, others: tuple[str, ...] = ()) -> AnswerMarks:
+        """The marks at this place around an answer, with those of the `outer` one around them."""
         around = outer or self
-        answer = text[self.content : self.content_end]
         before, after = text[around.start : self.content], text[self.content_end : around.end]
         return AnswerMarks(before, answer, after, self.fenced, others=others)
 
@@ -152,11 +151,18 @@ def every_mark_of(problem: Problem) -> list[AnswerMarks]:
         return [first]
     others = tuple(dict.fromkeys(solution[place.content : place.content_end].strip() for place in places))
     places.sort(key=lambda place: (solution[place.content : place.content_end].strip() != first.answer, -place.start))
-    found = [place.marks(solution, others=others) for place in places]
+    found = []
+    nested = []
     for place in places:
+        # of a mark that holds another one, the answer is what that one holds: the right mark must not be left in it
+        held = [inner for inner in places if place.holds(inner)]
+        inmost = max(held, key=lambda inner: inner.content, default=place)
+        answer = solution[inmost.content : inmost.content_end]
+        found.append(place.marks(solution, answer, others=others))
         around = [outer for outer in places if outer.holds(place)]
-        if around:
-            found.append(place.marks(solution, min(around, key=lambda outer: outer.start), others))
+        if around and not held:
+            nested.append(place.marks(solution, answer, min(around, key=lambda outer: outer.start), others))
+    found += nested
     if (together := _together(solution, places, first.answer, others)) is not None:
         found.append(together)
     return list(dict.fromkeys(found))[:_MOST_MARKS]
