@@ -29,7 +29,7 @@ EXAMPLES = [
 def test_python_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     registered = set(gymnasium.registry)
-    exec(compile(block, "documentation", "exec"), {"__name__": "documentation"})  # noqa: S102 (our own documentation)
+    exec(compile(block, "documentation", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own documentation)
     for env_id in set(gymnasium.registry) - registered:
         del gymnasium.registry[env_id]
 

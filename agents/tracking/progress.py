@@ -26,7 +26,7 @@ _WIDE = 100
 
 
 class TrainingProgress(Callback):
-    """A bar with reward, accuracy or another figure, KL, speed and time left; without a terminal, lines now and then."""
+    """A bar with reward, accuracy or another figure, KL, speed, time left; without a terminal, lines now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from llm_envs.audit.answer_marks import AnswerMarks, marks_of
+from llm_envs.audit.answer_marks import AnswerMarks, every_mark_of, marks_of
 from llm_envs.audit.attacks import ATTACKS, RUN_AS_CODE, Subject
 from llm_envs.audit.consistency import consistency_rows, megabytes_row
 from llm_envs.audit.execution import take_trace
 from llm_envs.audit.problem_checks import draw_problems, problem_rows
+from llm_envs.audit.rehearsal import does_not_come_back
 from llm_envs.audit.rows import AuditReport, Row, Verdict, shown
 from llm_envs.audit.scorer import Case, Scorer
 from llm_envs.audit.spellings import spellings
@@ -25,6 +26,7 @@ _HOSTILE_PROBLEMS = 1
 _OTHERS = 12
 _DRAWS_PER_PROBLEM = 15
 _GROUP = 8
+_EPS = 1e-4
 _COINCIDENCE = 0.05
 """Share of tries below which an attack may have been paid by chance; for rows that may guess right."""
 _MAY_COINCIDE = frozenset(["prompt echoed", "another problem's solution"])
@@ -186,18 +188,22 @@ def _attack(
     rows: list[Row] = []
     seen: Seen = {}
     runs_code = False
-    for number, (name, attack) in enumerate(ATTACKS.items()):
+    for number, name in enumerate(ATTACKS):
         tell(name)
         take_trace()
-        cases: list[Case] = []
-        for i, (problem, marks) in enumerate(
-            marked_problems[:_HOSTILE_PROBLEMS] if name == "hostile strings" else marked_problems
-        ):
-            others = [other for j, other in enumerate(marked_problems) if j != i]
-            start = i % max(1, len(others))
-            rng = np.random.default_rng(np.random.SeedSequence((seed, number, i)))
-            subject = Subject(problem, marks, (others[start:] + others[:start])[:_OTHERS], rng, runs_code)
-            cases += [Case(name, given[0] if given else problem, text, note) for note, text, *given in attack(subject)]
+        attacked = marked_problems[:_HOSTILE_PROBLEMS] if name == "hostile strings" else marked_problems
+        cases = [
+            case for i in range(len(attacked)) for case in _cases(name, marked_problems, i, (seed, number), runs_code)
+        ]
+        hang = None if runs_code else does_not_come_back(scorer, cases)
+        if hang is not None:
+            runs_code = True
+            case, what = hang
+            scorer.faults.append((case, f"it {what}"))
+            rows.append(
+                Row(name, Verdict.FAIL, f"the reward {what}: it evaluates what it is given", shown(case.completion))
+            )
+            continue
         results = dict(zip(cases, scorer.batch(cases), strict=True))
         excused = _interchangeable(scorer, marked_problems, results) if name == "another problem's solution" else 0
         rows.append(_attack_row(name, results, full, excused))
@@ -209,6 +215,28 @@ def _attack(
                 rows[-1] = Row(name, Verdict.FAIL, detail, shown(next(reversed(results)).completion))
         seen |= results
     return rows, seen
+
+
+def _cases(
+    name: str,
+    marked_problems: Sequence[tuple[Problem, AnswerMarks]],
+    i: int,
+    seeds: tuple[int, int],
+    runs_code: bool,
+) -> list[Case]:
+    """What an attack makes of a problem, in each of its solution's marks; a completion once for all marks."""
+    problem, first = marked_problems[i]
+    others = [other for j, other in enumerate(marked_problems) if j != i]
+    start = i % max(1, len(others))
+    cases: list[Case] = []
+    tried: set[str] = set()
+    for k, marks in enumerate([first] if problem.solution is None else every_mark_of(problem)):
+        rng = np.random.default_rng(np.random.SeedSequence((*seeds, i, *([k] if k else []))))
+        subject = Subject(problem, marks, (others[start:] + others[:start])[:_OTHERS], rng, runs_code)
+        made = [Case(name, given[0] if given else problem, text, note) for note, text, *given in ATTACKS[name](subject)]
+        cases += [case for case in made if case.completion not in tried]
+        tried |= {case.completion for case in made}
+    return cases
 
 
 def _interchangeable(scorer: Scorer, marked_problems: Sequence[tuple[Problem, AnswerMarks]], results: Seen) -> int:
@@ -266,12 +294,18 @@ def _partial_row(seen: Seen, full: float) -> Row:
             levels.setdefault(round(reward, 4), []).append(case)
     if not levels:
         return Row(name, Verdict.PASS, f"every verdict is 0 or {full:g}")
-    advantage = (_GROUP - 1) / (_GROUP - 1) ** 0.5
+    lowest = min(levels)
     shares = ", ".join(f"{_amount(level)} ({len(cases)} times)" for level, cases in sorted(levels.items())[:6])
     return Row(
         name,
         Verdict.WARN,
-        f"{shares}; alone in a group of {_GROUP} where the others earn 0, each becomes an advantage of "
-        f"{advantage:.2f}, as the full {full:g} would",
-        shown(levels[min(levels)][0].completion),
+        f"{shares}; alone in a group of {_GROUP} where the others earn 0, {_amount(lowest)} becomes an advantage of "
+        f"{_lone_advantage(lowest):.3f}, where the full {full:g} would become one of {_lone_advantage(full):.3f}",
+        shown(levels[lowest][0].completion),
     )
+
+
+def _lone_advantage(reward: float) -> float:
+    """GRPO's advantage of a reward whose group has 0 else, with its defaults: the sample deviation, and eps 1e-4."""
+    mean, deviation = reward / _GROUP, reward / _GROUP**0.5
+    return (reward - mean) / (deviation + _EPS)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import gymnasium
 import pytest
+import torch
 
 from agents.cli.app import run
+from agents.objectives import PRESETS
 from llm_envs import Problem, register_dataset, register_problems, register_task
 from llm_envs.audit import AuditFailed, Verdict, audit_task
 from llm_envs.audit.answer_marks import marks_of, same
@@ -252,7 +254,11 @@ def test_partial_pay_for_another_spelling_is_found_and_what_it_becomes_is_told()
     assert "0.67 for a full stop" in report.row("equivalent spellings").detail
     partial = report.row("partial rewards")
     assert partial.verdict is Verdict.WARN
-    assert "2.65" in partial.detail  # (8 - 1) / sqrt(8 - 1)
+    lowest = float(partial.detail.split()[0])
+    rewards = torch.tensor([[lowest, *[0.0] * 7], [1.0, *[0.0] * 7]])
+    advantages = [f"{float(row[0]):.2f}" for row in PRESETS["grpo"]().advantages(rewards)]
+    told = re.findall(r"advantage of (\d\.\d\d)|would become one of (\d\.\d\d)", partial.detail)
+    assert [float("".join(pair)) for pair in told] == pytest.approx(list(map(float, advantages)), abs=0.02)
 
 
 def strict_countdown(completion, reference):
