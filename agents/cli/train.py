@@ -26,7 +26,7 @@ from agents.objectives import PRESETS
 
 _OF_ONE_COMMAND = ("agent", "resume", "config")
 """Options that no file has."""
-_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads", "callback")
+_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads", "callback", "reward_deadline")
 """What may differ from the run that is gone on with."""
 
 
@@ -91,8 +91,9 @@ def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
     _check_agent(agent, file)
     if named not in (None, agent):
         raise UsageError(f"--resume goes on as the run was started, with the agent {agent}, and not {named}")
-    # the number that was used: where none was asked for, another machine would choose another
-    values["threads"] = read_record(file).get("ran_on", {}).get("threads", values.get("threads"))
+    # what was used: where nothing was asked for, another machine would choose another
+    ran_on = read_record(file).get("ran_on", {})
+    values |= {name: ran_on[name] for name in ("threads", "device") if name in ran_on}
     options = _options(agent)
     started = _of_file(file, values, options, agent)
     typed = _typed(options, arguments, started, named)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,23 +18,30 @@ import torch
 from rich.console import Console
 
 from agents.base_agent import Agent
+from agents.checkpoint import CheckpointError
 from agents.cli.agent_options import make_agent
 from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
 from agents.cli.config_file import read_record
 from agents.cli.evaluate import run_checkpoint
+from agents.cli.failures import save_traceback
 from agents.cli.train_options import Train
 from agents.evaluation import run_report
 from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
-from agents.hardware import resolve_device
-from agents.policies import load_policy
+from agents.hardware import DeviceNotFound, resolve_device
+from agents.interrupts import Terminated, deferred_interrupt
+from agents.policies import PolicyNotFound, PromptTooLong, load_policy
+from agents.run_lock import LOCK_FILE, run_lock
+from agents.tracking import files
 from agents.tracking.callback import AnyCallback
 from agents.tracking.completions_file import CompletionsWriter
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.progress import EvaluationProgress, TrainingProgress
 from agents.tracking.run_config import deliver_evaluation
+from agents.tracking.training_warnings import TrainingWarning, WarningsWriter, read_warnings
+from llm_envs.reward_deadline import end_process_after
 
 _NOT_RECORDED = ("run_dir", "resume", "config")
 """Options of one call, which say nothing about what is trained."""
@@ -55,18 +65,41 @@ class TrainingRun:
 
         Raises:
             UsageError: What was asked for cannot be done.
-            KeyboardInterrupt: A second Ctrl-C; the last checkpoint is the end of the run.
+            RunInUse: Another process works in the run folder.
+            KeyboardInterrupt: A second Ctrl-C, or SIGTERM or SIGHUP; the last checkpoint is the end of the run.
         """
         quiet_loading()
-        train, console = self._train, self._console
+        warnings.simplefilter("ignore", TrainingWarning)  # the display has them
+        train = self._train
         further = [load_callback(name) for name in train.callback]
         torch.set_float32_matmul_precision(train.matmul_precision)
-        agent, run_dir, threads = self._resumed() if train.resume else self._fresh()
+        with contextlib.ExitStack() as stack:
+            if train.resume:
+                run_dir = train.run_dir or Path()
+                stack.enter_context(run_lock(run_dir))
+                agent, threads = self._resumed(run_dir)
+            else:
+                run_dir = train.run_dir or _new_run_dir(train.env, train.agent, train.seed)
+                _refuse_used(run_dir)
+                agent, threads = self._made()
+                stack.enter_context(run_lock(run_dir))
+                self._begin(agent, run_dir, threads)
+            stack.enter_context(end_process_after(train.reward_deadline, run_dir / "reward_deadline.txt"))
+            try:
+                self._go_on(agent, run_dir, threads, further)
+            except Exception as error:
+                save_traceback(error, run_dir)
+                raise
+
+    def _go_on(self, agent: Agent, run_dir: Path, threads: int, further: list[AnyCallback]) -> None:
+        """Do what the run has not done yet."""
+        train, console = self._train, self._console
         console.print(run_report.header(agent, run_dir, threads))
         save = functools.partial(agent.save, run_dir / "checkpoint")
         callbacks: list[AnyCallback] = [
             MetricsWriter(run_dir),
             CompletionsWriter(run_dir),
+            WarningsWriter(run_dir, functools.partial(run_report.print_warning, console)),
             CheckpointEvery(save, train.checkpoint_every),
             *further,
             TrainingProgress(console),
@@ -81,56 +114,62 @@ class TrainingRun:
         deliver_evaluation(callbacks, agent, after, "after", run_dir)
         self._plot(run_dir, before, after)
         run_report.print_comparison(console, before, after)
+        run_report.print_warnings(console, [row["warning"] for row in read_warnings(run_dir)], before, after)
         console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
 
-    def _fresh(self) -> tuple[Agent, Path, int]:
-        """A new agent, a new folder with the configuration in it, and the number of threads."""
+    def _made(self) -> tuple[Agent, int]:
+        """A new agent, and the number of threads; nothing is written."""
         train = self._train
         refuse_split(train.env_args)
         spec = spec_with(train.env, train.env_args)
-        run_dir = train.run_dir or _new_run_dir(train.env, train.agent, train.seed)
-        if run_dir.is_dir() and any(run_dir.iterdir()):
-            raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
-        policy = load_policy(
-            train.policy,
-            device=resolve_device(train.device),
-            precision=train.precision,
-            lora_rank=train.lora_rank,
-            lora_seed=train.seed,
-            chat=train.chat,
-        )
         try:
+            policy = load_policy(
+                train.policy,
+                device=resolve_device(train.device),
+                precision=train.precision,
+                lora_rank=train.lora_rank,
+                lora_seed=train.seed,
+                chat=train.chat,
+            )
             agent = make_agent(train.agent, policy, spec, self._groups, train.seed)
+        except (CheckpointError, DeviceNotFound, PolicyNotFound, PromptTooLong):
+            raise
         except (TypeError, ValueError, AssertionError) as error:  # options that do not go together
             raise UsageError(str(error)) from error
-        threads = use_threads(train.threads, policy)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        record = json.dumps(self._record(agent, threads), indent=2)
-        (run_dir / "config.json").write_text(record + "\n", encoding="utf-8")
-        return agent, run_dir, threads
+        return agent, use_threads(train.threads, policy)
 
-    def _resumed(self) -> tuple[Agent, Path, int]:
-        """The agent of an earlier run as it was saved, the folder of the run, and the number of threads."""
-        run_dir = self._train.run_dir or Path()
+    def _begin(self, agent: Agent, run_dir: Path, threads: int) -> None:
+        """Write what a run can be gone on from: its configuration, and a first checkpoint."""
+        _refuse_used(run_dir)  # again, now that no other process can write there
+        files.write_text(run_dir / "config.json", json.dumps(self._record(agent, threads), indent=2) + "\n")
+        agent.save(run_dir / "checkpoint")
+
+    def _resumed(self, run_dir: Path) -> tuple[Agent, int]:
+        """The agent of an earlier run as it was saved, and the number of threads."""
         checkpoint = run_checkpoint(run_dir)
-        if checkpoint is None:
+        ran_on = read_record(run_dir / "config.json").get("ran_on", {})
+        if checkpoint is not None:
+            agent = load_agent(checkpoint, device=self._train.device)
+            threads = use_threads(self._train.threads, agent.policy)
+        elif ran_on:  # it was killed in its first moments
+            agent, threads = self._made()
+            agent.save(run_dir / "checkpoint")
+        else:
             raise UsageError(
-                f"there is no checkpoint to go on with in {run_dir}: the run ended before it had one; delete the "
-                "folder and start anew"
+                f"there is no checkpoint to go on with in {run_dir}, and no run has written its config.json; "
+                "delete the folder and start anew"
             )
-        agent = load_agent(checkpoint, device=self._train.device)
-        threads = use_threads(self._train.threads, agent.policy)
-        started_with = read_record(run_dir / "config.json").get("ran_on", {}).get("threads", threads)
-        if threads != started_with:
-            self._console.print(
-                f"The run was started with --threads {started_with}: with {threads} it will end with other weights."
-            )
-        return agent, run_dir, threads
+        for name, now in (("threads", threads), ("device", str(agent.policy.device))):
+            if (then := ran_on.get(name, now)) != now:
+                self._console.print(
+                    f"The run was started with --{name} {then}: with {now} it will end with other weights."
+                )
+        return agent, threads
 
     def _record(self, agent: Agent, threads: int) -> dict[str, Any]:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
         asked = {name: value for name, value in asdict(self._train).items() if name not in _NOT_RECORDED}
-        asked |= {"env_args": parse_env_args(self._train.env_args)}
+        asked |= {"env_args": _env_args_as_json(self._train.env_args)}
         asked |= {name: asdict(group) for name, group in self._groups.items()}
         asked["config"].pop("algorithm_kwargs", None)  # the group `algorithm` has them
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
@@ -151,31 +190,48 @@ class TrainingRun:
             if not file.is_file():
                 raise UsageError(f"{file} is missing: what the policy could do before cannot be measured any more")
             return EvaluationReport.load(file)
+        # after a kill before the first saved update it is measured again: the same figures, for callbacks too
         before = self._evaluate(agent, "Held-out problems, before")
         before.save(file)
         deliver_evaluation(callbacks, agent, before, "before", run_dir)
         return before
 
     def _learn(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> bool:
-        """Learn and save; returns whether Ctrl-C ended it."""
-        interrupted = False
+        """Learn and save; returns whether Ctrl-C ended it.
+
+        Raises:
+            KeyboardInterrupt: A second Ctrl-C came before the update was finished, or while it was saved.
+            Terminated: SIGTERM or SIGHUP came; what was learned is saved.
+        """
         total_episodes = self._train.total_episodes
         if agent.num_episodes >= total_episodes:
             self._console.print(
                 f"This run has its {agent.num_episodes} episodes; to go on, ask for more: --total-episodes"
             )
             return False
+        stop: KeyboardInterrupt | None = None
         try:
             agent.learn(total_episodes, callbacks, run_dir=run_dir)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if agent.in_update:  # the second one
                 self._console.print(
                     "Stopped in the middle of an update, which is not saved; the last checkpoint is as it was."
                 )
                 raise
-            interrupted = True
-        agent.save(run_dir / "checkpoint")
-        return interrupted
+            stop = error
+        with deferred_interrupt() as interruption:
+            agent.save(run_dir / "checkpoint")
+        if isinstance(stop, Terminated):
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                self._console.print(
+                    f"Stopped by {stop}; what was learned is saved. To go on: llm-envs train --resume --run-dir "
+                    f"{run_dir}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            raise stop
+        interruption.raise_if_set()
+        return stop is not None
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
         run_report.plot_learning_curve(run_dir / "learning_curve.png", read_metrics(run_dir), before, after)
@@ -188,6 +244,27 @@ class TrainingRun:
                 samples=self._train.eval_samples,
                 on_progress=progress,
             )
+
+
+def _refuse_used(run_dir: Path) -> None:
+    """Refuse a folder with something in it, but for what a process leaves that is killed before its run begins.
+
+    Raises:
+        UsageError: There is something.
+    """
+    leftovers = {LOCK_FILE, f"config.json{files.NEW}"}
+    if run_dir.is_dir() and any(file.name not in leftovers for file in run_dir.iterdir()):
+        raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
+
+
+def _env_args_as_json(pairs: Sequence[str]) -> dict[str, Any] | list[str]:
+    """The arguments of the environment by name; where JSON would change one, such as a tuple, all as `name=value`."""
+    arguments = parse_env_args(pairs)
+    try:
+        is_kept = json.loads(json.dumps(arguments)) == arguments
+    except TypeError:
+        is_kept = False
+    return arguments if is_kept else [f"{name}={value!r}" for name, value in arguments.items()]
 
 
 def _version(package: str) -> str:

@@ -342,6 +342,7 @@ class GRPOAgent(Agent):
         path = Path(path)
         state = checkpoint.read_state(path, objective)
         spec, is_same = checkpoint.read_env(path, state, env)
+        checkpoint.verify(path)
         policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         agent = cls(policy, spec, objective=state.objective, config=state.config, seed=state.seed, engine=engine)
         checkpoint.read_reference(path, policy)

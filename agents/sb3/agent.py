@@ -289,9 +289,10 @@ class SB3Agent(Agent):
         """
         path = Path(path)
         state = read_state(path)
-        spec, is_same = checkpoint.read_env(path, state, env)
-        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         made_by = algorithm or find_algorithm(state.algorithm)
+        spec, is_same = checkpoint.read_env(path, state, env)
+        checkpoint.verify(path)
+        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         agent = cls(policy, spec, made_by, state.view, config=state.config, seed=state.seed, engine=engine)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.algorithm.policy.optimizer, agent._parameters)

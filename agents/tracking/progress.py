@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Self
 
 from rich.console import Console
@@ -62,7 +63,8 @@ class TrainingProgress(Callback):
 
     def on_training_end(self) -> None:
         """Stop moving the bar, which stays in the terminal."""
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # the terminal may be what has gone (SIGHUP)
+            self._progress.stop()
 
 
 class EvaluationProgress:
