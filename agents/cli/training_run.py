@@ -87,6 +87,9 @@ class TrainingRun:
             stack.enter_context(end_process_after(train.reward_deadline, run_dir / "reward_deadline.txt"))
             try:
                 self._go_on(agent, run_dir, threads, further)
+            except FloatingPointError as error:
+                WarningsWriter(run_dir).write(agent.num_updates + 1, "diverged", str(error))
+                raise
             except Exception as error:
                 save_traceback(error, run_dir)
                 raise

@@ -16,9 +16,13 @@ from agents.tracking.json_lines import finished_lines
 WARNINGS_FILE = "warnings.jsonl"
 _MANY_UPDATES, _FEW_UPDATES = 10, 3
 _MANY_GROUPS, _MANY_EPISODES = 16, 64
+_PROBLEMS_IN_A_MEAN = 32
 _MOST_TRUNCATED = 0.5
 _LARGE_KL = 2.0
 _STANDARD_ERRORS = 3.0
+
+
+_NEEDED = {"reward", "reward_std", "accuracy", "truncated", "entropy"}
 
 
 class TrainingWarning(UserWarning):
@@ -51,6 +55,8 @@ class TrainingMonitor:
 
     def check(self, record: UpdateRecord) -> dict[str, str]:
         """The warnings that this update gives cause for, by kind; none that were given before."""
+        if not record.metrics.keys() >= _NEEDED:  # of an agent of somebody's own
+            return {}
         problems = {rollout.seed for rollout in record.rollouts}
         self._updates.append(_Update(record.metrics, len(record.rollouts), max(1, len(problems))))
         found = {}
@@ -65,13 +71,18 @@ def _mean(updates: Sequence[_Update], name: str) -> float:
     return sum(update[name] * update.episodes for update in updates) / sum(update.episodes for update in updates)
 
 
+def _problems(updates: Sequence[_Update]) -> int:
+    """The size of a sample; completions of one problem count as one, since they are alike."""
+    return sum(update.problems for update in updates)
+
+
 def _no_differences(updates: Sequence[_Update]) -> str | None:
     last: list[_Update] = []
     for update in reversed(updates):
         if update.metrics.get("informative_groups", update["reward_std"]) > 0:
             break
         last.append(update)
-    enough = sum(update.problems for update in last) >= _MANY_GROUPS
+    enough = _problems(last) >= _MANY_GROUPS
     if len(last) < _FEW_UPDATES or not (enough or len(last) >= _MANY_UPDATES):
         return None
     text = (
@@ -102,18 +113,20 @@ _REMEDY = "Lower the learning rate, raise kl_coef, and go back to an earlier che
 
 
 def _reward_fell(updates: Sequence[_Update]) -> str | None:
-    before, last = updates[:-2], updates[-2:]
-    if not before:
+    size = max(2, math.ceil(_PROBLEMS_IN_A_MEAN / updates[-1].problems))  # updates in a mean
+    last = updates[-size:]
+    now = _mean(last, "reward")
+    deviation = max(update["reward_std"] for update in updates)
+    fallen_from = []
+    for end in range(1, len(updates) - size + 1):
+        earlier = updates[max(0, end - size) : end]
+        best = _mean(earlier, "reward")
+        error = deviation * math.sqrt(1 / _problems(earlier) + 1 / _problems(last))
+        if best - now > max(abs(best) / 2, _STANDARD_ERRORS * error):
+            fallen_from.append(best)
+    if not fallen_from:
         return None
-    best = max(before, key=lambda update: update["reward"])
-    drop = best["reward"] - _mean(last, "reward")
-    error = math.hypot(best.reward_error, *(update.reward_error / 2 for update in last))
-    if drop <= abs(best["reward"]) / 2 or drop <= _STANDARD_ERRORS * error or drop == 0:
-        return None
-    return (
-        f"the mean reward fell from {best['reward']:.2f} to {_mean(last, 'reward'):.2f}: the policy is collapsing. "
-        f"{_REMEDY}"
-    )
+    return f"the mean reward fell from {max(fallen_from):.2f} to {now:.2f}: the policy is collapsing. {_REMEDY}"
 
 
 def _far_from_start(updates: Sequence[_Update]) -> str | None:
@@ -149,8 +162,8 @@ def _accuracy_fell(updates: Sequence[_Update]) -> str | None:
     gained = _mean(last, "reward") - _mean(first, "reward")
     lost = _mean(first, "accuracy") - _mean(last, "accuracy")
     reward_error = math.hypot(*(update.reward_error / part for update in (*first, *last)))
-    share, count = _mean([*first, *last], "accuracy"), sum(update.problems for update in first)
-    accuracy_error = math.sqrt(2 * share * (1 - share) / count)
+    share = _mean([*first, *last], "accuracy")
+    accuracy_error = math.sqrt(2 * share * (1 - share) / _problems(first))
     if gained <= _STANDARD_ERRORS * reward_error or lost <= _STANDARD_ERRORS * accuracy_error:
         return None
     return (
@@ -190,13 +203,16 @@ class WarningsWriter(Callback):
 
     def on_update(self, record: UpdateRecord) -> None:
         """Write the warnings of this update, if there are any."""
-        if record.warnings:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                for kind, message in record.warnings.items():
-                    file.write(json.dumps({"update": record.update, "kind": kind, "warning": message}) + "\n")
-                    if self._show is not None:
-                        self._show(message)
+        for kind, message in record.warnings.items():
+            self.write(record.update, kind, message)
+            if self._show is not None:
+                self._show(message)
+
+    def write(self, update: int, kind: str, message: str) -> None:
+        """Write a warning."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"update": update, "kind": kind, "warning": message}) + "\n")
 
 
 def read_warnings(folder: str | Path) -> list[dict[str, Any]]:
