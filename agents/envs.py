@@ -76,6 +76,12 @@ def importable_id(spec: EnvSpec) -> str:
     return spec.id if module == "__main__" or module.startswith("llm_envs.") else f"{module}:{spec.id}"
 
 
+def max_turns(spec: EnvSpec) -> int:
+    """The most completions in an episode of a task of ours; 1 for other environments, of which it is not known."""
+    task = task_of(spec)
+    return 1 if task is None else task.max_turns
+
+
 def spec_record(spec: EnvSpec) -> dict[str, Any]:
     """What a checkpoint says of the environment."""
     return {

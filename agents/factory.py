@@ -14,6 +14,7 @@ from agents.objectives import PRESETS, Objective
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
 from agents.sb3.config import SB3Config, View
+from agents.validation import checked
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),
@@ -111,6 +112,7 @@ def load_agent(
         CheckpointError: The folder is missing or incomplete.
         ValueError: An objective is given for an `SB3Agent`, or an algorithm for a `GRPOAgent`.
     """
+    checked("path", path, str | Path)
     options: dict[str, Any] = {"device": device, "precision": precision, "engine": engine}
     kind = checkpoint.read_record(Path(path)).get("agent", "GRPOAgent")
     foreign, given = ("objective", objective) if kind == "SB3Agent" else ("algorithm", algorithm)

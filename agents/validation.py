@@ -41,6 +41,18 @@ def check_at_least(config: Any, minimum: int, *names: str) -> None:
             raise ValueError(f"{name} must {bound}, got {value}")
 
 
+def check_at_most(config: Any, maximum: int, *names: str) -> None:
+    """Check that fields have at most this value; None is not checked.
+
+    Raises:
+        ValueError: One is larger.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value <= maximum:
+            raise ValueError(f"{name} must be at most {maximum}, got {value}")
+
+
 def check_positive(config: Any, *names: str) -> None:
     """Check that fields are above 0; None is not checked.
 

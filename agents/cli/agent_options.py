@@ -14,6 +14,7 @@ from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS
 from agents.policies import LanguageModelPolicy
 from agents.sb3.config import SB3Config
+from agents.validation import check_at_least, check_at_most, check_positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class A2COptions:
     """Weight of the entropy bonus."""
     gae_lambda: OptionalFloat = None
     """Lambda of generalized advantage estimation; it acts where an episode has several steps."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "vf_coef", "ent_coef", "gae_lambda")
+        check_at_most(self, 1, "gae_lambda")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,12 @@ class PPOOptions(A2COptions):
     """How often an update goes through what it collected."""
     target_kl: OptionalFloat = None
     """An update stops when its estimate of KL(old, new) passes 1.5 times this."""
+
+    def __post_init__(self) -> None:
+        A2COptions.__post_init__(self)
+        check_positive(self, "clip_range", "target_kl")
+        check_at_least(self, 1, "n_epochs")
+        check_at_least(self, 2, "batch_size")
 
 
 def option_groups(agent: str) -> dict[str, Any]:

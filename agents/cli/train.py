@@ -86,7 +86,7 @@ def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
         )
     if early.config is not None:
         raise UsageError(f"--resume reads {file}; leave --config out")
-    values = read_config(file)
+    values = read_config(file, is_own_run=True)
     agent = str(values.pop("agent", "grpo"))
     _check_agent(agent, file)
     if named not in (None, agent):
@@ -127,8 +127,13 @@ def _of_file(file: Path, values: dict[str, Any], options: type, agent: str) -> A
 
 
 def _typed(options: type, arguments: Sequence[str], default: Any, named: str | None) -> Any:
-    parsed = parse(options, arguments, _prog(named), default=default)
     agent = default.train.agent
+    try:
+        parsed = parse(options, arguments, _prog(named), default=default)
+    except SystemExit:
+        if named is None:
+            print(f"The options of the agent {agent}: {PROG} {agent} --help", file=sys.stderr)
+        raise
     if parsed.train.agent != agent:
         raise UsageError(f"the agent comes before its options: {PROG} {parsed.train.agent} ...")
     if agent in PRESETS and getattr(parsed.objective, "weights", None) != getattr(PRESETS[agent](), "weights", None):

@@ -20,9 +20,11 @@ from agents.collect import collect
 from agents.engines import RolloutEngine
 from agents.envs import (
     EnvLike,
+    env_spec,
     env_state,
     epoch_seeds,
     make_envs,
+    max_turns,
     num_problems,
     restore_env_state,
     spec_record,
@@ -88,6 +90,10 @@ class GRPOAgent(Agent):
             raise ValueError(
                 f"kl_target={self.config.kl_target} adapts kl_coef, and the objective {type(self.objective).__name__} "
                 "has no KL penalty; start with a positive kl_coef"
+            )
+        if self.config.overlong_buffer > 0 and (turns := max_turns(env_spec(env))) > 1:
+            raise ValueError(
+                f"overlong_buffer is for episodes of one completion; {env_spec(env).id} has up to {turns} turns"
             )
         self.envs = make_envs(env, self.config.episodes_per_update)
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)

@@ -24,7 +24,7 @@ from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics
 from agents.checkpoint import CheckpointError
 from agents.engines import RolloutEngine
-from agents.envs import EnvLike, spec_record
+from agents.envs import EnvLike, env_spec, max_turns, spec_record
 from agents.hardware import resolve_device
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
@@ -97,6 +97,11 @@ class SB3Agent(Agent):
         self.config = SB3Config() if config is None else config
         if not isinstance(self.config, SB3Config):
             raise TypeError(f"config must be an SB3Config, got {config!r}")
+        if (turns := max_turns(env_spec(env))) > 1:
+            raise ValueError(
+                f"stable-baselines3's agents learn from episodes of one completion; {env_spec(env).id} has up to "
+                f"{turns} turns: use a GRPOAgent"
+            )
         self.view = view
         self._learning_rate = 0.0
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
