@@ -91,7 +91,10 @@ def _number(name: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, numbers.Real):
         raise TypeError(f"the {name} must be a number, such as 1.0, got {value!r:.80} ({type(value).__name__})")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _outcome(value: Any) -> Outcome:

@@ -18,7 +18,7 @@ _MANY_UPDATES, _FEW_UPDATES = 10, 3
 _MANY_GROUPS, _MANY_EPISODES = 16, 64
 _PROBLEMS_IN_A_MEAN = 32
 _MOST_TRUNCATED = 0.5
-_LARGE_KL = 2.0
+_LARGE_KL, _SMALL_ENTROPY = 2.0, 0.05
 _STANDARD_ERRORS = 3.0
 
 
@@ -146,7 +146,7 @@ def _entropy(updates: Sequence[_Update]) -> str | None:
     start, now = first["entropy"], _mean(last, "entropy")
     if now > 2 * start and now > start + 1:
         return f"the entropy rose from {start:.2f} to {now:.2f} nats per token: the policy writes noise. {_REMEDY}"
-    if now < start / 20 and _mean(last, "reward") <= first["reward"]:
+    if now < start / 20 and start > _SMALL_ENTROPY and _mean(last, "reward") <= first["reward"]:
         return (
             f"the entropy fell from {start:.2g} to {now:.2g} nats per token and the reward did not rise: the policy "
             f"writes one answer to everything. {_REMEDY}, or raise the temperature"

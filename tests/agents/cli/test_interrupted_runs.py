@@ -22,26 +22,12 @@ SMALL = [
     "--eval-problems", "5", "--eval-samples", "2",
 ]  # fmt: skip
 TASKS = """
-import re, time
+import re
 from llm_envs import Problem, register_task
 from rewards import Outcome, RewardResult
 
-def sleeps(prompts, completions, references):
-    time.sleep(10**6)
-
-def hangs_in_a_pattern(prompts, completions, references):
+def hangs(prompts, completions, references):
     re.match(r"(a+)+$", "a" * 60 + "b")
-
-def loops(prompts, completions, references):
-    while True:
-        pass
-
-def retries_for_ever(prompts, completions, references):
-    while True:
-        try:
-            time.sleep(10**6)
-        except BaseException:
-            pass
 
 def looks_up(prompts, completions, references):
     return [RewardResult({}[completion], Outcome.CORRECT) for completion in completions]
@@ -56,9 +42,7 @@ class Judge:
     def __call__(self, prompts, completions, references):
         raise RuntimeError("the server is down\\nfor today")
 
-for number, reward in enumerate(
-    (sleeps, hangs_in_a_pattern, loops, retries_for_ever, looks_up, opens, is_none, Judge())
-):
+for number, reward in enumerate((hangs, looks_up, opens, is_none, Judge())):
     @register_task(f"demo/Reward{number}-v0", reward=reward)
     def sampler(rng):
         return Problem(f"What is {rng.integers(1000)}?", reference="1")
@@ -235,9 +219,8 @@ def test_a_child_that_was_forked_does_not_keep_the_lock(tmp_path):
 # -- rewards ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", range(4), ids=["sleep", "pattern", "loop", "retries"])
-def test_a_reward_that_blocks_ends_the_command_at_its_deadline(number, folder):
-    task = ["--env", f"my_tasks:demo/Reward{number}-v0", "--reward-deadline", "2"]
+def test_a_reward_that_blocks_ends_the_command_at_its_deadline(folder):
+    task = ["--env", "my_tasks:demo/Reward0-v0", "--reward-deadline", "2"]
     process = start(*SMALL, *task, "--run-dir", "run")
     try:
         _, error = process.communicate(timeout=240)
@@ -254,10 +237,10 @@ def test_a_reward_that_blocks_ends_the_command_at_its_deadline(number, folder):
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (4, "KeyError: "),
-        (5, "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/at/all'"),
-        (6, "TypeError: the reward must be a number, such as 1.0, got None"),
-        (7, "RuntimeError: the server is down for today. Raised by the reward my_tasks.Judge"),
+        (1, "KeyError: "),
+        (2, "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/at/all'"),
+        (3, "TypeError: the reward must be a number, such as 1.0, got None"),
+        (4, "RuntimeError: the server is down for today. Raised by the reward my_tasks.Judge"),
     ],
 )
 def test_a_reward_that_raises_is_one_line_and_a_traceback_in_a_file(number, said, folder, monkeypatch, capsys):
