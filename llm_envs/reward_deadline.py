@@ -67,7 +67,7 @@ def watched() -> Iterator[None]:
         yield
         return
     seconds, pipe = _current
-    faulthandler.dump_traceback_later(seconds, exit=True, file=pipe)  # type: ignore[arg-type]
+    faulthandler.dump_traceback_later(seconds, exit=True, file=pipe)
     try:
         yield
     finally:

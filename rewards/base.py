@@ -68,11 +68,13 @@ class RewardResult:
         object.__setattr__(self, "reward", reward)
         if not isinstance(self.outcome, Outcome):
             object.__setattr__(self, "outcome", _outcome(self.outcome))
-        if self.answer is not None and not isinstance(self.answer, str):
-            raise TypeError(f"answer must be a text or None, got {self.answer!r:.80} ({type(self.answer).__name__})")
-        if not isinstance(self.metrics, Mapping):
-            raise TypeError(f"metrics must be a mapping of names to numbers, got {self.metrics!r:.80}")
-        for name, value in self.metrics.items():
+        answer: Any = self.answer
+        if answer is not None and not isinstance(answer, str):
+            raise TypeError(f"answer must be a text or None, got {answer!r:.80} ({type(answer).__name__})")
+        metrics: Any = self.metrics
+        if not isinstance(metrics, Mapping):
+            raise TypeError(f"metrics must be a mapping of names to numbers, got {metrics!r:.80}")
+        for name, value in metrics.items():
             if not isinstance(name, str):
                 raise TypeError(f"the name of a metric must be a text, got {name!r:.80}")
             if type(value) not in (float, int):

@@ -74,14 +74,13 @@ def _report(error: Exception, command: str) -> int | None:
     from rewards import InvalidReference
     from rewards.code.sandbox import WeakSandbox
 
-    if isinstance(error, InvalidReference | WeakSandbox):  # also where a reward has raised it
-        code, text = 2, str(error)
-    else:
-        code = exit_code(error)
-        if code is None:
-            return None
-        save_traceback(error)
-        text = one_line(error)
+    # these two say what to do, also where a reward has raised them
+    is_explained = isinstance(error, InvalidReference | WeakSandbox)
+    code = 2 if is_explained else exit_code(error)
+    if code is None:
+        return None
+    save_traceback(error)
+    text = str(error) if is_explained else one_line(error)
     print(f"llm-envs: {text}{_hint(error)}", file=sys.stderr)
     if code == 2:
         print(f"For all options, run llm-envs {command} --help", file=sys.stderr)
