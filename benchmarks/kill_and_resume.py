@@ -5,8 +5,8 @@ Only the commands of the README are used: `llm-envs train ... --run-dir RUN`, an
 tensor of the checkpoint (weights, reference, optimizer, value head), the metrics but for their seconds, the completions
 and both evaluations are the same to the last bit.
 
-    python benchmarks/kill_and_resume.py                  # 30 kills in 10 runs of GRPO
-    python benchmarks/kill_and_resume.py --agent ppo --kills 12 --runs 4
+    python benchmarks/kill_and_resume.py                  # 30 kills, three in each run of GRPO
+    python benchmarks/kill_and_resume.py --agent ppo --kills 12
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SMALL = [
     "--eval-problems", "10", "--eval-samples", "2", "--checkpoint-every", "1", "--env-args", "operands=2",
 ]  # fmt: skip
 SIZES = {
-    "grpo": ["--prompts-per-update", "8", "--group-size", "8", "--total-episodes", str(64 * 12)],
+    "grpo": ["--prompts-per-update", "8", "--group-size", "8", "--total-episodes", str(64 * 40)],
     "ppo": ["--num-envs", "64", "--total-episodes", str(64 * 12)],
     "ppo-token": ["--num-envs", "16", "--n-steps", "32", "--total-episodes", "400"],
 }
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agent", choices=SIZES, default="grpo")
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--kills-per-run", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -97,30 +97,34 @@ def main() -> None:
         straight = Path(folder) / "straight"
         seconds = finish(arguments.agent, straight)
         expected = content(straight)
-        for number in range(arguments.runs):
+        number = 0
+        while phases.total() < arguments.kills:
             run = Path(folder) / f"run{number}"
-            for _ in range(arguments.kills // arguments.runs + (number < arguments.kills % arguments.runs)):
+            for _ in range(min(arguments.kills_per_run, arguments.kills - phases.total())):
                 process = subprocess.Popen(
                     command(arguments.agent, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
                 time.sleep(rng.uniform(0, seconds))
-                phases[phase(run) if process.poll() is None else "it had ended"] += 1
+                if process.poll() is not None:  # it came to its end before
+                    break
+                phases[phase(run)] += 1
                 process.kill()
                 process.wait()
             finish(arguments.agent, run)
             found = content(run)
-            unequal += [f"{run.name}: {name}" for name in expected if found.get(name) != expected[name]]
-            unequal += [f"{run.name}: {name} is new" for name in found.keys() - expected.keys()]
-            print(f"run {number}: {unequal or 'equal'}", file=sys.stderr, flush=True)
+            differing = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+            print(f"run {number}: {differing or 'equal'}", file=sys.stderr, flush=True)
+            unequal += [run.name] * bool(differing)
+            number += 1
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "stable-baselines3"))
     print(f"{arguments.agent}, {platform.machine()}, {packages}, {time.strftime('%Y-%m-%d')}\n")
     print("| killed | times |\n|---|---|")
     for name, count in phases.most_common():
         print(f"| {name} | {count} |")
-    equal = arguments.runs - len({line.partition(":")[0] for line in unequal})
-    print(f"\n{equal} of {arguments.runs} runs are equal in {len(expected)} parts, after {phases.total()} kills.")
+    equal = number - len(unequal)
+    print(f"\n{equal} of {number} runs are equal in {len(expected)} parts, after {phases.total()} kills.")
     if unequal:
-        raise SystemExit("\n".join(unequal))
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ class RewardResult:
         if not math.isfinite(reward):
             raise ValueError(f"a reward must be finite, got {reward}")
         object.__setattr__(self, "reward", reward)
-        if not isinstance(self.outcome, Outcome):
-            object.__setattr__(self, "outcome", _outcome(self.outcome))
+        outcome: Any = self.outcome
+        if not isinstance(outcome, Outcome):
+            object.__setattr__(self, "outcome", _outcome(outcome))
         answer: Any = self.answer
         if answer is not None and not isinstance(answer, str):
             raise TypeError(f"answer must be a text or None, got {answer!r:.80} ({type(answer).__name__})")

@@ -137,7 +137,7 @@ class TrainingRun:
             agent = make_agent(train.agent, policy, spec, self._groups, train.seed)
         except (CheckpointError, DeviceNotFound, PolicyNotFound, PromptTooLong):
             raise
-        except (TypeError, ValueError, AssertionError) as error:  # options that do not go together
+        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:  # options that do not go together
             raise UsageError(str(error)) from error
         return agent, use_threads(train.threads, policy)
 

@@ -93,7 +93,8 @@ class GRPOAgent(Agent):
             )
         if self.config.overlong_buffer > 0 and (turns := max_turns(env_spec(env))) > 1:
             raise ValueError(
-                f"overlong_buffer is for episodes of one completion; {env_spec(env).id} has up to {turns} turns"
+                f"overlong_buffer is for episodes of one completion; {env_spec(env).id} has several turns, up to "
+                f"{turns}"
             )
         self.envs = make_envs(env, self.config.episodes_per_update)
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)

@@ -70,6 +70,7 @@ class SB3Agent(Agent):
 
     Raises:
         TypeError: The algorithm is not an on-policy one.
+        NotImplementedError: The task has several turns.
         ValueError: There is no such view.
         PolicyNotFound: There is no such model.
         gymnasium.error.Error: There is no such environment.
@@ -98,9 +99,9 @@ class SB3Agent(Agent):
         if not isinstance(self.config, SB3Config):
             raise TypeError(f"config must be an SB3Config, got {config!r}")
         if (turns := max_turns(env_spec(env))) > 1:
-            raise ValueError(
-                f"stable-baselines3's agents learn from episodes of one completion; {env_spec(env).id} has up to "
-                f"{turns} turns: use a GRPOAgent"
+            raise NotImplementedError(
+                f"stable-baselines3's agents learn from episodes of one completion; {env_spec(env).id} has several "
+                f"turns, up to {turns}: use a GRPOAgent"
             )
         self.view = view
         self._learning_rate = 0.0

@@ -438,11 +438,11 @@ def test_train_calls_the_callbacks_that_it_is_given(my_module, tmp_path):
         (["a2c", "--gae-lambda", "1.5"], "gae_lambda must be at most 1"),
         (["a2c", "--vf-coef", "-1"], "vf_coef must not be negative"),
         (["grpo", "--reward-deadline", "0"], "reward_deadline must be positive"),
-        (["grpo", "--env", "llm_envs/GuessNumber-v0", "--overlong-buffer", "8"], "has up to 14 turns"),
+        (["grpo", "--env", "llm_envs/GuessNumber-v0", "--overlong-buffer", "8"], "has several turns, up to 14"),
         (["dapo", "--env", "llm_envs/GuessNumber-v0", "--overlong-buffer", "8"], "overlong_buffer is for episodes"),
-        (["ppo", "--env", "llm_envs/GuessNumber-v0"], "has up to 14 turns: use a GRPOAgent"),
-        (["ppo-token", "--env", "llm_envs/GuessNumber-v0"], "has up to 14 turns: use a GRPOAgent"),
-        (["a2c", "--env", "llm_envs/CodeRepair-v0"], "turns: use a GRPOAgent"),
+        (["ppo", "--env", "llm_envs/GuessNumber-v0"], "has several turns, up to 14: use a GRPOAgent"),
+        (["ppo-token", "--env", "llm_envs/GuessNumber-v0"], "has several turns, up to 14: use a GRPOAgent"),
+        (["a2c", "--env", "llm_envs/CodeRepair-v0"], ": use a GRPOAgent"),
     ],
 )
 def test_what_cannot_be_learned_is_refused_before_anything_is_written(words, message, tmp_path, capsys):
