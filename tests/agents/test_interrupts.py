@@ -70,9 +70,13 @@ def test_what_the_program_has_set_stays():
 
 
 def test_a_command_is_terminated_once_and_cleans_up():
-    with pytest.raises(Terminated, match="SIGHUP"), terminated_by_signals(), contextlib.ExitStack() as cleaning_up:
-        cleaning_up.callback(send, signal.SIGHUP, signal.SIGTERM)
-        send(signal.SIGHUP)
+    def work():
+        with terminated_by_signals(), contextlib.ExitStack() as cleaning_up:
+            cleaning_up.callback(send, signal.SIGHUP, signal.SIGTERM)
+            send(signal.SIGHUP)
+
+    with pytest.raises(Terminated, match="SIGHUP"):
+        work()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with terminated_by_signals():
         assert signal.getsignal(signal.SIGTERM) is raise_terminated
