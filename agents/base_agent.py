@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from agents.checkpoint import CommonState
+from agents.checkpoint import CommonState, not_finite
 from agents.collect import noise_seed
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
@@ -25,6 +25,7 @@ from agents.policies.language_model import Precision, TooLong
 from agents.rollout import SamplingParams
 from agents.tracking.callback import AnyCallback, UpdateRecord, as_callback, ends_training
 from agents.tracking.run_config import run_config
+from agents.tracking.training_warnings import TrainingMonitor, TrainingWarning
 from agents.validation import check_at_least, checked
 
 
@@ -74,6 +75,8 @@ class Agent(ABC):
             policy = load_policy(policy, device=resolve_device(device), precision=precision)
         elif precision not in ("auto", policy.precision):
             raise ValueError(f"the policy was loaded with precision {policy.precision!r}; it cannot be {precision!r}")
+        if (lost := not_finite(dict(policy.model.named_parameters()))) is not None:
+            raise ValueError(f"{lost} of the policy {policy.name} is not finite; load it from an undamaged copy")
         if policy.device.type == "cpu":
             use_default_threads(sum(parameter.numel() for parameter in policy.model.parameters()))
         self.policy = policy
@@ -169,7 +172,8 @@ class Agent(ABC):
         """Learn until `num_episodes` reaches `total_episodes`, counted over the agent's life.
 
         Counting over the life makes resuming the same call as starting: load, then `learn` with the same number. An
-        update is never cut: the number is rounded up to whole batches of episodes.
+        update is never cut: the number is rounded up to whole batches of episodes. A run that learns nothing or
+        collapses gives a `TrainingWarning` of each kind once.
 
         Args:
             total_episodes: How many episodes the agent has learned from at the end.
@@ -178,9 +182,12 @@ class Agent(ABC):
 
         Raises:
             PromptTooLong: See `check_prompts`.
-            KeyboardInterrupt: Ctrl-C was pressed; the update under way was finished first, and the agent can be saved.
-                A second Ctrl-C does not wait for that: then the agent is still `in_update`.
+            KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM or SIGHUP came (`agents.interrupts.Terminated`, which is a
+                KeyboardInterrupt); the update under way was finished first, and the agent can be saved. A second one
+                does not wait for that: then the agent is still `in_update`.
         """
+        total_episodes = checked("total_episodes", total_episodes, int)
+        run_dir = checked("run_dir", run_dir, str | Path | None)
         self.check_prompts()
         callbacks = as_callback(callback)
         callbacks.attach(self, run_config(self), None if run_dir is None else Path(run_dir))
@@ -192,20 +199,27 @@ class Agent(ABC):
                 "counts over its life; ask for more to go on",
                 stacklevel=2,
             )
+        monitor = TrainingMonitor()
         with deferred_interrupt() as interrupted:
             callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
             try:
-                # several processes stop after the same update, whichever of them was told to
-                while self.num_episodes < total_episodes and not self.ranks.any(interrupted.is_set()):
+                while self.num_episodes < total_episodes:
+                    # several processes stop after the same update, whichever of them was told to
+                    interrupted.signal = self.ranks.first_that_is(interrupted.signal)
+                    if interrupted.signal is not None:
+                        break
                     self.in_update = True
                     record = self._update(total_episodes)
                     self.in_update = False
+                    record = replace(record, warnings=monitor.check(record))
+                    for message in record.warnings.values():
+                        warnings.warn(message, TrainingWarning, stacklevel=2)
                     if self.ranks.any(ends_training(callbacks.on_update(record))):
                         break
             finally:
                 callbacks.on_training_end()
-        if self.ranks.any(interrupted.is_set()):
-            raise KeyboardInterrupt
+        interrupted.signal = self.ranks.first_that_is(interrupted.signal)
+        interrupted.raise_if_set()
         return self
 
     def predict(self, observation: str | Sequence[str], deterministic: bool = False) -> str | list[str]:

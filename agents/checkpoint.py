@@ -6,11 +6,13 @@ checkpoint/
   reference/              the frozen reference, where the objective needs one and it is not the adapters' base
   optimizer.safetensors   the moments and step counts of AdamW, by parameter name
   value_head.safetensors  the critic, of an agent that has one
+  checksums.json          the SHA-256 of each of these files
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -33,8 +35,10 @@ from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
 from agents.policies.language_model import Precision
 from agents.policies.loading import load_model
+from agents.tracking import files
 
 FORMAT = 2
+SUMS_FILE = "checksums.json"
 _NEW, _OLD = ".new", ".old"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -65,6 +69,8 @@ class CommonState:
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
     base_dtype: str = ""
     """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
+    plain: bool = False
+    """Whether the policy computes in padded batches because it was asked to."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
@@ -93,6 +99,7 @@ def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
         "chat": policy.chat,
         "frozen": policy.frozen_parameters,
         "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
+        "plain": policy.plain,
     }
 
 
@@ -119,8 +126,11 @@ def write(
 
     Raises:
         CheckpointError: There is something else at the path, which the checkpoint would replace.
+        FloatingPointError: A weight is not finite; the old one is as it was.
         OSError: It cannot be written, for want of space, say; the old one is as it was.
     """
+    model = dict(policy.model.named_parameters()) if weights is None else weights.model
+    _refuse_lost_weights({"policy": model, **tensors}, state.num_updates)
     path = path.resolve()  # a link stays one, and "." has a name
     recover(path)
     if path.exists() and not (path / "agent.json").is_file() and not (path.is_dir() and not any(path.iterdir())):
@@ -142,9 +152,16 @@ def write(
         raise OSError(f"cannot write the checkpoint {fresh}: {error}") from error
     record = {"format": FORMAT} | state.record()
     (fresh / "agent.json").write_text(json.dumps(record, indent=2, default=_as_json) + "\n", encoding="utf-8")
+    _write_sums(fresh)
     if path.exists():
         path.rename(old)
-    fresh.rename(path)
+    try:
+        fresh.rename(path)
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+        # a process that reads the checkpoint has met the moment without one, and finished the swap: see `recover`
+    files.sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -165,6 +182,73 @@ def whole_weights(policy: LanguageModelPolicy) -> WholeWeights | None:
         whole_state(policy.model, trained if policy.has_adapters else None),
         {} if policy.reference is None else whole_state(policy.reference),
     )
+
+
+def _refuse_lost_weights(parts: Mapping[str, Mapping[str, Tensor]], num_updates: int) -> None:
+    """Refuse to put weights that are lost in the place of those that are not.
+
+    Raises:
+        FloatingPointError: One is not finite.
+    """
+    for part, content in parts.items():
+        if (name := not_finite(content)) is not None:
+            raise FloatingPointError(
+                f"after update {num_updates}, {name} of the {part} is not finite: training has diverged. Nothing was "
+                "saved; an earlier checkpoint is as it was. Lower the learning rate, or use precision='float32'"
+            )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a number that is NaN or infinite; None where all are finite."""
+    # a sum is finite where all numbers are, unless it overflows; most tensors are asked no more than that
+    return next(
+        (
+            name
+            for name, tensor in tensors.items()
+            if tensor.is_floating_point() and not (tensor.detach().sum().isfinite() or tensor.isfinite().all())
+        ),
+        None,
+    )
+
+
+def _write_sums(folder: Path) -> None:
+    """Write the checksums of all files of a folder, and let everything reach the disk."""
+    sums = {}
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        sums[file.relative_to(folder).as_posix()] = _sum(file)
+        files.sync(file)
+    files.write_text(folder / SUMS_FILE, json.dumps(sums, indent=2) + "\n")
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def verify(path: Path) -> None:
+    """Compare the files of a checkpoint with the checksums that were written with it; one without them is not checked.
+
+    Raises:
+        CheckpointError: A file is missing, or has another content.
+    """
+    recover(path)
+    sums = path / SUMS_FILE
+    if not sums.is_file():
+        return
+    try:
+        expected: dict[str, str] = dict(json.loads(sums.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{sums} is damaged: {error}") from error
+    for name, digest in expected.items():
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing, which {sums.name} has: the checkpoint is incomplete")
+        if _sum(file) != digest:
+            raise CheckpointError(
+                f"{file} is not what was written: its checksum differs from that in {sums.name}. A disk or a copy has "
+                "damaged it; restore the folder from a copy, or go back to an earlier one. If you have changed the "
+                f"file yourself, delete {sums.name}"
+            )
 
 
 def _as_json(value: Any) -> Any:
@@ -205,11 +289,19 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from error
-    if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{file} was not written by this version of this package")
+    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+        raise CheckpointError(f"{file} was not written by an agent of this package")
+    if (written := record.pop("format")) != FORMAT:
+        by = "version 0.1" if written < FORMAT else "a later version"
+        raise CheckpointError(
+            f"{file} was written by {by} of this package (format {written}, this version reads {FORMAT}), and cannot "
+            f"be gone on with. Its model can: start a new run from it with --policy {path / 'policy'}, or "
+            f"load_policy({str(path / 'policy')!r}); or install {by}"
+        )
     with fields_of(path):
         examples = tuple((question, answer) for question, answer in record["chat"]["examples"])
-        return record | {"chat": ChatFormat(record["chat"]["system_prompt"], examples)}
+        chat = ChatFormat(record["chat"]["system_prompt"], examples)
+        return record | {"chat": chat}
 
 
 @contextlib.contextmanager
@@ -315,6 +407,8 @@ def read_policy(
         frozen = set(state.frozen)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
+    if (lost := not_finite(dict(model.named_parameters()))) is not None:
+        raise CheckpointError(f"{lost} in {folder} is not finite: training had diverged; go back to an earlier one")
     return LanguageModelPolicy(
         model,
         tokenizer,
@@ -322,6 +416,7 @@ def read_policy(
         device=device,
         precision=precision or state.precision,  # type: ignore[arg-type]
         chat=state.chat,
+        plain=state.plain,
     )
 
 
@@ -377,6 +472,9 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """
     file = path / f"{name}.safetensors"
     try:
-        return load_file(file)
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {file}: {error}") from error
+    if (lost := not_finite(tensors)) is not None:
+        raise CheckpointError(f"{lost} in {file} is not finite: training had diverged; go back to an earlier one")
+    return tensors

@@ -105,6 +105,10 @@ class Ranks:
         if self.size > 1:
             dist.barrier()
 
+    def first_that_is(self, value: T | None) -> T | None:
+        """What the first rank has that has something other than None."""
+        return next((found for found in self.gather([value]) if found is not None), None)
+
     def any(self, flag: bool) -> bool:
         """Whether it is true on one of the ranks."""
         return any(self.gather([flag]))

@@ -108,6 +108,12 @@ def _module_of(entry_point: Any) -> str:
     return str(getattr(entry_point, "__module__", None) or "")
 
 
+def max_turns(spec: EnvSpec) -> int:
+    """The most completions in an episode of a task of ours; 1 for other environments, of which it is not known."""
+    task = task_of(spec)
+    return 1 if task is None else task.max_turns
+
+
 def spec_record(spec: EnvSpec) -> dict[str, Any]:
     """What a checkpoint says of the environment, for `recorded_spec`.
 

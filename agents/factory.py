@@ -7,6 +7,7 @@ from typing import Any
 
 from agents import checkpoint
 from agents.base_agent import Agent
+from agents.distributed import Parallel
 from agents.engines import RolloutEngine
 from agents.envs import EnvLike
 from agents.grpo.config import GRPOConfig
@@ -14,6 +15,7 @@ from agents.objectives import PRESETS, Objective
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision
 from agents.sb3.config import SB3Config, View
+from agents.validation import checked
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),
@@ -48,6 +50,8 @@ def make_agent(
     device: str = "auto",
     precision: Precision = "auto",
     engine: RolloutEngine | None = None,
+    parallel: Parallel = "auto",
+    cpu_offload: bool = False,
 ) -> Agent:
     """Make an agent by name.
 
@@ -62,6 +66,8 @@ def make_agent(
         device: `"auto"` (CUDA where there is one), `"cpu"`, `"cuda"`, ...; a loaded policy stays where it is.
         precision: `"auto"`, `"float32"` or `"bfloat16"`, see `LanguageModelPolicy`.
         engine: What generates; None is the fastest engine that runs the policy's own model.
+        parallel: How several processes divide the passes of a `GRPOAgent`, see `agents.distributed.Passes`.
+        cpu_offload: See there.
 
     Raises:
         TypeError: The config is not one of this agent.
@@ -73,6 +79,7 @@ def make_agent(
         from agents.grpo.agent import GRPOAgent
 
         objective = PRESETS[name]() if objective is None else objective
+        shared |= {"parallel": parallel, "cpu_offload": cpu_offload}
         return GRPOAgent(policy, env, objective=objective, config=config, **shared)  # type: ignore[arg-type]
     if objective is not None:
         raise ValueError(f"the agent {name!r} has a loss of its own and takes no objective, got {objective!r}")
@@ -92,6 +99,8 @@ def load_agent(
     device: str = "auto",
     precision: Precision | None = None,
     engine: RolloutEngine | None = None,
+    parallel: Parallel = "auto",
+    cpu_offload: bool = False,
     objective: Objective | None = None,
     algorithm: Any = None,
 ) -> Agent:
@@ -103,6 +112,8 @@ def load_agent(
         device: Where to put the policy.
         precision: Of the computation; None is the one that was saved.
         engine: What generates; None is the fastest engine that runs the policy's own model.
+        parallel: How several processes divide the passes of a `GRPOAgent`, see `agents.distributed.Passes`.
+        cpu_offload: See there.
         objective: Replaces the objective of a `GRPOAgent`; needed where it is not one of this package.
         algorithm: Replaces the algorithm of an `SB3Agent`; needed where it is neither stable-baselines3's nor
             sb3-contrib's.
@@ -111,6 +122,7 @@ def load_agent(
         CheckpointError: The folder is missing or incomplete.
         ValueError: An objective is given for an `SB3Agent`, or an algorithm for a `GRPOAgent`.
     """
+    checked("path", path, str | Path)
     options: dict[str, Any] = {"device": device, "precision": precision, "engine": engine}
     kind = checkpoint.read_record(Path(path)).get("agent", "GRPOAgent")
     foreign, given = ("objective", objective) if kind == "SB3Agent" else ("algorithm", algorithm)
@@ -122,4 +134,5 @@ def load_agent(
         return SB3Agent.load(path, env, algorithm=algorithm, **options)
     from agents.grpo.agent import GRPOAgent
 
+    options |= {"parallel": parallel, "cpu_offload": cpu_offload}
     return GRPOAgent.load(path, env, objective=objective, **options)

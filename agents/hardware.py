@@ -24,7 +24,10 @@ def resolve_device(device: str) -> torch.device:
 
     Raises:
         DeviceNotFound: The device does not exist here.
+        TypeError: It is no text.
     """
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a text such as 'auto', 'cpu' or 'cuda', got {device!r}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -41,6 +41,18 @@ def check_at_least(config: Any, minimum: int, *names: str) -> None:
             raise ValueError(f"{name} must {bound}, got {value}")
 
 
+def check_at_most(config: Any, maximum: int, *names: str) -> None:
+    """Check that fields have at most this value; None is not checked.
+
+    Raises:
+        ValueError: One is larger.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value <= maximum:
+            raise ValueError(f"{name} must be at most {maximum}, got {value}")
+
+
 def check_positive(config: Any, *names: str) -> None:
     """Check that fields are above 0; None is not checked.
 
@@ -83,7 +95,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
     Args:
         name: What the error calls it.
         value: What was given.
-        kind: `int`, `float`, a `Literal`, a union of such with None, or another class.
+        kind: `int`, `float`, a `Literal`, another class, a union of one of these with None, or a union of classes.
 
     Raises:
         TypeError: The value has another type.
@@ -93,7 +105,10 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         options = get_args(kind)
         if value is None and NoneType in options:
             return None
-        [kind] = [option for option in options if option is not NoneType]
+        options = tuple(option for option in options if option is not NoneType)
+        if len(options) > 1:
+            return _of_one_class(name, value, options)
+        [kind] = options
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             choices = ", ".join(repr(choice) for choice in get_args(kind))
@@ -111,6 +126,13 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         raise TypeError(f"{name} must be of type {expected.__name__}, got {value!r}")
     if kind == tuple[str, ...] and not all(isinstance(text, str) for text in value):
         raise TypeError(f"{name} must be a tuple of texts, got {value!r}")
+    return value
+
+
+def _of_one_class(name: str, value: Any, classes: tuple[type, ...]) -> Any:
+    if not isinstance(value, classes):
+        words = " or ".join(one.__name__ for one in classes)
+        raise TypeError(f"{name} must be of type {words}, got {value!r} ({type(value).__name__})")
     return value
 
 

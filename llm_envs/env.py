@@ -11,10 +11,11 @@ import gymnasium
 from gymnasium.error import ResetNeeded
 
 from llm_envs.problem import Problem
+from llm_envs.scoring import score_completions
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.turns import Reply, check_turns, next_message
-from rewards.base import Reward, RewardResult, score
+from rewards.base import Reward, RewardResult
 
 
 def step_info(result: RewardResult, problem: Problem, *, over: bool = True) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class CompletionEnv(gymnasium.Env[str, str]):
         problem = self.problem
         if self._over:
             raise ResetNeeded("the episode is over: call reset() before the next step()")
-        [result] = score(self._reward, [problem.prompt], [action], [problem.reference])
+        [result] = score_completions(self._reward, [problem.prompt], [action], [problem.reference])
         self._completions.append(action)
         message = next_message(self._reply, self._max_turns, problem, self._completions, result)
         self._over = message is None

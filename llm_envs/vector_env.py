@@ -12,10 +12,11 @@ from gymnasium.vector.utils import batch_space
 
 from llm_envs.env import step_info
 from llm_envs.problem import Problem
+from llm_envs.scoring import score_completions
 from llm_envs.spaces import MAX_COMPLETION_CHARS, Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.turns import Reply, check_turns, next_message
-from rewards.base import Reward, score
+from rewards.base import Reward
 
 
 class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.ndarray]):
@@ -182,7 +183,7 @@ class CompletionVectorEnv(VectorEnv[tuple[str, ...], Sequence[str | None], np.nd
             raise ResetNeeded(f"the episodes of {which} are over: call reset() before the next step()")
         completions = {i: str(actions[i]) for i in given}
         prompts, references = [problems[i].prompt for i in given], [problems[i].reference for i in given]
-        results = score(self._reward, prompts, list(completions.values()), references)
+        results = score_completions(self._reward, prompts, list(completions.values()), references)
         observations = [""] * self.num_envs
         rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,12 +47,71 @@ class RewardResult:
         outcome: Why the reward is what it is.
         answer: The answer that was read from the completion, as written; None where there is none.
         metrics: Further figures, for example the fraction of code tests that passed.
+
+    An outcome may be given by its value, such as `"correct"`, and a number may be one of numpy or a tensor with one
+    element; the fields have an `Outcome` and Python's floats.
+
+    Raises:
+        TypeError: The reward or a metric is no number, the answer no text, or `metrics` no mapping.
+        ValueError: The reward is not finite, or there is no such outcome.
     """
 
     reward: float
     outcome: Outcome
     answer: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        reward = self.reward if type(self.reward) is float else _number("reward", self.reward)
+        if not math.isfinite(reward):
+            raise ValueError(f"a reward must be finite, got {reward}")
+        object.__setattr__(self, "reward", reward)
+        outcome: Any = self.outcome
+        if not isinstance(outcome, Outcome):
+            object.__setattr__(self, "outcome", _outcome(outcome))
+        answer: Any = self.answer
+        if answer is not None and not isinstance(answer, str):
+            raise TypeError(f"answer must be a text or None, got {answer!r:.80} ({type(answer).__name__})")
+        metrics: Any = self.metrics
+        if not isinstance(metrics, Mapping):
+            raise TypeError(f"metrics must be a mapping of names to numbers, got {metrics!r:.80}")
+        for name, value in metrics.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the name of a metric must be a text, got {name!r:.80}")
+            if type(value) not in (float, int):
+                converted = {key: _number(f"metric {key!r}", number) for key, number in self.metrics.items()}
+                object.__setattr__(self, "metrics", converted)
+                break
+
+
+def _number(name: str, value: Any) -> float:
+    """A number as a float: also one of numpy, True and False, and a tensor or an array with one element.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if not isinstance(value, numbers.Real) and getattr(value, "shape", None) in ((), (1,)) and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"the {name} must be a number, such as 1.0, got {value!r:.80} ({type(value).__name__})")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _outcome(value: Any) -> Outcome:
+    """The outcome of a value.
+
+    Raises:
+        ValueError: There is none.
+    """
+    known = [str(outcome) for outcome in Outcome]
+    if value in known:
+        return Outcome(value)
+    alike = get_close_matches(str(value).lower(), known, n=1)
+    hint = f"; did you mean Outcome.{Outcome(alike[0]).name}?" if alike else ""
+    raise ValueError(f"there is no outcome {value!r:.80}{hint} (there are {', '.join(known)})")
 
 
 @runtime_checkable

@@ -12,9 +12,11 @@ def main() -> None:
     sys.path.insert(0, os.getcwd())  # as `python -m` does: --env my_tasks:demo/Doubling-v0 finds my_tasks.py here
     try:
         from agents.cli.app import run
+        from agents.interrupts import terminated_by_signals
 
         try:
-            code = run(sys.argv[1:])
+            with terminated_by_signals():
+                code = run(sys.argv[1:])
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:  # while the packages load

@@ -14,6 +14,7 @@ from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS
 from agents.policies import LanguageModelPolicy
 from agents.sb3.config import SB3Config
+from agents.validation import check_at_least, check_at_most, check_positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class A2COptions:
     """Weight of the entropy bonus."""
     gae_lambda: OptionalFloat = None
     """Lambda of generalized advantage estimation; it acts where an episode has several steps."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "vf_coef", "ent_coef", "gae_lambda")
+        check_at_most(self, 1, "gae_lambda")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class PPOOptions(A2COptions):
     target_kl: OptionalFloat = None
     """An update stops when its estimate of KL(old, new) passes 1.5 times this."""
 
+    def __post_init__(self) -> None:
+        A2COptions.__post_init__(self)
+        check_positive(self, "clip_range", "target_kl")
+        check_at_least(self, 1, "n_epochs")
+        check_at_least(self, 2, "batch_size")
+
 
 def option_groups(agent: str) -> dict[str, Any]:
     """The dataclasses of an agent's own options with their defaults, by the name of the group.
@@ -54,10 +65,12 @@ def option_groups(agent: str) -> dict[str, Any]:
     return {"config": SB3Config(), "algorithm": algorithm}
 
 
-def make_agent(name: str, policy: LanguageModelPolicy, env: EnvSpec, groups: dict[str, Any], seed: int) -> Agent:
-    """A new agent with the options of `option_groups`."""
+def make_agent(
+    name: str, policy: LanguageModelPolicy, env: EnvSpec, groups: dict[str, Any], seed: int, **options: Any
+) -> Agent:
+    """A new agent with the options of `option_groups`; `options` are further ones of `agents.factory.make_agent`."""
     config, algorithm = groups["config"], groups.get("algorithm")
     if algorithm is not None:
         given = {f.name: v for f in fields(algorithm) if (v := getattr(algorithm, f.name)) is not None}
         config = replace(config, algorithm_kwargs=given)
-    return factory.make_agent(name, policy, env, config=config, objective=groups.get("objective"), seed=seed)
+    return factory.make_agent(name, policy, env, config=config, objective=groups.get("objective"), seed=seed, **options)

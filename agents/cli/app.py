@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
+from agents.interrupts import Terminated
+
 COMMANDS = {
     "train": ("agents.cli.train", "train a language model on a task, and measure what it learned"),
     "evaluate": ("agents.cli.evaluate", "held-out accuracy of a run, or of any policy on any task"),
     "compare": ("agents.cli.compare", "several agents on one task: same start, same budget"),
     "list": ("agents.cli.list_tasks", "the registered tasks and their arguments"),
     "play": ("agents.cli.play", "answer a task's prompts yourself and see the verdict"),
+    "memory": ("agents.cli.memory", "how much memory training a model would take"),
     "audit": ("agents.cli.audit", "attack a task's reward before anybody trains on it"),
     "sandbox": ("agents.cli.sandbox", "try each layer of the sandbox for code on this machine"),
 }
@@ -23,7 +26,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the subcommand that a command line names.
 
     Returns:
-        The exit code: 0, or 1 where a check failed, or 2 for a mistake on the command line, or 130 after Ctrl-C.
+        The exit code: 0, or 1 where a check or the work failed, or 2 for a mistake on the command line; as shells have
+        it, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
     name, *rest = arguments or [""]
     if name in ("-h", "--help"):
@@ -39,17 +43,16 @@ def run(arguments: Sequence[str]) -> int:
         import_module(COMMANDS[name][0]).run(rest)
     except BrokenPipeError:
         raise
+    except Terminated as stop:
+        return 128 + stop.signal
     except KeyboardInterrupt:
         return 130
     except SystemExit as exit_:  # of the parser, which has printed the help or what is wrong
         return int(exit_.code or 0)
     except Exception as error:
-        code = _exit_code(error)
+        code = _report(error, name)
         if code is None:
             raise
-        print(f"llm-envs: {error}{_hint(error)}", file=sys.stderr)
-        if code == 2:
-            print(f"For all options, run llm-envs {name} --help", file=sys.stderr)
         return code
     return 0
 
@@ -66,33 +69,23 @@ commands:
 llm-envs COMMAND --help shows the options of a command."""
 
 
-def _exit_code(error: Exception) -> int | None:
-    """2 for a mistake of the person at the keyboard, whose message says what to do; None for a fault of ours."""
-    import gymnasium
-
-    from agents.checkpoint import CheckpointError
-    from agents.cli.common import CheckFailed, UsageError
-    from agents.hardware import DeviceNotFound
-    from agents.policies import PolicyNotFound, PromptTooLong, UnsuitableTokenizer
+def _report(error: Exception, command: str) -> int | None:
+    """Print an error in one line, and return the exit code; None for a fault of ours, of which nothing is printed."""
+    from agents.cli.failures import exit_code, one_line, save_traceback
     from rewards import InvalidReference
     from rewards.code.sandbox import WeakSandbox
 
-    if isinstance(error, CheckFailed):
-        return 1
-    mistakes = (
-        UsageError,
-        CheckpointError,
-        DeviceNotFound,
-        PolicyNotFound,
-        PromptTooLong,
-        UnsuitableTokenizer,
-        InvalidReference,
-        gymnasium.error.Error,
-        ImportError,
-        WeakSandbox,
-        OSError,  # a folder that cannot be written, a disk that is full
-    )
-    return 2 if isinstance(error, mistakes) else None
+    # these two say what to do, also where a reward has raised them
+    is_explained = isinstance(error, InvalidReference | WeakSandbox)
+    code = 2 if is_explained else exit_code(error)
+    if code is None:
+        return None
+    save_traceback(error)
+    text = str(error) if is_explained else one_line(error)
+    print(f"llm-envs: {text}{_hint(error)}", file=sys.stderr)
+    if code == 2:
+        print(f"For all options, run llm-envs {command} --help", file=sys.stderr)
+    return code
 
 
 def _hint(error: Exception) -> str:

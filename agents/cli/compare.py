@@ -25,9 +25,11 @@ from agents.cli.options import Choice, EnvArgs, OptionalFloat, OptionalInt, pars
 from agents.evaluation.comparison import Comparison, Run, check_agents, compare
 from agents.evaluation.comparison_report import write_report
 from agents.hardware import resolve_device
+from agents.run_lock import run_lock
 from agents.tracking.callback import Callback
 from agents.tracking.progress import TrainingProgress
 from agents.validation import check_at_least, check_positive
+from llm_envs.reward_deadline import end_process_after
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -70,12 +72,14 @@ class Compare:
     """auto, cpu or cuda."""
     threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
+    reward_deadline: OptionalFloat = 1800.0
+    """Seconds for a reward call, or None."""
     out: Path = Path("runs/compare")
     """Folder of the report (comparison.md, .json and .png) and of the runs."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
-        check_positive(self, "temperature", "learning_rate")
+        check_positive(self, "temperature", "learning_rate", "reward_deadline")
         check_agents(self.agents)
 
     def run(self) -> None:
@@ -110,7 +114,8 @@ class Compare:
             console.print(f"{run.agent}, seed {run.seed}: held-out {shown} sampled", highlight=False)
 
         try:
-            before, runs = compare(comparison, self.out, watch, show)
+            with run_lock(self.out), end_process_after(self.reward_deadline, self.out / "reward_deadline.txt"):
+                before, runs = compare(comparison, self.out, watch, show)
         except KeyboardInterrupt:
             console.print("Stopped; the same command goes on where it was saved.")
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,8 +16,13 @@ GROUPS = ("chat", "config", "objective", "algorithm")
 """Names under which a file may put the options of a group together, as a run's `config.json` does."""
 
 
-def read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path, *, is_own_run: bool = False) -> dict[str, Any]:
     """Read a file of options.
+
+    Args:
+        file: YAML or JSON.
+        is_own_run: Whether it is the record of the run that is gone on with. The callbacks in another run's record are
+            left out, with a message: a run folder may come from anybody, and a callback's name is code to import.
 
     Returns:
         The values by option, with underscores: those of groups beside the others, lists as tuples, and the arguments of
@@ -30,6 +36,15 @@ def read_config(file: Path) -> dict[str, Any]:
     if {"agent", "resume", "ran_on"} <= record.keys():  # of a run, and only version 0.1 wrote these names
         record = _from_version_0_1(record)
     values = {name: value for name, value in record.items() if name != "ran_on"}
+    if isinstance(named := values.get("objective"), str):
+        raise UsageError(f"{file}: the objective is part of the agent's name; write agent: {named}")
+    if "ran_on" in record and values.get("callback") and not is_own_run:
+        print(
+            f"{file} names callbacks, which are code and not taken over; to use them: --callback "
+            f"{' '.join(values['callback'])}",
+            file=sys.stderr,
+        )
+        values["callback"] = []
     for group in GROUPS:
         if isinstance(values.get(group), Mapping):
             options = values.pop(group)

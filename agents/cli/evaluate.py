@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,7 +31,8 @@ from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
 from agents.policies.language_model import TooLong
 from agents.rollout import SamplingParams
 from agents.tracking.progress import EvaluationProgress
-from agents.validation import check_at_least, check_fraction
+from agents.validation import check_at_least, check_fraction, check_positive
+from llm_envs.reward_deadline import end_process_after
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -71,6 +74,8 @@ class Evaluate:
     """auto, cpu or cuda."""
     threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
+    reward_deadline: OptionalFloat = 1800.0
+    """Seconds for a reward call, or None."""
     output: OptionalPath = None
     """A JSON file for the report and all completions."""
     chat: ChatFormat = field(default_factory=ChatFormat)
@@ -78,6 +83,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "problems", "samples", "max_completion_tokens", "threads", "top_k")
         check_fraction(self, "top_p")
+        check_positive(self, "reward_deadline")
         check_at_least(self, 0, "temperature", "seed")
 
     def run(self) -> None:
@@ -95,7 +101,11 @@ class Evaluate:
             env = without_arguments(env)
         spec = spec_with(env, self.env_args) if self.env_args or isinstance(env, str) else env
         use_threads(self.threads, policy)
-        with EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress:
+        traceback = Path(tempfile.gettempdir()) / f"llm-envs-reward-deadline-{os.getpid()}.txt"
+        with (
+            end_process_after(self.reward_deadline, traceback),
+            EvaluationProgress(console, f"Evaluating {self.run_or_policy}") as progress,
+        ):
             report = evaluate(
                 policy,
                 spec,

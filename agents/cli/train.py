@@ -26,7 +26,18 @@ from agents.objectives import PRESETS
 
 _OF_ONE_COMMAND = ("agent", "resume", "config")
 """Options that no file has."""
-_FREE_IN_RESUME = ("total_episodes", "run_dir", "resume", "device", "threads", "callback")
+_FREE_IN_RESUME = (
+    "total_episodes",
+    "run_dir",
+    "resume",
+    "device",
+    "threads",
+    "engine",
+    "parallel",
+    "cpu_offload",
+    "callback",
+    "reward_deadline",
+)
 """What may differ from the run that is gone on with."""
 
 
@@ -86,13 +97,14 @@ def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
         )
     if early.config is not None:
         raise UsageError(f"--resume reads {file}; leave --config out")
-    values = read_config(file)
+    values = read_config(file, is_own_run=True)
     agent = str(values.pop("agent", "grpo"))
     _check_agent(agent, file)
     if named not in (None, agent):
         raise UsageError(f"--resume goes on as the run was started, with the agent {agent}, and not {named}")
-    # the number that was used: where none was asked for, another machine would choose another
-    values["threads"] = read_record(file).get("ran_on", {}).get("threads", values.get("threads"))
+    # what was used: where nothing was asked for, another machine would choose another
+    ran_on = read_record(file).get("ran_on", {})
+    values |= {name: ran_on[name] for name in ("threads", "device") if name in ran_on}
     options = _options(agent)
     started = _of_file(file, values, options, agent)
     typed = _typed(options, arguments, started, named)
@@ -126,8 +138,13 @@ def _of_file(file: Path, values: dict[str, Any], options: type, agent: str) -> A
 
 
 def _typed(options: type, arguments: Sequence[str], default: Any, named: str | None) -> Any:
-    parsed = parse(options, arguments, _prog(named), default=default)
     agent = default.train.agent
+    try:
+        parsed = parse(options, arguments, _prog(named), default=default)
+    except SystemExit:
+        if named is None:
+            print(f"The options of the agent {agent}: {PROG} {agent} --help", file=sys.stderr)
+        raise
     if parsed.train.agent != agent:
         raise UsageError(f"the agent comes before its options: {PROG} {parsed.train.agent} ...")
     if agent in PRESETS and getattr(parsed.objective, "weights", None) != getattr(PRESETS[agent](), "weights", None):

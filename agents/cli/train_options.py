@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.cli.options import Choice, EnvArgs, Flag, OptionalInt, OptionalPath
+from agents.cli.options import Choice, EnvArgs, Flag, OptionalFloat, OptionalInt, OptionalPath
 from agents.factory import SB3_AGENTS
 from agents.objectives import PRESETS
 from agents.policies import ChatFormat
-from agents.validation import check_at_least
+from agents.validation import check_at_least, check_positive
 
 PROG = "llm-envs train"
 _AGENTS = (
@@ -38,7 +38,7 @@ class Train:
     run_dir: OptionalPath = None
     """Where results go; else a new folder in runs/."""
     resume: Flag = False
-    """Go on with the run in --run-dir, with its settings."""
+    """Go on with the run in --run-dir."""
     config: OptionalPath = None
     """YAML or JSON with options, or a run's config.json; what is typed wins."""
     device: str = "auto"
@@ -49,6 +49,12 @@ class Train:
     """highest, high or medium."""
     threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
+    engine: Annotated[Literal["auto", "vllm"], Choice] = "auto"
+    """What generates: auto is the policy's own model; vllm."""
+    parallel: Annotated[Literal["auto", "ddp", "fsdp2"], Choice] = "auto"
+    """Of several processes (torchrun): auto, ddp or fsdp2."""
+    cpu_offload: Flag = False
+    """With fsdp2, keep weights and moments on the host."""
     lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
     eval_problems: int = 200
@@ -57,6 +63,8 @@ class Train:
     """Completions of each problem."""
     checkpoint_every: int = 20
     """Updates between two checkpoints."""
+    reward_deadline: OptionalFloat = 1800.0
+    """Seconds for a reward call, or None."""
     callback: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
     """Further callbacks, such as my_module:MyCallback."""
     chat: ChatFormat = field(default_factory=ChatFormat)
@@ -65,3 +73,4 @@ class Train:
         check_at_least(self, 1, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         check_at_least(self, 1, "checkpoint_every")
         check_at_least(self, 0, "seed")
+        check_positive(self, "reward_deadline")

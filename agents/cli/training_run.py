@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
 import time
+import warnings
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,24 +17,34 @@ import torch
 from rich.console import Console
 
 from agents.base_agent import Agent
+from agents.checkpoint import CheckpointError
 from agents.cli.agent_options import make_agent
 from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, quiet_loading, refuse_split, spec_with, use_threads
 from agents.cli.config_file import read_record
 from agents.cli.evaluate import run_checkpoint
+from agents.cli.failures import save_traceback
 from agents.cli.train_options import Train
+from agents.distributed import Ranks
+from agents.engines.vllm import VLLMEngine
 from agents.evaluation import run_report
 from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
-from agents.hardware import resolve_device
+from agents.grpo.agent import GRPOAgent
+from agents.hardware import DeviceNotFound, resolve_device
+from agents.interrupts import Terminated, deferred_interrupt
 from agents.json_values import as_json
-from agents.policies import load_policy
+from agents.policies import PolicyNotFound, PromptTooLong, load_policy
+from agents.run_lock import LOCK_FILE, run_lock
+from agents.tracking import files
 from agents.tracking.callback import AnyCallback
 from agents.tracking.completions_file import CompletionsWriter
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.progress import EvaluationProgress, TrainingProgress
 from agents.tracking.run_config import deliver_evaluation
+from agents.tracking.training_warnings import TrainingWarning, WarningsWriter, read_warnings
+from llm_envs.reward_deadline import end_process_after
 
 _NOT_RECORDED = ("run_dir", "resume", "config")
 """Options of one call, which say nothing about what is trained."""
@@ -49,85 +61,152 @@ class TrainingRun:
     def __init__(self, train: Train, groups: dict[str, Any]) -> None:
         self._train = train
         self._groups = groups
-        self._console = Console()
 
     def run(self) -> None:
         """Evaluate, learn, evaluate again, and show the difference.
 
         Raises:
             UsageError: What was asked for cannot be done.
-            KeyboardInterrupt: A second Ctrl-C; the last checkpoint is the end of the run.
+            RunInUse: Another process works in the run folder.
+            KeyboardInterrupt: A second Ctrl-C, or SIGTERM or SIGHUP; the last checkpoint is the end of the run.
         """
+        self._ranks = Ranks.current()
+        self._console = Console(quiet=not self._ranks.is_first)
         quiet_loading()
-        train, console = self._train, self._console
+        warnings.simplefilter("ignore", TrainingWarning)  # the display has them
+        train = self._train
         further = [load_callback(name) for name in train.callback]
         torch.set_float32_matmul_precision(train.matmul_precision)
-        agent, run_dir, threads = self._resumed() if train.resume else self._fresh()
+        with contextlib.ExitStack() as stack:
+            if train.resume:
+                run_dir = train.run_dir or Path()
+                self._lock(run_dir, stack)
+                self._ranks.wait()
+                agent, threads = self._resumed(run_dir)
+            else:
+                run_dir = self._ranks.of_first(train.run_dir or _new_run_dir(train.env, train.agent, train.seed))
+                if self._ranks.is_first:
+                    _refuse_used(run_dir)
+                agent, threads = self._made()
+                self._lock(run_dir, stack)
+                self._begin(agent, run_dir, threads)
+            stack.enter_context(end_process_after(train.reward_deadline, run_dir / "reward_deadline.txt"))
+            try:
+                self._go_on(agent, run_dir, threads, further)
+            except FloatingPointError as error:
+                WarningsWriter(run_dir).write(agent.num_updates + 1, "diverged", str(error))
+                raise
+            except Exception as error:
+                save_traceback(error, run_dir)
+                raise
+
+    def _lock(self, run_dir: Path, stack: contextlib.ExitStack) -> None:
+        """Keep other runs out of the folder; of several processes of one run, the first one does."""
+        if self._ranks.is_first:
+            stack.enter_context(run_lock(run_dir))
+
+    def _go_on(self, agent: Agent, run_dir: Path, threads: int, further: list[AnyCallback]) -> None:
+        """Do what the run has not done yet."""
+        train, console = self._train, self._console
         console.print(run_report.header(agent, run_dir, threads))
         save = functools.partial(agent.save, run_dir / "checkpoint")
-        callbacks: list[AnyCallback] = [
-            MetricsWriter(run_dir),
-            CompletionsWriter(run_dir),
-            CheckpointEvery(save, train.checkpoint_every),
-            *further,
-            TrainingProgress(console),
-        ]
+        callbacks: list[AnyCallback] = [CheckpointEvery(save, train.checkpoint_every), *further]
+        if self._ranks.is_first:
+            callbacks = [
+                MetricsWriter(run_dir),
+                CompletionsWriter(run_dir),
+                WarningsWriter(run_dir, functools.partial(run_report.print_warning, console)),
+                *callbacks,
+                TrainingProgress(console),
+            ]
         agent.check_prompts()
         before = self._before(agent, run_dir, callbacks)
         interrupted = self._learn(agent, run_dir, callbacks)
-        self._plot(run_dir, before, None)
+        if self._ranks.is_first:
+            self._plot(run_dir, before, None)
         if interrupted:
             console.print("Stopped; what was learned is saved. Evaluating it (Ctrl-C again to skip) ...")
         after = self._evaluate(agent, "Held-out problems, after")
-        after.save(run_dir / "evaluation_after.json")
         deliver_evaluation(callbacks, agent, after, "after", run_dir)
+        if not self._ranks.is_first:
+            return
+        after.save(run_dir / "evaluation_after.json")
         self._plot(run_dir, before, after)
         run_report.print_comparison(console, before, after)
+        run_report.print_warnings(console, [row["warning"] for row in read_warnings(run_dir)], before, after)
         console.print(f"Run folder: {run_dir}", highlight=False, soft_wrap=True)
 
-    def _fresh(self) -> tuple[Agent, Path, int]:
-        """A new agent, a new folder with the configuration in it, and the number of threads."""
+    def _made(self) -> tuple[Agent, int]:
+        """A new agent, and the number of threads; nothing is written."""
         train = self._train
         refuse_split(train.env_args)
         spec = spec_with(train.env, train.env_args)
-        run_dir = train.run_dir or _new_run_dir(train.env, train.agent, train.seed)
-        if run_dir.is_dir() and any(run_dir.iterdir()):
-            raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
-        policy = load_policy(
-            train.policy,
-            device=resolve_device(train.device),
-            precision=train.precision,
-            lora_rank=train.lora_rank,
-            lora_seed=train.seed,
-            chat=train.chat,
-        )
         try:
-            agent = make_agent(train.agent, policy, spec, self._groups, train.seed)
-        except (TypeError, ValueError, AssertionError) as error:  # options that do not go together
+            policy = load_policy(
+                train.policy,
+                device=resolve_device(train.device),
+                precision=train.precision,
+                lora_rank=train.lora_rank,
+                lora_seed=train.seed,
+                chat=train.chat,
+            )
+            options = {"parallel": train.parallel, "cpu_offload": train.cpu_offload}
+            agent = make_agent(train.agent, policy, spec, self._groups, train.seed, **options)
+        except (CheckpointError, DeviceNotFound, PolicyNotFound, PromptTooLong):
+            raise
+        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:  # options that do not go together
             raise UsageError(str(error)) from error
-        threads = use_threads(train.threads, policy)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        record = json.dumps(self._record(agent, threads), indent=2)
-        (run_dir / "config.json").write_text(record + "\n", encoding="utf-8")
-        return agent, run_dir, threads
+        return self._with_engine(agent), use_threads(train.threads, policy)
 
-    def _resumed(self) -> tuple[Agent, Path, int]:
-        """The agent of an earlier run as it was saved, the folder of the run, and the number of threads."""
-        run_dir = self._train.run_dir or Path()
+    def _with_engine(self, agent: Agent) -> Agent:
+        """The agent with the engine that was asked for.
+
+        Raises:
+            UsageError: It is one that this agent cannot use.
+        """
+        if self._train.engine == "vllm":
+            if not isinstance(agent, GRPOAgent):
+                raise UsageError(
+                    f"--engine vllm is for agents of group-relative objectives, and not {self._train.agent}"
+                )
+            agent.engine = VLLMEngine(agent.policy)
+        return agent
+
+    def _begin(self, agent: Agent, run_dir: Path, threads: int) -> None:
+        """Write what a run can be gone on from: its configuration, and a first checkpoint."""
+        if self._ranks.is_first:
+            _refuse_used(run_dir)  # again, now that no other process can write there
+            files.write_text(run_dir / "config.json", json.dumps(self._record(agent, threads), indent=2) + "\n")
+        agent.save(run_dir / "checkpoint")
+
+    def _resumed(self, run_dir: Path) -> tuple[Agent, int]:
+        """The agent of an earlier run as it was saved, and the number of threads."""
         checkpoint = run_checkpoint(run_dir)
-        if checkpoint is None:
+        ran_on = read_record(run_dir / "config.json").get("ran_on", {})
+        if checkpoint is not None:
+            agent = load_agent(
+                checkpoint,
+                device=self._train.device,
+                parallel=self._train.parallel,
+                cpu_offload=self._train.cpu_offload,
+            )
+            agent = self._with_engine(agent)
+            threads = use_threads(self._train.threads, agent.policy)
+        elif ran_on:  # it was killed in its first moments
+            agent, threads = self._made()
+            agent.save(run_dir / "checkpoint")
+        else:
             raise UsageError(
-                f"there is no checkpoint to go on with in {run_dir}: the run ended before it had one; delete the "
-                "folder and start anew"
+                f"there is no checkpoint to go on with in {run_dir}, and no run has written its config.json; "
+                "delete the folder and start anew"
             )
-        agent = load_agent(checkpoint, device=self._train.device)
-        threads = use_threads(self._train.threads, agent.policy)
-        started_with = read_record(run_dir / "config.json").get("ran_on", {}).get("threads", threads)
-        if threads != started_with:
-            self._console.print(
-                f"The run was started with --threads {started_with}: with {threads} it will end with other weights."
-            )
-        return agent, run_dir, threads
+        processes = self._ranks.size
+        for name, now in (("threads", threads), ("device", str(agent.policy.device)), ("processes", processes)):
+            if (then := ran_on.get(name, now)) != now:
+                self._console.print(
+                    f"The run was started with {name} {then}: with {now} it will end with other weights."
+                )
+        return agent, threads
 
     def _record(self, agent: Agent, threads: int) -> dict[str, Any]:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
@@ -141,6 +220,7 @@ class TrainingRun:
             "device_name": torch.cuda.get_device_name() if agent.policy.device.type == "cuda" else platform.processor(),
             "precision": agent.policy.precision,
             "threads": threads,
+            "processes": self._ranks.size,
             "python": platform.python_version(),
             "packages": {name: _version(name) for name in packages},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -153,31 +233,49 @@ class TrainingRun:
             if not file.is_file():
                 raise UsageError(f"{file} is missing: what the policy could do before cannot be measured any more")
             return EvaluationReport.load(file)
+        # after a kill before the first saved update it is measured again: the same figures, for callbacks too
         before = self._evaluate(agent, "Held-out problems, before")
-        before.save(file)
+        if self._ranks.is_first:
+            before.save(file)
         deliver_evaluation(callbacks, agent, before, "before", run_dir)
         return before
 
     def _learn(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> bool:
-        """Learn and save; returns whether Ctrl-C ended it."""
-        interrupted = False
+        """Learn and save; returns whether Ctrl-C ended it.
+
+        Raises:
+            KeyboardInterrupt: A second Ctrl-C came before the update was finished, or while it was saved.
+            Terminated: SIGTERM or SIGHUP came; what was learned is saved.
+        """
         total_episodes = self._train.total_episodes
         if agent.num_episodes >= total_episodes:
             self._console.print(
                 f"This run has its {agent.num_episodes} episodes; to go on, ask for more: --total-episodes"
             )
             return False
+        stop: KeyboardInterrupt | None = None
         try:
             agent.learn(total_episodes, callbacks, run_dir=run_dir)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if agent.in_update:  # the second one
                 self._console.print(
                     "Stopped in the middle of an update, which is not saved; the last checkpoint is as it was."
                 )
                 raise
-            interrupted = True
-        agent.save(run_dir / "checkpoint")
-        return interrupted
+            stop = error
+        with deferred_interrupt() as interruption:
+            agent.save(run_dir / "checkpoint")
+        if isinstance(stop, Terminated):
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                self._console.print(
+                    f"Stopped by {stop}; what was learned is saved. To go on: llm-envs train --resume --run-dir "
+                    f"{run_dir}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            raise stop
+        interruption.raise_if_set()
+        return stop is not None
 
     def _plot(self, run_dir: Path, before: EvaluationReport, after: EvaluationReport | None) -> None:
         file = run_dir / "learning_curve.png"
@@ -191,6 +289,17 @@ class TrainingRun:
                 samples=self._train.eval_samples,
                 on_progress=progress,
             )
+
+
+def _refuse_used(run_dir: Path) -> None:
+    """Refuse a folder with something in it, but for what a process leaves that is killed before its run begins.
+
+    Raises:
+        UsageError: There is something.
+    """
+    leftovers = {LOCK_FILE, f"config.json{files.NEW}"}
+    if run_dir.is_dir() and any(file.name not in leftovers for file in run_dir.iterdir()):
+        raise UsageError(f"{run_dir} is not empty; choose another --run-dir, or go on with it: --resume")
 
 
 def _version(package: str) -> str:

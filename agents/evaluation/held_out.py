@@ -6,7 +6,8 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -24,6 +25,7 @@ from agents.json_values import as_json, from_json
 from agents.policies import LanguageModelPolicy, PromptTooLong, load_policy
 from agents.policies.language_model import TooLong
 from agents.rollout import Rollout, SamplingParams
+from agents.tracking import files
 from agents.tracking.completions_file import rollout_as_json, rollout_from_json
 from agents.tracking.figures import ACCURACY, REWARD, main_figure, value_of
 from agents.validation import checked
@@ -165,15 +167,14 @@ class EvaluationReport:
             "sampled_rollouts": [rollout_as_json(rollout) for rollout in self.sampled_rollouts],
         }
 
-    def save(self, file: Path) -> None:
+    def save(self, file: str | Path) -> None:
         """Write `as_json` to a file."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n", encoding="utf-8")
+        files.write_text(Path(file), json.dumps(self.as_json(), indent=1, default=str) + "\n")
 
     @classmethod
-    def load(cls, file: Path) -> EvaluationReport:
+    def load(cls, file: str | Path) -> EvaluationReport:
         """Read what `save` wrote; the rollouts come back without their token ids, which are not stored."""
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(Path(file).read_text(encoding="utf-8"))
         greedy, sampled = (
             [rollout_from_json(rollout) for rollout in record[name]] for name in ("greedy_rollouts", "sampled_rollouts")
         )
@@ -243,6 +244,9 @@ def evaluate(
         TypeError: The environment has no argument `split`, or there is no such sampling option.
         PromptTooLong: A prompt leaves no room for a completion, and `too_long` is `"error"`; or all are skipped.
     """
+    checked("agent", agent, Agent | LanguageModelPolicy | str | Path)
+    problems, samples = checked("problems", problems, int), checked("samples", samples, int)
+    seed, split = checked("seed", seed, int), checked("split", split, str | None)
     if problems < 1 or samples < 1:
         raise ValueError(f"problems and samples must be at least 1, got {problems} and {samples}")
     sampling = _sampling(agent, sampling_options)
@@ -408,6 +412,11 @@ def _correct(rollouts: Sequence[Rollout]) -> np.ndarray:
 def _sampling(agent: object, options: SamplingOptions) -> SamplingParams:
     """The agent's sampling or the defaults, with the given options in place of its settings."""
     settings: dict[str, Any] = dict(options)
+    known = [field.name for field in fields(SamplingParams)]
+    if unknown := sorted(settings.keys() - set(known)):
+        alike = get_close_matches(unknown[0], known, n=1, cutoff=0.4)
+        hint = f"did you mean {alike[0]}?" if alike else f"there are {', '.join(known)}"
+        raise TypeError(f"there is no sampling option {unknown[0]!r}; {hint}")
     if not isinstance(settings.get("stop", ""), str):  # a text by itself would be taken for its letters
         settings["stop"] = tuple(settings["stop"])
     return replace(agent.sampling if isinstance(agent, Agent) else SamplingParams(), **settings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from rich.text import Text
 from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference
 from agents.evaluation.held_out import EvaluationReport
 from agents.rollout import Rollout
+from agents.tracking import files
 from agents.tracking.figures import ACCURACY, REWARD, column_of, is_graded, main_figure
 
 
@@ -87,6 +89,36 @@ def _add_means(
         table.add_row(name, *(one.as_number() for one in estimates), mean_estimate(new - old).as_change())
 
 
+def print_warnings(
+    console: Console, warnings: Sequence[str], before: EvaluationReport, after: EvaluationReport
+) -> None:
+    """The warnings of the run, and what only its two evaluations show together."""
+    for message in (*warnings, *evaluation_warnings(before, after)):
+        print_warning(console, message)
+
+
+def print_warning(console: Console, message: str) -> None:
+    """Print a warning in a line of its own."""
+    console.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)
+
+
+def evaluation_warnings(before: EvaluationReport, after: EvaluationReport) -> list[str]:
+    """What is wrong where the mean reward on held-out problems rose while accuracy fell, both beyond chance."""
+    accuracy = paired_difference(before.sampled_accuracy_by_problem(), after.sampled_accuracy_by_problem())
+    rewards = [
+        np.array([rollout.reward for rollout in report.sampled_rollouts]).reshape(report.problems, -1).mean(axis=1)
+        for report in (before, after)
+    ]
+    reward = paired_difference(*rewards)
+    if accuracy.high >= 0 or reward.low <= 0:
+        return []
+    return [
+        f"on held-out problems the mean reward rose by {reward.value:.2f} while accuracy fell by "
+        f"{-accuracy.value:.2f}: the policy earns reward by something else than right answers. Look at "
+        "completions.jsonl, and lower the weight of the other parts of the reward"
+    ]
+
+
 def completions_table(before: EvaluationReport, after: EvaluationReport, problems: int = 3) -> Table:
     """The first sampled completion of some problems, before and after, chosen without looking at the result."""
     table = Table("prompt", "before", "after", title="Sampled completions", show_lines=True)
@@ -151,7 +183,8 @@ def plot_learning_curve(
         axes[1][0].set(ylabel="KL to reference (nats)")
         axes[1][0].grid(alpha=0.3)
     axes[-1][0].set_xlabel("episodes")
-    figure.savefig(file, dpi=120)
+    with files.replacing(file) as fresh:
+        figure.savefig(fresh, dpi=120, format="png")
 
 
 def _point(axis: Any, x: float, estimate: Estimate, marker: str, color: str, label: str | None) -> None:

@@ -22,9 +22,11 @@ from agents.distributed import Parallel, Passes, Ranks, whole
 from agents.engines import RolloutEngine
 from agents.envs import (
     EnvLike,
+    env_spec,
     env_state,
     epoch_seeds,
     make_envs,
+    max_turns,
     num_problems,
     prompts_of,
     restore_env_state,
@@ -96,6 +98,11 @@ class GRPOAgent(Agent):
             raise ValueError(
                 f"kl_target={self.config.kl_target} adapts kl_coef, and the objective {type(self.objective).__name__} "
                 "has no KL penalty; start with a positive kl_coef"
+            )
+        if self.config.overlong_buffer > 0 and (turns := max_turns(env_spec(env))) > 1:
+            raise ValueError(
+                f"overlong_buffer is for episodes of one completion; {env_spec(env).id} has several turns, up to "
+                f"{turns}"
             )
         self.ranks = Ranks.current()
         share = len(self.ranks.share(range(self.config.prompts_per_update)))
@@ -468,6 +475,7 @@ class GRPOAgent(Agent):
         path = Path(path)
         state = checkpoint.read_state(path, objective)
         spec, is_same = checkpoint.read_env(path, state, env)
+        checkpoint.verify(path)
         policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         agent = cls(
             policy,

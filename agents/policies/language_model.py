@@ -102,6 +102,7 @@ class LanguageModelPolicy:
                 module.padding_idx = None
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
+        self.plain = plain
         self._reference: Any = None
         self._reference_packed: PackedModel | None = None
         if not plain:

@@ -21,10 +21,11 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents import checkpoint
 from agents.base_agent import Agent
+from agents.distributed import Ranks
 from agents.batch_metrics import rollout_metrics
 from agents.checkpoint import CheckpointError
 from agents.engines import RolloutEngine
-from agents.envs import EnvLike, spec_record
+from agents.envs import EnvLike, env_spec, max_turns, spec_record
 from agents.hardware import resolve_device
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
@@ -70,6 +71,7 @@ class SB3Agent(Agent):
 
     Raises:
         TypeError: The algorithm is not an on-policy one.
+        NotImplementedError: The task has several turns.
         ValueError: There is no such view.
         PolicyNotFound: There is no such model.
         gymnasium.error.Error: There is no such environment.
@@ -97,6 +99,13 @@ class SB3Agent(Agent):
         self.config = SB3Config() if config is None else config
         if not isinstance(self.config, SB3Config):
             raise TypeError(f"config must be an SB3Config, got {config!r}")
+        if (turns := max_turns(env_spec(env))) > 1:
+            raise NotImplementedError(
+                f"stable-baselines3's agents learn from episodes of one completion; {env_spec(env).id} has several "
+                f"turns, up to {turns}: use a GRPOAgent"
+            )
+        if (size := Ranks.current().size) > 1:
+            raise ValueError(f"stable-baselines3's algorithms train in one process, got {size}: use a GRPOAgent")
         self.view = view
         self._learning_rate = 0.0
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
@@ -301,9 +310,10 @@ class SB3Agent(Agent):
         """
         path = Path(path)
         state = read_state(path)
-        spec, is_same = checkpoint.read_env(path, state, env)
-        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         made_by = algorithm or find_algorithm(state.algorithm)
+        spec, is_same = checkpoint.read_env(path, state, env)
+        checkpoint.verify(path)
+        policy = checkpoint.read_policy(path, state, resolve_device(device), precision)
         agent = cls(policy, spec, made_by, state.view, config=state.config, seed=state.seed, engine=engine)
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.algorithm.policy.optimizer, agent._parameters)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.validation import check_at_least, check_positive, check_types
+from agents.validation import check_at_least, check_positive, check_types, checked
 
 View = Literal["completion", "token"]
 """What one step of the environment is, as stable-baselines3 sees it."""
@@ -58,6 +58,9 @@ class SB3Config:
         check_positive(self, "learning_rate", "max_grad_norm", "temperature")
         if not 0 <= self.final_lr_fraction <= 1:
             raise ValueError(f"final_lr_fraction must be between 0 and 1, got {self.final_lr_fraction}")
+        for name, least in (("n_epochs", 1), ("batch_size", 1)):
+            if name in self.algorithm_kwargs and checked(name, self.algorithm_kwargs[name], int) < least:
+                raise ValueError(f"{name} must be at least {least}, got {self.algorithm_kwargs[name]}")
         if taken := set(self.algorithm_kwargs) & OURS:
             raise ValueError(f"algorithm_kwargs must not have {', '.join(sorted(taken))}: the agent sets them itself")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ class UpdateRecord:
         episodes: Episodes learned from in the agent's life, those of this update included.
         metrics: Figures by name, see docs/metrics.md.
         rollouts: The episodes of this update, groups next to each other.
+        warnings: What is wrong with the run, by kind (see `agents.tracking.training_warnings`), each kind only once.
     """
 
     update: int
@@ -29,6 +30,7 @@ class UpdateRecord:
     episodes: int
     metrics: Mapping[str, float]
     rollouts: Sequence[Rollout]
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Callback:
@@ -108,9 +110,12 @@ class CallbackList(Callback):
             callback.attach(agent, run_config, run_dir)
 
     def on_training_start(self, update: int, total_updates: int) -> None:
-        """Call all."""
-        for callback in self._callbacks:
-            callback.on_training_start(update, total_updates)
+        """Call all; where one of them fails, those that had started are ended."""
+        with contextlib.ExitStack() as started:
+            for callback in self._callbacks:
+                callback.on_training_start(update, total_updates)
+                started.callback(callback.on_training_end)
+            started.pop_all()
 
     def on_update(self, record: UpdateRecord) -> bool:
         """Call all, then say whether to go on."""
@@ -124,9 +129,10 @@ class CallbackList(Callback):
                 stack.callback(callback.on_training_end)
 
     def on_evaluation(self, report: Any, stage: str) -> None:
-        """Call all."""
-        for callback in self._callbacks:
-            callback.on_evaluation(report, stage)
+        """Call all, also where one of them fails; the last error is then raised, with the earlier ones as context."""
+        with contextlib.ExitStack() as stack:
+            for callback in reversed(self._callbacks):
+                stack.callback(callback.on_evaluation, report, stage)
 
 
 def ends_training(answer: bool | None) -> bool:

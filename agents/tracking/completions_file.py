@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.rollout import Completion, Rollout
+from agents.tracking import files
 from agents.tracking.callback import Callback, UpdateRecord
 from agents.tracking.json_lines import finished_lines
 
@@ -28,7 +29,7 @@ class CompletionsWriter(Callback):
         """Drop what a resumed run is going to write again."""
         if self._file.exists():
             lines = finished_lines(self._file)
-            self._file.write_text("".join(line for line in lines if json.loads(line)["update"] <= update), "utf-8")
+            files.write_text(self._file, "".join(line for line in lines if json.loads(line)["update"] <= update))
 
     def on_update(self, record: UpdateRecord) -> None:
         """Write the first groups of this update."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.tracking import files
 from agents.tracking.callback import Callback, UpdateRecord
 from agents.tracking.json_lines import finished_lines
 
@@ -35,7 +36,7 @@ class MetricsWriter(Callback):
 
         self._folder.mkdir(parents=True, exist_ok=True)
         self._rows = [row for row in read_metrics(self._folder) if row["update"] <= update]
-        (self._folder / METRICS_FILE).write_text("".join(map(_json_line, self._rows)), encoding="utf-8")
+        files.write_text(self._folder / METRICS_FILE, "".join(map(_json_line, self._rows)))
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
         self._write_csv()
         self._tensorboard = SummaryWriter(self._folder / "tensorboard", purge_step=update + 1)
@@ -58,7 +59,10 @@ class MetricsWriter(Callback):
         self._tensorboard.flush()
 
     def _write_csv(self) -> None:
-        with (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+        with (
+            files.replacing(self._folder / "metrics.csv") as fresh,
+            fresh.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
@@ -69,9 +73,9 @@ class MetricsWriter(Callback):
             self._tensorboard.close()
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of a run folder's `metrics.jsonl`, in order; none where there is no such file."""
-    return [json.loads(line) for line in finished_lines(folder / METRICS_FILE)]
+    return [json.loads(line) for line in finished_lines(Path(folder) / METRICS_FILE)]
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Self
 
 from rich.console import Console
@@ -64,7 +65,8 @@ class TrainingProgress(Callback):
 
     def on_training_end(self) -> None:
         """Stop moving the bar, which stays in the terminal."""
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # the terminal may be what has gone (SIGHUP)
+            self._progress.stop()
 
 
 def _figures(record: UpdateRecord, metric: str | None) -> str:

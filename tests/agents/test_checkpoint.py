@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from agents import GRPO, GRPOAgent, GRPOConfig, SB3Agent, load_agent, load_policy
 from agents.checkpoint import CheckpointError
@@ -236,3 +238,117 @@ def test_a_curriculum_is_found_by_another_process_where_it_was_registered(climb)
 def test_a_policy_of_adapters_has_no_frozen_parameters():
     pytest.importorskip("peft")
     assert load_policy("builtin/tiny", lora_rank=2).frozen_parameters == []
+
+
+# -- bits that have changed -------------------------------------------------------------------------------------------
+
+
+def flip(file: Path, place: float, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1 << bit
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "bit"),
+    [
+        ("policy/model.safetensors", 0.5, 0),  # the last bit of a weight
+        ("policy/model.safetensors", 1.0, 6),
+        ("policy/tokenizer.json", 0.3, 1),
+        ("reference/model.safetensors", 0.7, 3),
+        ("optimizer.safetensors", 0.9, 0),
+        ("optimizer.safetensors", 0.02, 5),
+        ("checksums.json", 0.4, 1),
+    ],
+)
+def test_a_bit_that_has_changed_is_found(saved, tmp_path, name, place, bit):
+    path = tmp_path / "agent"
+    shutil.copytree(saved, path)
+    load_agent(path, device="cpu")
+    flip(path / name, place, bit)
+    with pytest.raises(CheckpointError, match=str(path)):
+        load_agent(path, device="cpu")
+
+
+def test_a_changed_number_of_the_state_is_found(saved, tmp_path):
+    path = tmp_path / "agent"
+    shutil.copytree(saved, path)
+    file = path / "agent.json"
+    file.write_text(file.read_text().replace('"num_updates": 1', '"num_updates": 2'))
+    with pytest.raises(CheckpointError, match=r"agent\.json is not what was written.*delete checksums\.json"):
+        load_agent(path, device="cpu")
+    (path / "checksums.json").unlink()  # as the message says
+    assert load_agent(path, device="cpu").num_updates == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("part", ["policy", "optimizer"])
+def test_weights_that_are_lost_are_neither_saved_nor_loaded(saved, tmp_path, part, value):
+    path = tmp_path / "agent"
+    shutil.copytree(saved, path)
+    agent = load_agent(path, device="cpu")
+    name, parameter = next(iter(agent._parameters.items()))
+    damaged = parameter.data if part == "policy" else agent.optimizer.state[parameter]["exp_avg"]
+    damaged.view(-1)[-1] = value
+    with pytest.raises(FloatingPointError, match=f"after update 1, {name}.* is not finite"):
+        agent.save(path)
+    assert load_agent(path, device="cpu").num_updates == 1
+    file = path / {"policy": "policy/model.safetensors", "optimizer": "optimizer.safetensors"}[part]
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    (path / "checksums.json").unlink()
+    with pytest.raises(CheckpointError, match="is not finite"):
+        load_agent(path, device="cpu")
+
+
+def test_a_policy_that_is_lost_learns_nothing(micro_policy):
+    next(micro_policy.model.parameters()).data[0] = math.nan
+    with pytest.raises(ValueError, match="is not finite"):
+        small_agent(micro_policy)
+
+
+# -- what comes back as it was ----------------------------------------------------------------------------------------
+
+
+def test_a_plain_policy_stays_plain(random_policy, tmp_path):
+    made = random_policy("llama")
+    policy = LanguageModelPolicy(made.model, made.tokenizer, plain=True)
+    agent = small_agent(policy).learn(16)
+    agent.save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu")
+    assert (loaded.policy.plain, loaded.policy.packed_model) == (True, None)
+    assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 2), ((1, 2), (3,)), [1, (2, [3])], {"a": (1,), "b": [1]}, (), [()], ("x", None, True, 1.5)]
+)
+def test_tuples_among_the_arguments_come_back_as_tuples(sizes, tmp_path):
+    seen = []
+
+    @register_task("test/Sizes-v0", reward=MathReward())
+    def sampler(rng, sizes=()):
+        seen.append(sizes)
+        return Problem(f"What is {rng.integers(100)}?", reference="1")
+
+    agent = small_agent(env=gymnasium.make("test/Sizes-v0", sizes=sizes))
+    agent.learn(16).save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu")
+    again = load_agent(tmp_path / "agent", gymnasium.make("test/Sizes-v0", sizes=sizes), device="cpu")
+    del gymnasium.registry["test/Sizes-v0"]
+    for one in (loaded, again):
+        assert repr(one.env_spec.kwargs) == repr({"sizes": sizes})
+        assert one.num_updates == 1
+    assert {repr(one) for one in seen} == {repr(sizes)}
+
+
+@pytest.mark.parametrize(("written", "by"), [(1, "version 0.1"), (99, "a later version")])
+def test_a_checkpoint_of_another_version_says_what_to_do(saved, tmp_path, written, by):
+    path = tmp_path / "agent"
+    shutil.copytree(saved, path)
+    file = path / "agent.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": written}))
+    with pytest.raises(CheckpointError, match=f"written by {by} .*--policy {path / 'policy'}, or load_policy"):
+        load_agent(path, device="cpu")
+    assert load_policy(path / "policy").model is not None

@@ -6,10 +6,24 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from agents import DAPO, GRPO, GRPOAgent, GRPOConfig, SamplingParams, SB3Config, WeightedLikelihood, load_policy
+from agents import (
+    DAPO,
+    GRPO,
+    EvaluationReport,
+    GRPOAgent,
+    GRPOConfig,
+    SamplingParams,
+    SB3Config,
+    WeightedLikelihood,
+    evaluate,
+    load_agent,
+    load_policy,
+)
 from agents.engines import CachedEngine
 from agents.objectives import PRESETS
+from agents.tracking import MetricsWriter, read_metrics
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 
@@ -105,3 +119,56 @@ def test_a_policys_arguments_are_checked_before_it_is_loaded(monkeypatch, option
 def test_an_objective_may_be_given_by_name(name, micro_policy):
     config = GRPOConfig(prompts_per_update=2, group_size=2)
     assert GRPOAgent(micro_policy, ARITHMETIC, objective=name, config=config).objective == PRESETS[name]()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((None,), {}, TypeError, "agent must be of type Agent or LanguageModelPolicy or str or Path, got None"),
+        ((3, ARITHMETIC), {}, TypeError, "agent must be of type"),
+        (("builtin/tiny",), {}, ValueError, "pass the environment"),
+        (("builtin/tiny", ARITHMETIC), {"problems": 2.5}, TypeError, "problems must be an integer, got 2.5"),
+        (("builtin/tiny", ARITHMETIC), {"problems": "5"}, TypeError, "problems must be an integer"),
+        (("builtin/tiny", ARITHMETIC), {"problems": 0}, ValueError, "must be at least 1"),
+        (("builtin/tiny", ARITHMETIC), {"samples": True}, TypeError, "samples must be an integer"),
+        (("builtin/tiny", ARITHMETIC), {"seed": None}, TypeError, "seed must be an integer"),
+        (("builtin/tiny", ARITHMETIC), {"split": 1}, TypeError, "split must be of type str"),
+        (
+            ("builtin/tiny", ARITHMETIC),
+            {"max_tokens": 3},
+            TypeError,
+            "'max_tokens'; did you mean max_completion_tokens",
+        ),
+        (("builtin/tiny", ARITHMETIC), {"temprature": 1}, TypeError, "did you mean temperature"),
+        (("builtin/tiny", ARITHMETIC), {"stop": [1]}, TypeError, "stop must be a tuple of texts"),
+    ],
+)
+def test_the_arguments_of_evaluate_are_checked_before_anything_is_loaded(
+    monkeypatch, arguments, options, error, message
+):
+    monkeypatch.setattr("agents.evaluation.held_out.load_policy", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(error, match=message):
+        evaluate(*arguments, **options)
+
+
+@pytest.mark.parametrize("device", [None, 0, "tpu", torch.device("cpu")])
+def test_a_device_is_a_text(device):
+    with pytest.raises((TypeError, ValueError), match="'auto', 'cpu' or 'cuda'"):
+        GRPOAgent("builtin/tiny", ARITHMETIC, device=device)
+
+
+def test_learn_counts_episodes_in_integers_and_paths_may_be_texts(micro_policy, tmp_path):
+    config = GRPOConfig(prompts_per_update=2, group_size=2, max_completion_tokens=4)
+    agent = GRPOAgent(micro_policy, ARITHMETIC, config=config)
+    for wrong in ("10", 2.5, None, [4]):
+        with pytest.raises(TypeError, match="total_episodes must be an integer"):
+            agent.learn(wrong)
+    with pytest.raises(TypeError, match="run_dir must be of type str or Path"):
+        agent.learn(4, run_dir=3)
+    agent.learn(np.int64(4), MetricsWriter(str(tmp_path)))
+    assert len(read_metrics(str(tmp_path))) == 1
+    report = evaluate(agent, problems=2, samples=1)
+    report.save(str(tmp_path / "report.json"))
+    assert str(EvaluationReport.load(str(tmp_path / "report.json"))) == str(report)
+    with pytest.raises(TypeError, match="path must be of type str or Path"):
+        load_agent(3)

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from rewards import extract
-
 from rewards.extract import MARKED_RULES, WINDOW, Extraction, Rule, extract_answer
 
 FOUND = [

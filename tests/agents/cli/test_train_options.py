@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from agents.cli.agent_options import A2COptions, PPOOptions, make_agent, option_groups
 from agents.cli.app import run
 from agents.cli.callbacks import load_callback
-from agents.cli.common import UsageError, use_threads
+from agents.cli.common import UsageError, parse_env_args, use_threads
 from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
+from agents.cli.training_run import _env_args_as_json
 from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
+from agents.sb3.config import SB3Config
 from agents.tracking import Callback
 
 SMALL = [
@@ -421,3 +423,73 @@ def test_train_calls_the_callbacks_that_it_is_given(my_module, tmp_path):
         "my_callbacks:Counter",
         "my_callbacks.counter",
     ]
+
+
+# -- what is refused, and what comes back as it was ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ppo", "--n-epochs", "0"], "n_epochs must be at least 1"),
+        (["ppo", "--batch-size", "1"], "batch_size must be at least 2"),
+        (["ppo", "--clip-range", "0"], "clip_range must be positive"),
+        (["ppo", "--target-kl", "-1"], "target_kl must be positive"),
+        (["a2c", "--gae-lambda", "1.5"], "gae_lambda must be at most 1"),
+        (["a2c", "--vf-coef", "-1"], "vf_coef must not be negative"),
+        (["grpo", "--reward-deadline", "0"], "reward_deadline must be positive"),
+        (["grpo", "--env", "llm_envs/GuessNumber-v0", "--overlong-buffer", "8"], "has several turns, up to 14"),
+        (["dapo", "--env", "llm_envs/GuessNumber-v0", "--overlong-buffer", "8"], "overlong_buffer is for episodes"),
+        (["ppo", "--env", "llm_envs/GuessNumber-v0"], "has several turns, up to 14: use a GRPOAgent"),
+        (["ppo-token", "--env", "llm_envs/GuessNumber-v0"], "has several turns, up to 14: use a GRPOAgent"),
+        (["a2c", "--env", "llm_envs/CodeRepair-v0"], ": use a GRPOAgent"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_anything_is_written(words, message, tmp_path, capsys):
+    assert run(["train", *words, "--device", "cpu", "--run-dir", str(tmp_path / "run")]) == 2
+    error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("config", [{"n_epochs": 0}, {"batch_size": 0}])
+def test_arguments_of_an_algorithm_are_checked_in_python_too(config):
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        SB3Config(algorithm_kwargs=config)
+
+
+def test_an_objective_in_a_file_is_an_agents_name(tmp_path, capsys):
+    assert run(["train", "--config", str(write(tmp_path, "objective: dapo"))]) == 2
+    assert "the objective is part of the agent's name; write agent: dapo" in capsys.readouterr().err
+
+
+def test_an_unknown_option_names_the_help_of_the_agent_that_is_meant(capsys):
+    assert run(["train", "--clip-hihg", "3"]) == 2
+    assert "The options of the agent grpo: llm-envs train grpo --help" in capsys.readouterr().err
+
+
+def test_the_record_of_another_run_imports_no_callback(tmp_path, capsys):
+    record = {"agent": "grpo", "callback": ["strange_module:Callback"], "ran_on": {"threads": 1}}
+    file = str(write(tmp_path, record, "config.json"))
+    assert read_options(["--config", file]).train.callback == ()
+    assert "not taken over; to use them: --callback strange_module:Callback" in capsys.readouterr().err
+    assert read_options(["--config", file, "--callback", "mine:One"]).train.callback == ("mine:One",)
+    assert read_options(["--resume", "--run-dir", str(tmp_path)]).train.callback == ("strange_module:Callback",)
+
+
+@pytest.mark.parametrize("value", ["(1, 2)", "[(1,), [2]]", "{'a': (1, 2)}", "{1: 2}", "b'x'", "(1,)", "'text'", "[1]"])
+def test_tuples_among_the_arguments_survive_the_record(value, tmp_path):
+    pairs = (f"sizes={value}", "n=3")
+    file = write(tmp_path, {"agent": "grpo", "env_args": _env_args_as_json(pairs)}, "config.json")
+    read = read_options(["--config", str(file)]).train.env_args
+    assert repr(parse_env_args(read)) == repr(parse_env_args(pairs))
+
+
+def test_a_resumed_run_has_the_device_that_was_chosen(finished, tmp_path):
+    record = json.loads((finished / "config.json").read_text())
+    assert record["ran_on"]["device"] == "cpu"
+    record |= {"device": "auto", "ran_on": record["ran_on"] | {"device": "cuda"}}
+    write(tmp_path, record, "config.json")
+    assert read_options(["--resume", "--run-dir", str(tmp_path)]).train.device == "cuda"
+    assert read_options(["--resume", "--run-dir", str(tmp_path), "--device", "cpu"]).train.device == "cpu"

@@ -155,3 +155,26 @@ def test_evaluations_are_delivered_with_the_agent_and_the_run(agent, tmp_path):
 def test_what_is_no_callback_is_refused(wrong):
     with pytest.raises(TypeError, match="expected a"):
         as_callback(wrong)
+
+
+def test_callbacks_that_have_started_are_ended_where_another_cannot_start(agent):
+    class CannotStart(Callback):
+        def on_training_start(self, update, total_updates):
+            raise RuntimeError("no connection")
+
+    first, last = Watcher(), Watcher()
+    with pytest.raises(RuntimeError, match="no connection"):
+        learn(agent, 1, [first, CannotStart(), last])
+    assert [event[0] for event, *_ in first.heard] == ["start", "end"]
+    assert last.heard == []
+
+
+def test_an_evaluation_reaches_all_where_one_of_them_fails(agent):
+    class Fails(Callback):
+        def on_evaluation(self, report, stage):
+            raise RuntimeError("no connection")
+
+    first, last = Watcher(), Watcher()
+    with pytest.raises(RuntimeError, match="no connection"):
+        deliver_evaluation([first, Fails(), last], agent, object(), "after")
+    assert [len(watcher.heard) for watcher in (first, last)] == [1, 1]

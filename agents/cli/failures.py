@@ -1,0 +1,79 @@
+"""What the command line says of an error: one line, and for what a reward raised a traceback in a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from pathlib import Path
+
+import gymnasium
+
+from agents.checkpoint import CheckpointError
+from agents.cli.common import CheckFailed, UsageError
+from agents.hardware import DeviceNotFound
+from agents.policies import PolicyNotFound, PromptTooLong, UnsuitableTokenizer
+from agents.run_lock import RunInUse
+from llm_envs.scoring import RAISED_BY_REWARD
+
+_MISTAKES = (
+    UsageError,
+    CheckpointError,
+    DeviceNotFound,
+    PolicyNotFound,
+    PromptTooLong,
+    UnsuitableTokenizer,
+    RunInUse,
+    gymnasium.error.Error,
+    ImportError,
+    OSError,  # a folder that cannot be written, a disk that is full
+)
+_SAVED = "The traceback is in "
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code of an error of which one line says enough; None for a fault of ours.
+
+    It is 2 for a mistake of the person at the keyboard, and 1 where the work itself failed.
+    """
+    if isinstance(error, CheckFailed | FloatingPointError):
+        return 1
+    if _is_of_reward(error):
+        return 1
+    return 2 if isinstance(error, _MISTAKES) else None
+
+
+def _is_of_reward(error: Exception) -> bool:
+    return any(note.startswith(RAISED_BY_REWARD) for note in _notes(error))
+
+
+def save_traceback(error: Exception, folder: Path | None = None) -> None:
+    """Write the traceback of what a reward raised to a file, and note the place with the error, unless it was done.
+
+    Args:
+        error: The error; other errors need no file and get none.
+        folder: Gets `traceback.txt`; by default a file of its own is made in the folder for temporary files.
+    """
+    if not _is_of_reward(error) or any(note.startswith(_SAVED) for note in _notes(error)):
+        return
+    text = "".join(traceback.format_exception(error))
+    if folder is None:
+        handle, name = tempfile.mkstemp(prefix="llm-envs-traceback-", suffix=".txt")
+        os.close(handle)
+        file = Path(name)
+    else:
+        file = folder / "traceback.txt"
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    error.add_note(f"{_SAVED}{file}")
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error; for what a reward raised, the type and the notes too."""
+    if not _is_of_reward(error):
+        return str(error)
+    parts = [f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, *_notes(error)]
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts)
+
+
+def _notes(error: Exception) -> list[str]:
+    return getattr(error, "__notes__", [])
