@@ -188,13 +188,14 @@ def only_here(spec: EnvSpec) -> str:
         return ""
     return (
         f"{spec.id} is registered by the program that runs: what is saved of this run cannot be resumed or evaluated "
-        f"by another program without more. {_how_to_find(spec.id)}"
+        f"by another program alone. {_how_to_find(spec.id)}"
     )
 
 
 def _how_to_find(env_id: str) -> str:
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    module = Path(file).stem if file and Path(file).stem.isidentifier() else "my_tasks"
+    stem = Path(file).stem if file else ""
+    module = stem if stem.isidentifier() and stem != "__main__" else "my_tasks"
     return (
         f"Load it in a program that registers {env_id}, or name a module that does when it is imported, such as "
         f"env='{module}:{env_id}' (on the command line: --env {module}:{env_id})"

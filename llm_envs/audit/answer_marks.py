@@ -195,8 +195,8 @@ def _places(text: str) -> list[_Place]:
         if end >= 0 and mark[1].casefold() not in _REASONING_TAGS:
             found.append(_Place(mark.start(), mark.end(), end, end + len(mark[1]) + 3))
     for mark in _BOX.finditer(text, begin):
-        if (end := _closing_brace(text, mark.end())) is not None:
-            found.append(_Place(mark.start(), mark.end(), end, end + 1))
+        if (brace := _closing_brace(text, mark.end())) is not None:
+            found.append(_Place(mark.start(), mark.end(), brace, brace + 1))
     return [place for place in dict.fromkeys(found) if text[place.content : place.content_end].strip()]
 
 
