@@ -21,9 +21,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents import checkpoint
 from agents.base_agent import Agent
-from agents.distributed import Ranks
 from agents.batch_metrics import rollout_metrics
 from agents.checkpoint import CheckpointError
+from agents.distributed import Ranks
 from agents.engines import RolloutEngine
 from agents.envs import EnvLike, env_spec, max_turns, spec_record
 from agents.hardware import resolve_device
