@@ -195,7 +195,7 @@ held = 0
 for _ in range(60):
     reading, writing = os.pipe()
     for _ in range(16):
-        area = mmap.mmap(-1, 2 * {HUGE})
+        area = mmap.mmap(-1, 2 * {HUGE}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         address = ctypes.addressof(ctypes.c_char.from_buffer(area))
         start = (address + {HUGE} - 1) // {HUGE} * {HUGE}
         libc.madvise(ctypes.c_void_p(start), {HUGE}, 14)
