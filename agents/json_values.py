@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import Any
 
-_TUPLE, _ITEMS = _NAMES = ("__tuple__", "__items__")
+_TUPLE, _ITEMS, _LITERAL = _NAMES = ("__tuple__", "__items__", "__literal__")
 
 
 def as_json(value: Any) -> Any:
@@ -20,6 +21,8 @@ def as_json(value: Any) -> Any:
         return {_ITEMS: [[as_json(key), as_json(member)] for key, member in value.items()]}
     if isinstance(value, tuple):
         return {_TUPLE: [as_json(member) for member in value]}
+    if isinstance(value, bytes | complex | set):
+        return {_LITERAL: repr(value)}
     return [as_json(member) for member in value] if isinstance(value, list) else value
 
 
@@ -33,6 +36,8 @@ def from_json(value: Any) -> Any:
         [(name, content)] = value.items()
         if name == _ITEMS:
             return {from_json(key): from_json(member) for key, member in content}
+        if name == _LITERAL:
+            return ast.literal_eval(content)
         if name == _TUPLE:
             return tuple(map(from_json, content))
     return {key: from_json(member) for key, member in value.items()}

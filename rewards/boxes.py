@@ -25,7 +25,8 @@ _TO_DOLLAR = re.compile(r"\s{0,8}([^$\n{}]{0,100}(?:\{[^{}$\n]{0,100}\}[^$\n{}]{
 
 # --- a box that is only spoken of: "I wrote it inside \boxed{} as you asked."
 _PLACEHOLDERS = frozenset(
-    ["", "...", "\u2026", "\\ldots", "\\dots", "\\cdots", "?", "\\square", "\\text{}", "answer", "your answer", "the answer",
+    ["", "...", "\u2026", "\\ldots", "\\dots", "\\cdots", "?", "\\square", "\\text{}", "answer", "your answer",
+     "the answer",
      "final answer", "your final answer", "ANSWER"]
 )  # fmt: skip
 _SPOKEN_OF_BEFORE = re.compile(
@@ -63,7 +64,7 @@ _NAME_BEFORE = re.compile(rf"(?<![\w\\])({_NAME}) ?=\s*(?:\$|\\\()?\s*\Z")
 _WORDS_AROUND = re.compile(rf"(?:{_NAME} ?=|[a-zA-Z'\s,:]|\\text|\\[,;:! ]|\$|[{{}}])*+")
 _CHANGES = re.compile(
     r"\b(?:not|no|never|minus|negative|half|twice|double|million|billion|trillion|thousand|hundred|dozen|percent|or|and"
-    r"|square root|cube root)\b",
+    r"|square root|cube root|less|more|than|least|most)\b|\b[b-zA-Z]\s*\Z",
     re.IGNORECASE,
 )
 
@@ -189,7 +190,9 @@ def _unwrapped(text: str, boxes: list[_Box], outer: _Box) -> str:
         if any(map(str.isdigit, text[box.content : inside[-1].start])):
             return content  # no answer: two numbers side by side are not one
         if not text[box.content : inside[0].start].strip():
-            return _content(text, inside[0]) + text[inside[0].end : box.content_end]  # `\boxed{4} \text{ million}`
+            first = _content(text, inside[0])  # `\boxed{4} \text{ million}`, `\boxed{x+1}^2`
+            first = first if first.replace(".", "").replace(",", "").isdigit() else f"{{{first}}}"
+            return first + text[inside[0].end : box.content_end]
         content = _WHOLE.sub("", content)  # `-\boxed{4}` is -4
     return _signed(text, box, content) if box is outer else content
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from rewards.boxes import NoBox, boxed_answer
 from rewards.reasoning import reply_start
 
-WINDOW = 20_000
+WINDOW = 200_000
 """Characters at the end of a completion that are read. A box that opens before them is not seen."""
 
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"))
@@ -34,12 +34,15 @@ _CONTEXT = 80
 
 # "The answer" + ...
 _DENIED = re.compile(
-    r"[ *_]*+(?:can['\u2019]t|can ?not|won['\u2019]t|(?:is|was|could|would|should|must|might|may|does|will)(?:n['\u2019]t| not)"
-    r"|(?:is|was)(?:,? (?:in fact|of course),?| [a-z]{2,}){0,2} (?:not|never|neither|no longer|anything but))\b(?: be\b| equal\b)*"
+    r"[ *_]*+(?:can['\u2019]t|can ?not|won['\u2019]t|(?:is|was|could|would|should|must|might|may|does"
+    r"|will)(?:n['\u2019]t| not)"
+    r"|(?:is|was)(?:,? (?:in fact|of course),?| [a-z]{2,}){0,2} (?:not|never|neither|no longer"
+    r"|anything but))\b(?: be\b| equal\b)*"
 )
 _BUT = re.compile(r"(?:\bbut |[,;\u2014] ?(?=it(?: is|'s) ))(?:rather |actually |instead |it is |it's )*+")
 _DOUBTED = re.compile(
-    r"\b(?:doubt|no way|don['\u2019]t (?:think|believe)|not (?:think|believe|true|correct|the case)|false that|wrong|incorrect"
+    r"\b(?:doubt|no way|don['\u2019]t (?:think|believe)|not (?:think|believe|true|correct|the case)|false that"
+    r"|wrong|incorrect"
     r"|isn['\u2019]t (?:true|correct|the case))\b[^.;:!?\n]*\Z"
 )
 _SUPPOSED = re.compile(r"\b(?:if|whether|suppose|assuming|unless)\b[^.,;:!?\n]*\Z")
@@ -54,17 +57,20 @@ _TAKEN_BACK = re.compile(
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but)|n['\u2019]t)"
-    r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\(|[a-z] ?){0,3}\Z",
+    r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
+    r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
 )
 _ALTERNATIVE_BEFORE = re.compile(
     r"\bor(?: (?:maybe|perhaps|possibly|probably|even|it|is|could|might|may|be|else|something|like|about|around))+ \Z"
 )
 _DENIED_BEHIND = re.compile(
-    r"[$*)]{0,3} (?:(?:is|was)(?:n['\u2019]t| not|,? (?:wrong|incorrect|false|impossible))|cannot|can['\u2019]t)\b|[$*)]{0,3}\?"
+    r"[$*)]{0,3} (?:(?:is|was)(?:n['\u2019]t| not|,? (?:wrong|incorrect|false|impossible))|cannot"
+    r"|can['\u2019]t)\b|[$*)]{0,3}\?"
 )
 _RELATION_BEFORE = re.compile(
-    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z"
+    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt"
+    r"|[lg]eq?(?:slant)?)) ?\$?\Z"
 )
 _SCALE = re.compile(r" (?:percent|per cent|hundred|thousand|million|billion|trillion|dozen)\b")
 # A formula that no dollar signs delimit. No two alternatives begin alike, but for text in braces.
@@ -72,7 +78,8 @@ _FORMULA = re.compile(
     r"(?:\\(?:text|mathrm|textbf|mbox) ?\{[^{}\n]*+\}"
     r"|\\(?!(?:implies|[Rr]ightarrow|[Ll]ongrightarrow|to|therefore|q?quad|begin|end|item|neq?|not|[lg]t|[lg]eq?(?:slant)?"
     r"|approx|displaystyle|boxed|fbox)(?![a-zA-Z]))[a-zA-Z]++"
-    r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=[0-9)}]) (?:or|and) (?=[-\\0-9])"
+    r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]"
+    r"|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=[0-9)}]) (?:or|and) (?=[-\\0-9])"
     r"|(?<=\S) (?=\S))++"
 )
 _ARTICLE = re.compile(r"[aAI] (?=[\\0-9-])")
@@ -279,7 +286,7 @@ def _last_said(text: str, lowered: str) -> str | int:
 
 
 def _taken_back(lowered: str, start: int) -> int:
-    """Where the words end that take back what was said before: "Correction: ", "Wait, it is"; 0 where there are none."""
+    """Where the words end that take back what was said: "Correction: ", "Wait, it is"; 0 where there are none."""
     for match in _TAKEN_BACK.finditer(lowered, start):
         before = lowered[max(0, match.start() - 4) : match.start()]
         if "\n" in before or before.rstrip(" \t*").endswith((".", "!", "?", ";", "\u2014")):

@@ -22,7 +22,9 @@ _CLOSING = ("/", "end", "final")
 _HINTS = ("hink", "HINK", "hought", "HOUGHT", "easoning", "EASONING", "|>")  # one of them is in every mark
 
 # A mark that is spoken of: `<think>`, "the <think> tags", <think> and </think>
-_QUOTES = frozenset("`\"'\u201c\u2018\u201d\u2019")
+_QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
+"""An opening quotation mark to its closing one."""
+_FENCE = "```"
 _NOUN_BEHIND = re.compile(r"`?[ -](?:tag|block|section|token|marker)s?\b")
 _WORD_BEFORE = re.compile(
     r"\b(?:the|a|an|my|your|in|inside|within|between|with|without|using|use|used|of|by|called|named|no) \Z",
@@ -78,7 +80,8 @@ def _is_spoken_of(text: str, marks: list[re.Match[str]], i: int) -> bool:
     before, behind = text[max(0, mark.start() - 12) : mark.start()], text[mark.end() : mark.end() + 12]
     if not before:
         return False
-    if before[-1] in _QUOTES and behind[:1] in _QUOTES and behind:
+    is_fenced = before.endswith(_FENCE) or behind.startswith(_FENCE)
+    if not is_fenced and behind and _QUOTES.get(before[-1]) == behind[0]:
         return True
     # A word before it says little of a closing mark: thoughts may end with any word.
     if _NOUN_BEHIND.match(behind) or (not _closes(mark) and _WORD_BEFORE.search(before)):

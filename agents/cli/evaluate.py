@@ -59,9 +59,9 @@ class Evaluate:
     temperature: OptionalFloat = None
     """Sampling temperature; by default the run's, or 1."""
     top_k: OptionalInt = None
-    """Only from the k most probable tokens; by default as the run."""
+    """Of the k most probable tokens; by default as the run."""
     top_p: OptionalFloat = None
-    """Only from tokens of this probability; by default as the run."""
+    """Of tokens of this probability; by default as the run."""
     stop: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = None
     """Texts that end a completion; by default the run's, or none."""
     max_completion_tokens: OptionalInt = None

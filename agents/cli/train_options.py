@@ -50,9 +50,9 @@ class Train:
     threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
     engine: Annotated[Literal["auto", "vllm"], Choice] = "auto"
-    """What generates: auto is the policy's own model; vllm."""
+    """What generates: auto or vllm."""
     parallel: Annotated[Literal["auto", "ddp", "fsdp2"], Choice] = "auto"
-    """Of several processes (torchrun): auto, ddp or fsdp2."""
+    """Of processes: auto, ddp or fsdp2."""
     cpu_offload: Flag = False
     """With fsdp2, keep weights and moments on the host."""
     lora_rank: OptionalInt = None

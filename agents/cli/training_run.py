@@ -201,8 +201,8 @@ class TrainingRun:
                 "delete the folder and start anew"
             )
         processes = self._ranks.size
-        for name, now in (("threads", threads), ("device", str(agent.policy.device)), ("processes", processes)):
-            if (then := ran_on.get(name, now)) != now:
+        for name, now in (("--threads", threads), ("--device", str(agent.policy.device)), ("processes", processes)):
+            if (then := ran_on.get(name.lstrip("-"), now)) != now:
                 self._console.print(
                     f"The run was started with {name} {then}: with {now} it will end with other weights."
                 )

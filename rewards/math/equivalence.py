@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import numeric, real_sets, relations, symbolic
-from rewards.math.answers import Answer, Neighbours, Several, half_unit
 from rewards.math.nodes import (
     TRIGONOMETRIC,
     Node,
@@ -21,6 +20,7 @@ from rewards.math.nodes import (
     number,
     symbols_of,
 )
+from rewards.math.statements import Answer, Neighbours, Several, half_unit
 from rewards.math.units import conversion, is_left_out
 from rewards.math.values import (
     BaseNumeral,

@@ -11,10 +11,11 @@ from typing import Any
 
 from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import ALL_RULES, Rule, extract_answer, tidy
-from rewards.math.answers import SeveralCandidates, bare, read_reference
+from rewards.math.answers import read_reference
 from rewards.math.echo import is_echo
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import Numeral, TooLarge, read_numeral
+from rewards.math.statements import SeveralCandidates, bare
 from rewards.math.units import conversion, is_left_out
 from rewards.workers.pool import JobResult, JobStatus, shared_pool
 

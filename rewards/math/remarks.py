@@ -30,7 +30,8 @@ _REASON = re.compile(
 _SAME = re.compile(
     r"[,;]?\s*\(?(?:i\.\s?e\.,?|that is,?|in other words,?|(?:or )?equivalently,?|which (?:is|equals)"
     r"|or(?= (?:about|approximately|roughly|around|nearly) ))"
-    r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9](?:[^a-zA-Z]|\\[a-zA-Z]+)*\Z)",
+    r" (?P<about>(?:about|approximately|roughly|around|nearly) )?(?:the same as )?(?=[-$\\.0-9](?:[^a-zA-Z]"
+    r"|\\[a-zA-Z]+)*\Z)",
     re.IGNORECASE,
 )
 _RESULT = re.compile(r"[-+]?(?:[0-9.,/]+|\\[dt]?frac ?\{[0-9]+\} ?\{[0-9]+\})(?: ?\\?%)?")
@@ -46,13 +47,15 @@ _BACK = (
 _TAKES_BACK = re.compile(_BACK)
 # An apposition says no more than what it is: also none of these
 _TAKES_BACK_OR_ADDS = re.compile(
-    rf"{_BACK}|\b(?:error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred|thousand|million"
+    rf"{_BACK}|\b(?:error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred"
+    rf"|thousand|million"
     r"|billion|trillion|dozen|percent|another|different|not\Z)\b"
 )
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
 _VERB = re.compile(
-    r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|takes|needs|makes|earns|pays|gives|requires|weighs|contains|there are|will be)(?: equal to| exactly| simply| just)?"
+    r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|takes|needs|makes|earns|pays|gives"
+    r"|requires|weighs|contains|there are|will be)(?: equal to| exactly| simply| just)?"
     r"(?::| =)? +(?=[-+\u2212$\\(\[{.0-9]|[A-J](?![\w']))"
 )
 _DENIES = re.compile(
@@ -61,7 +64,8 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _ADVERB = re.compile(
-    r"(?:(?:approximately|about|roughly|exactly|therefore|thus|hence|then|just|simply|indeed|clearly|still|again|always|now)[,:]? )+"
+    r"(?:(?:approximately|about|roughly|exactly|therefore|thus|hence|then|just|simply|indeed|clearly|still|again"
+    r"|always|now)[,:]? )+"
     r"(?=[-+$\\(.0-9])"
 )
 _SUBJECT = re.compile(r"(?:[A-Z][a-z]|[a-z]+ |[A-Za-z] )")

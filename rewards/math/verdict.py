@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rewards.base import Outcome
-from rewards.math.answers import Answer, SeveralCandidates, read_answer, read_reference
+from rewards.math.answers import read_answer, read_reference
 from rewards.math.equivalence import Rules, same
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import TooLarge
+from rewards.math.statements import Answer, SeveralCandidates
 
 
 def judge(text: str, reference: str, strict: bool, rel_tol: float) -> str:

@@ -25,7 +25,7 @@ from llm_envs.wrappers import PromptTemplate
 from rewards.math import MathReward
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
-SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=12)
+SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
 
 
 def small_agent(policy="builtin/tiny", env=ARITHMETIC, **kwargs) -> GRPOAgent:
@@ -79,7 +79,9 @@ def test_a_checkpoint_behind_a_link_or_in_the_working_directory(tmp_path, monkey
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "agent"
-    small_agent().learn(16).save(path)
+    agent = small_agent().learn(16)
+    assert agent.optimizer.state  # a group in its update had something to teach
+    agent.save(path)
     return path
 
 

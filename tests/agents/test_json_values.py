@@ -7,6 +7,10 @@ import pytest
 from agents.json_values import as_json, from_json
 
 VALUES = [
+    b"x",
+    {1, 2},
+    set(),
+    {"a": 2j},
     (1, 2),
     (),
     [(1,), [2, (3,)]],

@@ -170,10 +170,14 @@ def test_no_more_than_the_window_is_taken_from_a_text():
 
 
 PIECES = [
-    "\\boxed{", "\\boxed", "\\boxed 5", "$\\boxed ", "\\boxed{5}", "\\boxed{} in ", "\\boxed{1} and ", "}", "{", "\\", "\\,", "\\ ",
-    "\\text{", "\\frac{1}{2}", "answer", "answer ", "answer:", "answer is ", "the answer isn't 5. ", "if the answer is ", "wait, no, ",
-    "<answer>", "</answer>", "####", "=", "$", "\\(", "*", "* ", "1 or ", "1 and ", "not ", "or maybe ", "-", "1,", "(", "\n", " ", ". ",
-    "a ", "</think>", "<think>", "`</think>`", "<think> and ", "<|", "[THINK]", "<!--", "-->", "9", "\u0660", "\ud800", "\0",
+    "\\boxed{", "\\boxed", "\\boxed 5", "$\\boxed ", "\\boxed{5}", "\\boxed{} in ", "\\boxed{1} and ", "}",
+    "{", "\\", "\\,", "\\ ",
+    "\\text{", "\\frac{1}{2}", "answer", "answer ", "answer:", "answer is ", "the answer isn't 5. ",
+    "if the answer is ", "wait, no, ",
+    "<answer>", "</answer>", "####", "=", "$", "\\(", "*", "* ", "1 or ", "1 and ", "not ", "or maybe ", "-",
+    "1,", "(", "\n", " ", ". ",
+    "a ", "</think>", "<think>", "`</think>`", "<think> and ", "<|", "[THINK]", "<!--", "-->", "9", "\u0660",
+    "\ud800", "\0",
 ]  # fmt: skip
 
 

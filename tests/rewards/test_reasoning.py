@@ -41,7 +41,8 @@ def test_a_mark_of_another_kind_does_not_close():
 
 @pytest.mark.parametrize(
     "text",
-    ["no marks at all", "I used the <think> tag.", "It says `<think>` there.", 'The "<think>" mark.', "Between <think> and </think>.",
+    ["no marks at all", "I used the <think> tag.", "It says `<think>` there.",
+     'The "<think>" mark.', "Between <think> and </think>.",
      "I think 5 > 4.", "thoughts and reasoning", "Reply with <think>...</think>."],
 )  # fmt: skip
 def test_a_mark_that_is_spoken_of_is_text(text):

@@ -132,8 +132,8 @@ def test_a_second_ctrl_c_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert run(["train", *arguments, "--run-dir", str(straight)]) == 0
     step = GRPOAgent._step
 
-    def interrupted_twice(agent, minibatch):
-        figures = step(agent, minibatch)
+    def interrupted_twice(agent, *arguments):
+        figures = step(agent, *arguments)
         if agent.num_updates == 1:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)

@@ -20,8 +20,8 @@ from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, use_threads
 from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
-from agents.cli.training_run import _env_args_as_json
 from agents.factory import AGENT_NAMES
+from agents.json_values import as_json
 from agents.objectives import PRESETS
 from agents.sb3.config import SB3Config
 from agents.tracking import Callback
@@ -481,7 +481,7 @@ def test_the_record_of_another_run_imports_no_callback(tmp_path, capsys):
 @pytest.mark.parametrize("value", ["(1, 2)", "[(1,), [2]]", "{'a': (1, 2)}", "{1: 2}", "b'x'", "(1,)", "'text'", "[1]"])
 def test_tuples_among_the_arguments_survive_the_record(value, tmp_path):
     pairs = (f"sizes={value}", "n=3")
-    file = write(tmp_path, {"agent": "grpo", "env_args": _env_args_as_json(pairs)}, "config.json")
+    file = write(tmp_path, {"agent": "grpo", "env_args": as_json(parse_env_args(pairs))}, "config.json")
     read = read_options(["--config", str(file)]).train.env_args
     assert repr(parse_env_args(read)) == repr(parse_env_args(pairs))
 

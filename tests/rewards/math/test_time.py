@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.math.answers import SeveralCandidates, read_formula
+from rewards.math.answers import read_formula
 from rewards.math.lexer import MAX_CHARACTERS, tokenize
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import TooLarge, numbers_in, read_numeral
+from rewards.math.statements import SeveralCandidates
 from rewards.math.units import read_unit, split_unit
 
 PIECES = [
