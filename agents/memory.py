@@ -25,7 +25,7 @@ _FEW_TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Estimate the memory that training takes on each device, before any weight is loaded."""
+    """Estimate the memory that training takes on each device."""
 
     policy: str = "builtin/tiny"
     """As for train: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""

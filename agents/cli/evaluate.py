@@ -65,7 +65,7 @@ class Evaluate:
     stop: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = None
     """Texts that end a completion; by default the run's, or none."""
     max_completion_tokens: OptionalInt = None
-    """A completion is cut at this length; by default the run's, or 64."""
+    """A completion is cut at this length; else the run's, or 64."""
     too_long: Annotated[Literal["error", "skip", "truncate"] | None, Choice, NO_DEFAULT] = None
     """A prompt without room for a completion: error, skip or truncate; by default as the run, or error."""
     seed: int = 0

@@ -30,7 +30,7 @@ class Train:
     env_args: EnvArgs = ()
     """Its arguments, such as operands=2."""
     policy: str = "builtin/tiny"
-    """builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
+    """Hub name, folder or .gguf."""
     total_episodes: int = 11_520
     """Completions to learn from."""
     seed: int = 0
@@ -40,7 +40,7 @@ class Train:
     resume: Flag = False
     """Go on with the run in --run-dir."""
     config: OptionalPath = None
-    """YAML or JSON with options, or a run's config.json; what is typed wins."""
+    """YAML or JSON, or a run's config.json; typed wins."""
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"

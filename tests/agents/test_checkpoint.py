@@ -183,8 +183,8 @@ def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
     assert (loaded.seed, loaded.env_spec.kwargs) == (7, {"high": 3, "path": "here"})
     assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
     with pytest.raises(TypeError, match=r"policy\.save"):
-        small_agent(env=gymnasium.make("test/Numbers-v0", path={1})).save(tmp_path / "set")
-    load_agent(tmp_path / "agent", gymnasium.make("test/Numbers-v0", path={1}), device="cpu")
+        small_agent(env=gymnasium.make("test/Numbers-v0", path=frozenset({1}))).save(tmp_path / "set")
+    load_agent(tmp_path / "agent", gymnasium.make("test/Numbers-v0", path=frozenset({1})), device="cpu")
     del gymnasium.registry["test/Numbers-v0"]
 
 
