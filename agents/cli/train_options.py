@@ -15,7 +15,7 @@ from agents.validation import check_at_least, check_positive
 
 PROG = "llm-envs train"
 _AGENTS = (
-    f"What learns: {', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. "
+    f"What learns, by default grpo: {', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. "
     f"Its own options: {PROG} AGENT --help."
 )
 
@@ -24,7 +24,9 @@ _AGENTS = (
 class Train:
     """Train a language model on a task, and measure what it learned."""
 
-    agent: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS)] = "grpo"
+    agent: Annotated[
+        str, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]", help=_AGENTS, help_behavior_hint="")
+    ] = "grpo"
     env: str = "llm_envs/Arithmetic-v0"
     """Id of the task."""
     env_args: EnvArgs = ()
