@@ -15,8 +15,8 @@ from agents.validation import check_at_least, check_positive
 
 PROG = "llm-envs train"
 _AGENTS = (
-    f"What learns, by default grpo: {', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. "
-    f"Its own options: {PROG} AGENT --help."
+    f"{', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. Default: grpo. Its own options: "
+    f"{PROG} AGENT --help."
 )
 
 
