@@ -12,7 +12,7 @@ class ChatFormat:
     system_prompt: str | None = None
     """A system turn."""
     examples: tuple[tuple[str, str], ...] = ()
-    """Pairs of prompt and completion (few-shot)."""
+    """Few-shot: prompts, completions."""
 
     def messages(self, prompt: str) -> list[dict[str, str]]:
         """The conversation that ends with `prompt` as the user's turn, in the form that chat templates take."""
