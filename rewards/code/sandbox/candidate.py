@@ -29,7 +29,7 @@ FLOOD = 256
 def _waited_for_core() -> float:
     """Return how long this thread was ready to run and got no core, in seconds; 0 where the kernel does not count."""
     try:
-        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+        with open("/proc/thread-self/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0

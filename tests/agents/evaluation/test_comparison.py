@@ -81,10 +81,10 @@ def test_what_is_saved_of_a_failed_run_is_a_whole_update(tmp_path, monkeypatch):
     [straight] = compare(comparison, tmp_path / "straight")[1]
     step = GRPOAgent._step
 
-    def fail(agent, minibatch):
+    def fail(agent, *arguments):
         if agent.num_updates == 1 and agent._steps._count == 2:
             raise RuntimeError("out of memory")
-        return step(agent, minibatch)
+        return step(agent, *arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(GRPOAgent, "_step", fail)

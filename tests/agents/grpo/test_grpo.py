@@ -512,6 +512,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_reason(tmp_path, damage):
         (path / "optimizer.safetensors").write_bytes(b"short")
     else:
         file.write_text(json.dumps(record | {"objective": {"name": "Mine"}}))
+        (path / "checksums.json").unlink()
     with pytest.raises(CheckpointError):
         GRPOAgent.load(path, device="cpu")
     if damage == "objective":
