@@ -70,7 +70,7 @@ def test_a_reward_that_is_no_finite_number_is_an_error_and_changes_nothing(rewar
 
     learner = agent("builtin/tiny", "test/Broken-v0", device="cpu")
     before = [parameter.detach().clone() for parameter in learner.policy.model.parameters()]
-    with pytest.raises(ValueError, match="must be (finite|a finite float32 number)"):
+    with pytest.raises(ValueError, match=r"must be (finite|a finite float32 number)"):
         learner.learn(16)
     assert all(map(torch.equal, before, learner.policy.model.parameters()))
     del gymnasium.registry["test/Broken-v0"]
