@@ -19,7 +19,8 @@ _GROUP = r"(?:\{[^{}\n]{0,200}\}|[0-9a-zA-Z])"
 _UNBRACED = re.compile(
     rf"\s{{0,8}}((?:[-+]?(?:[0-9]{{1,200}}(?:,[0-9]{{3}}){{0,60}}(?:\.[0-9]{{1,200}})?(?:/[0-9]{{1,200}})?|\.[0-9]{{1,200}}"
     rf"|\\[dt]?frac\s?{_GROUP}\s?{_GROUP}|\\sqrt\s?{_GROUP}|\\pi(?![a-zA-Z])))(?:\\?%)?|[A-J](?![\w']))"
-    r"(?=\s*(?:[$.,;:!?)\]]|\\[)\]\\,;]|[a-zA-Z(*]|\Z))(?!\s*[.,]?[0-9])"
+    r"(?=\s*(?:[$.,;:!?)\]]|\\[)\]\\,;]|\Z)|\s+(?!(?:or|hundred|thousand|million|billion|trillion|dozen|percent)\b)[a-zA-Z(*])"
+    r"(?!\s*[.,]?[0-9])"
 )
 _TO_DOLLAR = re.compile(r"\s{0,8}([^$\n{}]{0,100}(?:\{[^{}$\n]{0,100}\}[^$\n{}]{0,100}){0,8})\$")
 
@@ -44,7 +45,8 @@ _FINAL_WORDS = re.compile(r"[a-zA-Z.!`\"')]")
 # --- what stands before a box
 _DENIED = re.compile(
     r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|no longer|anything but)|n['\u2019]t)"
-    r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z",
+    r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
+    r"|(?:\\neq?(?![a-z])|\\not ?=|\u2260|!=)\s*\Z",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
@@ -55,16 +57,24 @@ _TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*+)\}")
 _ITEM = re.compile(r"[ \t]*[.,;]?[ \t]*\n[ \t\n]*[-*\u2022][ \t]+\Z")
 _NAME = r"[a-zA-Z](?:_\{?\w{1,3}\}?)?'?"
 _JOINT = re.compile(
-    rf"(?P<word>[,;&]|,? ?(?:and|or))(?: ?(?:(?P<name>{_NAME}) ?=|(?:the )?(?:other|second|third|fourth|last)"
+    rf"(?P<word>[,;&]|,? ?(?:and|or))(?: (?:maybe|perhaps|possibly|probably|else|even|(?:it )?(?:could|might|may) be))?"
+    rf"(?: ?(?:(?P<name>{_NAME}) ?=|(?:the )?(?:other|second|third|fourth|last)"
     rf"(?: (?:one|root|solution|value|answer|number))?(?: (?:is|at|being|equals))?(?: {_NAME} ?=)?))?"
 )
 _NAME_BEFORE = re.compile(rf"(?<![\w\\])({_NAME}) ?=\s*(?:\$|\\\()?\s*\Z")
 
 # --- what stands around a box in a box
+_TOUCHES = re.compile(r"\s*+(?:\\[,;:! ])*+,?[0-9]")
 _WORDS_AROUND = re.compile(rf"(?:{_NAME} ?=|[a-zA-Z'\s,:]|\\text|\\[,;:! ]|\$|[{{}}])*+")
+# What a box in a box may stand behind: nothing, a sign, or a word that says that it is the value
+_LEADS = re.compile(
+    r"(?:\A|[=:]|\b(?:is|are|be|equals?|gives?|get|have|answer|result|value|thus|so|hence|therefore|about|approximately))"
+    r"[\s,{}$]*(?:\\(?:text\b|[,;:! ])[\s{}]*)*\Z",
+    re.IGNORECASE,
+)
 _CHANGES = re.compile(
     r"\b(?:not|no|never|minus|negative|half|twice|double|million|billion|trillion|thousand|hundred|dozen|percent|or|and"
-    r"|square root|cube root|less|more|than|least|most)\b|\b[b-zA-Z]\s*\Z",
+    r"|square root|cube root|less|more|than|least|most|wrong|incorrect|false)\b|n['\u2019]t\b|\b[b-zA-Z]\s*\Z",
     re.IGNORECASE,
 )
 
@@ -190,6 +200,8 @@ def _unwrapped(text: str, boxes: list[_Box], outer: _Box) -> str:
         if any(map(str.isdigit, text[box.content : inside[-1].start])):
             return content  # no answer: two numbers side by side are not one
         if not text[box.content : inside[0].start].strip():
+            if _TOUCHES.match(text, inside[0].end):
+                return content  # `\boxed{3}4` is no 34
             first = _content(text, inside[0])  # `\boxed{4} \text{ million}`, `\boxed{x+1}^2`
             first = first if first.replace(".", "").replace(",", "").isdigit() else f"{{{first}}}"
             return first + text[inside[0].end : box.content_end]
@@ -200,8 +212,10 @@ def _unwrapped(text: str, boxes: list[_Box], outer: _Box) -> str:
 def _is_only(text: str, outer: _Box, inner: _Box) -> bool:
     r"""Whether a box says no more than the box in it: `\boxed{The area is \boxed{24}}`, not `\boxed{-\boxed{24}}`."""
     around = text[outer.content : inner.start], text[inner.end : outer.content_end]
-    return not any(_CHANGES.search(side) for side in around) and (
-        _WORDS_AROUND.fullmatch(around[0]) is not None and around[1].strip(" .,:;$\n}") == ""
+    return (
+        not any(_CHANGES.search(side) for side in around)
+        and _LEADS.search(around[0]) is not None
+        and (_WORDS_AROUND.fullmatch(around[0]) is not None and around[1].strip(" .,:;$\n}") == "")
     )
 
 

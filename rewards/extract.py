@@ -35,7 +35,7 @@ _CONTEXT = 80
 # "The answer" + ...
 _DENIED = re.compile(
     r"[ *_]*+(?:can['\u2019]t|can ?not|won['\u2019]t|(?:is|was|could|would|should|must|might|may|does"
-    r"|will)(?:n['\u2019]t| not)"
+    r"|will)(?:n['\u2019]?t| not)"
     r"|(?:is|was)(?:,? (?:in fact|of course),?| [a-z]{2,}){0,2} (?:not|never|neither|no longer"
     r"|anything but))\b(?: be\b| equal\b)*"
 )
@@ -51,7 +51,7 @@ _CONTRAST = re.compile(r",?(?: and| but)? (?:not|rather than|instead of|as oppos
 _TAKEN_BACK = re.compile(
     r"(?<![a-z'])(?:(?:correction|scratch that)\b|(?:(?:wait|no|oops|sorry|actually|hmm)[,:.! \u2014-]{1,6}){1,4}"
     r"(?:it(?:'s| is| should be| must be)|that(?:'s| is| was) (?:wrong|incorrect|not right)|make that|i meant?"
-    r"|the (?:correct |right )?(?:value|result|number|total) is)\b)"
+    r"|the (?:correct |right )?(?:value|result|number|total) is)\b|(?<=no[,:] )(?=[-$\\0-9]|[a-j]\b))"
 )
 
 # Directly before an unmarked number

@@ -84,7 +84,9 @@ def _is_spoken_of(text: str, marks: list[re.Match[str]], i: int) -> bool:
     if not is_fenced and behind and _QUOTES.get(before[-1]) == behind[0]:
         return True
     # A word before it says little of a closing mark: thoughts may end with any word.
-    if _NOUN_BEHIND.match(behind) or (not _closes(mark) and _WORD_BEFORE.search(before)):
+    # One that opens and ends its line is none that is spoken of.
+    is_opening = not _closes(mark) and not behind.startswith("\n")
+    if _NOUN_BEHIND.match(behind) or (is_opening and _WORD_BEFORE.search(before)):
         return True
     return _is_pair(text, marks, i) or _is_pair(text, marks, i - 1)
 

@@ -44,6 +44,9 @@ _LINES = re.compile(
 # Letters behind a number that are a unit where the reference has one: `12 m`, `3.5 m/s^2`
 _UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)(?= *(?:=|$))")
 
+# A letter behind a thin space is a unit unless the reference has it as a variable: `3\\,m` for `3m`.
+_THIN_VARIABLE = re.compile(r"\\,(?= *([a-zA-Z])(?![a-zA-Z]))")
+
 
 def read_reference(text: str) -> Answer:
     """Read a reference.
@@ -80,6 +83,8 @@ def read_answer(text: str, reference: Answer) -> Answer:
         TooLarge: Where it exceeds a cap.
     """
     text = remarks.without_qualifier(text)
+    if names := variables_in(reference):
+        text = _THIN_VARIABLE.sub(lambda match: " " if match[1] in names else match[0], text)
     try:
         return _read_for(reference, text)
     except Unreadable:

@@ -45,11 +45,21 @@ _BACK = (
     r"|(?:\bnot|n['\u2019]t) (?:the |an? )?(?:right|correct|true|answer|it|final|what|[-0-9$])"
 )
 _TAKES_BACK = re.compile(_BACK)
+# Another value behind the remark: `42 \text{ since } n > 0, 43`, `12, which is even; 13`
+_ANOTHER_VALUE = re.compile(
+    r"(?:[,;.](?!(?<=[0-9].)[0-9])|\b(?:(?<![0-9] )and|else|also|then)\b)"
+    r"(?:[\s,;{}$~(]|\\(?:text|mathrm|textrm|mbox|q?quad)(?![a-zA-Z])|\\[,;:! ]|\b(?:and|also|else|then)\b)*+"
+    r"(?:[a-zA-Z](?:\([a-z]\))? *= *)?[-+\u2212]?(?:\.?[0-9]|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))"
+)
 # An apposition says no more than what it is: also none of these
 _TAKES_BACK_OR_ADDS = re.compile(
     rf"{_BACK}|\b(?:error|rather|probably|neither|nor|except|and|also|minus|negative|if|when|no longer|hundred"
     rf"|thousand|million"
-    r"|billion|trillion|dozen|percent|another|different|not\Z)\b"
+    r"|billion|trillion|dozen|percent|another|different|not(?=\W*\Z)|half|halved|twice|doubled?|tripled?|squared|cubed"
+    r"|roots?(?= of)|square root|cube root|power|times|plus|less|more|over|divided|mod|modulo|base"
+    r"|negated|opposite|inverse|reciprocal"
+    r"|then|next|similarly|alternatively|together|along|followed|yes|true|one of|among|for"
+    r"|(?<!option )(?<!choice )[B-HJ])\b"
 )
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
@@ -84,6 +94,8 @@ def without_qualifier(text: str) -> str:
         return text
     match = _QUALIFIER.search(text)
     if match is None or match.start() == 0 or _TAKES_BACK.search(text, match.end()):
+        return text
+    if _ANOTHER_VALUE.search(text, match.end()) or _QUALIFIER.search(text, match.end()):
         return text
     return _head(text, match) or text
 
@@ -143,7 +155,12 @@ def _without_reason(text: str) -> str:
         return f"{first} = {second}" if _RESULT.fullmatch(second) else f"{second} = {first}"
     for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):
         match = pattern.search(text)
-        if match is not None and match.start() > 0 and not takes_back.search(text, match.start()):
+        if (
+            match is not None
+            and match.start() > 0
+            and not takes_back.search(text, match.start())
+            and not _ANOTHER_VALUE.search(text, match.end())
+        ):
             head = _head(text, match)
             if _VALUE.match(head):
                 return head

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from rewards.math import texts
+from rewards.math.lexer import FUNCTIONS
 from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
 from rewards.math.numerals import normalize_spaces, read_numeral
 from rewards.math.parser import parse_value
@@ -37,28 +38,6 @@ _CALL = re.compile(
 _DERIVATIVE = re.compile(
     r"\\[dt]?frac *+\{ *+(?:d|\\mathrm *+\{d\}|\\partial) *+\^?\{?\d?\}? *+\w? *+\}"
     r" *+\{ *+(?:d|\\mathrm *+\{d\}|\\partial) *+\w\^?\{?\d?\}? *+\}"
-)
-_FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "sec",
-        "csc",
-        "cot",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "ln",
-        "log",
-        "exp",
-        "sqrt",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
-        "abs",
-    ]
 )
 # (60)^\circ, {60}^\circ, \left(\frac{45}{2}\right)^{\circ}
 _DEGREES = re.compile(
@@ -179,7 +158,7 @@ def _split_equations(text: str) -> tuple[list[str], list[str]]:
 def _side(text: str) -> Answer | None:
     """What an earlier side of a chain says; None of a name, `f(x)` or `Area`, and of what is not read."""
     call = _CALL.fullmatch(text)
-    if (call and call[1] not in _FUNCTIONS) or _DERIVATIVE.fullmatch(text):
+    if (call and call[1] not in FUNCTIONS) or _DERIVATIVE.fullmatch(text):
         return None
     try:
         side = _read_value(text)

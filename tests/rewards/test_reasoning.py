@@ -82,3 +82,8 @@ def test_many_marks_are_read_in_linear_time():
     for piece in ("</think>", "<think>", "`</think>`", "<think> and </think>", "<think>..."):
         reply_start(piece * 100_000)
     assert time.process_time() - start < 20  # about a second; quadratic would be hours
+
+
+def test_a_mark_that_opens_and_ends_its_line_is_no_mention():
+    text = "Let me use <think>\n2+2 = \\boxed{4}, let me check"
+    assert MathReward()(["2+2?"], [text], ["4"])[0].reward == 0.0
