@@ -208,6 +208,11 @@ class Agent(ABC):
                     interrupted.signal = self.ranks.first_that_is(interrupted.signal)
                     if interrupted.signal is not None:
                         break
+                    if (lost := not_finite(dict(self.policy.model.named_parameters()))) is not None:
+                        raise FloatingPointError(
+                            f"before update {self.num_updates + 1}, {lost} of the policy is not finite: training has "
+                            "diverged. Lower the learning rate, or use precision='float32'"
+                        )
                     self.in_update = True
                     record = self._update(total_episodes)
                     self.in_update = False
@@ -218,7 +223,7 @@ class Agent(ABC):
                         break
             finally:
                 callbacks.on_training_end()
-        interrupted.signal = self.ranks.first_that_is(interrupted.signal)
+            interrupted.signal = self.ranks.first_that_is(interrupted.signal)
         interrupted.raise_if_set()
         return self
 

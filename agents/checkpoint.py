@@ -62,7 +62,6 @@ class CommonState:
     random_states: dict[str, Any]
     num_prompts: int = 0
     env_state: dict[str, Any] = field(default_factory=dict)
-    env_states_of_other_ranks: list[dict[str, Any]] = field(default_factory=list)
     env_wrappers: list[str] = field(default_factory=list)
     env_made_by: dict[str, Any] = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)

@@ -165,6 +165,8 @@ def _join() -> None:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ:
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank())
+        # nobody destroys the group: DDP's reducer would be its last owner, and free it while it holds Python's lock,
+        # which gloo's threads wait for (seen to hang at the end of 1 in 10 programs)
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
         return
     # `accelerate launch --cpu --num_processes 2` tells its one process where the first is, and of no others
@@ -205,7 +207,7 @@ class Passes:
         cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host.
 
     Raises:
-        ValueError: There is no such way.
+        ValueError: There is no such way, or one process alone was to shard.
     """
 
     def __init__(
@@ -215,7 +217,12 @@ class Passes:
         self._policy = policy
         self._scores: Any = None
         self._reference: nn.Module | None = None
+        checked("parallel", parallel, Parallel)
         if ranks.size == 1:
+            if parallel == "fsdp2":
+                raise ValueError(
+                    "parallel='fsdp2' shards over several processes, and this is one: start it by torchrun"
+                )
             return
         self._scores = _Scores(policy.model, policy.logprobs)
         if policy.reference is not None:
@@ -291,7 +298,6 @@ class _Scores(nn.Module):
 
 
 def _resolved(parallel: Parallel, policy: LanguageModelPolicy) -> Literal["ddp", "fsdp2"]:
-    checked("parallel", parallel, Parallel)
     if parallel != "auto":
         return parallel
     if policy.device.type != "cuda":

@@ -45,9 +45,9 @@ class Workload:
     """Problems of an update."""
     group_size: int = 8
     """Completions of each."""
-    prompt_tokens: int = 256
+    prompt_tokens: int = 64
     """Of each prompt."""
-    completion_tokens: int = 512
+    completion_tokens: int = 64
     """Of each completion."""
     micro_batch_size: int = 256
     """Completions of a forward and backward pass."""
@@ -134,13 +134,19 @@ def _adapter_parameters(model: nn.Module, rank: int) -> int:
 
 
 def _kept_per_token(config: Any, width: int) -> int:
-    """Bytes that a layer keeps of each token for its backward pass: what a second layer adds to those of the first."""
+    """Bytes that a layer keeps of each token for its backward pass: what a second layer adds to those of the first.
+
+    Attention that keeps its scores, as the one of this device may, adds a part that grows with the square of the
+    length; packed tokens have none, and two lengths tell the parts apart.
+    """
     dtype = torch.bfloat16 if width == 2 else torch.float32
-    one, two = (_kept(config, layers, dtype) for layers in (1, 2))
-    return (two - one) // _FEW_TOKENS
+    short, long = (
+        _kept(config, 2, dtype, tokens) - _kept(config, 1, dtype, tokens) for tokens in (_FEW_TOKENS, 2 * _FEW_TOKENS)
+    )
+    return (4 * short - long) // (2 * _FEW_TOKENS)
 
 
-def _kept(config: Any, layers: int, dtype: torch.dtype) -> int:
+def _kept(config: Any, layers: int, dtype: torch.dtype, tokens: int) -> int:
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = layers
@@ -154,7 +160,7 @@ def _kept(config: Any, layers: int, dtype: torch.dtype) -> int:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    ids = torch.zeros(1, _FEW_TOKENS, dtype=torch.long, device="meta")
+    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         # held, so that no storage is freed and another takes its place
         # a mask of four dimensions is taken as given: making one would need numbers

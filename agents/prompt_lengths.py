@@ -31,17 +31,19 @@ def seeds_that_fit(
         PromptTooLong: Of a hundred times as many prompts too few fit.
     """
     found: list[int] = []
+    skipped = 0
     candidates = list(seeds)
     for _ in range(_ATTEMPTS):
         prompts = prompts_of(candidates)
         fitting = [seed for seed, prompt in zip(candidates, prompts, strict=True) if fits(prompt)]
-        count["prompts_skipped"] += len(candidates) - len(fitting)
+        skipped += len(candidates) - len(fitting)
         found += fitting
         if len(found) == len(seeds):
+            count["prompts_skipped"] += skipped
             return found
         candidates = draw(len(seeds) - len(found))
     raise PromptTooLong(
-        f"of {len(found) + count['prompts_skipped']} prompts only {len(found)} leave room for a completion: lower "
+        f"of {len(found) + skipped} prompts only {len(found)} leave room for a completion: lower "
         f"max_completion_tokens or take the end of each (too_long='truncate'). The last begins: {prompts[-1][:80]!r}"
     )
 

@@ -33,7 +33,10 @@ ALLOWED = {
     "agents.rollout": {"torch", "agents.validation"},
     "agents.objectives": {"torch", "agents.objectives", "agents.rollout", "agents.validation"},
     "agents.forward": {"torch", "transformers", "agents.forward", "agents.rollout"},
-    "agents.engines.vllm": {"numpy", "torch", "vllm", "agents.rollout"},
+    "agents.engines.vllm": {
+        *("numpy", "torch", "vllm"),
+        *("agents.distributed", "agents.engines", "agents.forward", "agents.rollout"),
+    },
     "agents.engines": {
         *("torch", "transformers"),
         *("agents.forward", "agents.engines", "agents.rollout"),

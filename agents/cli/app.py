@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -81,6 +82,8 @@ def _report(error: Exception, command: str) -> int | None:
     if code is None:
         return None
     save_traceback(error)
+    if code == 2 and os.environ.get("RANK", "0") != "0":
+        return code  # every process of a run has made the same mistake, and the first one says so
     text = str(error) if is_explained else one_line(error)
     print(f"llm-envs: {text}{_hint(error)}", file=sys.stderr)
     if code == 2:

@@ -13,6 +13,7 @@ import transformers
 from gymnasium.envs.registration import EnvSpec
 
 from agents import hardware
+from agents.distributed import Ranks
 from agents.envs import env_spec, make_envs
 from agents.policies import LanguageModelPolicy
 
@@ -23,6 +24,16 @@ class UsageError(ValueError):
 
 class CheckFailed(Exception):
     """What a command checked does not hold; it has printed why. The exit code is 1."""
+
+
+def refuse_several_processes(command: str) -> None:
+    """Refuse to do in each of several processes what one of them does.
+
+    Raises:
+        UsageError: They were started by `torchrun` or the like.
+    """
+    if (size := Ranks.current().size) > 1:
+        raise UsageError(f"llm-envs {command} runs in one process, and {size} were started: leave torchrun out")
 
 
 def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from agents.cli.common import (
     check_writable,
     quiet_loading,
+    refuse_several_processes,
     refuse_split,
     spec_with,
     use_threads,
@@ -84,6 +85,7 @@ class Compare:
 
     def run(self) -> None:
         """Run, write the report and show its tables."""
+        refuse_several_processes("compare")
         refuse_split(self.env_args)
         quiet_loading()
         console = Console()

@@ -18,6 +18,7 @@ from agents.cli.common import (
     UsageError,
     check_writable,
     quiet_loading,
+    refuse_several_processes,
     refuse_split,
     spec_with,
     use_threads,
@@ -88,6 +89,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and print the report."""
+        refuse_several_processes("evaluate")
         refuse_split(self.env_args)
         if self.output is not None:
             check_writable(self.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import traceback
 from pathlib import Path
@@ -38,13 +39,18 @@ def exit_code(error: Exception) -> int | None:
     """
     if isinstance(error, CheckFailed | FloatingPointError):
         return 1
-    if _is_of_reward(error):
+    if _is_of_reward(error) or _is_lost_process(error):
         return 1
     return 2 if isinstance(error, _MISTAKES) else None
 
 
 def _is_of_reward(error: Exception) -> bool:
     return any(note.startswith(RAISED_BY_REWARD) for note in _notes(error))
+
+
+def _is_lost_process(error: Exception) -> bool:
+    """Whether another process of the run has ended in the middle of what all of them do."""
+    return isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer", str(error)) is not None
 
 
 def save_traceback(error: Exception, folder: Path | None = None) -> None:
@@ -69,6 +75,8 @@ def save_traceback(error: Exception, folder: Path | None = None) -> None:
 
 def one_line(error: Exception) -> str:
     """The message of an error; for what a reward raised, the type and the notes too."""
+    if _is_lost_process(error):
+        return "another process of this run has ended; its message says why"
     if not _is_of_reward(error):
         return str(error)
     parts = [f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, *_notes(error)]

@@ -94,11 +94,18 @@ class TrainingRun:
             try:
                 self._go_on(agent, run_dir, threads, further)
             except FloatingPointError as error:
-                WarningsWriter(run_dir).write(agent.num_updates + 1, "diverged", str(error))
+                if self._ranks.is_first:
+                    WarningsWriter(run_dir).write(agent.num_updates + 1, "diverged", str(error))
                 raise
             except Exception as error:
                 save_traceback(error, run_dir)
                 raise
+
+    @property
+    def _command(self) -> str:
+        """How a person starts such a run."""
+        size = self._ranks.size
+        return "llm-envs train" if size == 1 else f"torchrun --nproc-per-node {size} -m agents.cli train"
 
     def _lock(self, run_dir: Path, stack: contextlib.ExitStack) -> None:
         """Keep other runs out of the folder; of several processes of one run, the first one does."""
@@ -268,7 +275,7 @@ class TrainingRun:
         if isinstance(stop, Terminated):
             with contextlib.suppress(OSError):  # the terminal may be what has gone
                 self._console.print(
-                    f"Stopped by {stop}; what was learned is saved. To go on: llm-envs train --resume --run-dir "
+                    f"Stopped by {stop}; what was learned is saved. To go on: {self._command} --resume --run-dir "
                     f"{run_dir}",
                     highlight=False,
                     soft_wrap=True,

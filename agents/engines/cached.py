@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from agents.engines.completions import GrowingCompletions
-from agents.engines.rollout_engine import GenerativePolicy
+from agents.engines.rollout_engine import GenerativePolicy, check_request
 from agents.engines.sampling import draw_uniforms, sample
 from agents.rollout import Completion, SamplingParams, position_ids
 
@@ -49,10 +49,7 @@ class CachedEngine:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
             NotImplementedError: The model has layers with a recurrent state instead of attention.
         """
-        if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}")
-        if not prompt_ids or not all(prompt_ids):
-            raise ValueError("there must be at least one prompt, and each must have at least one token")
+        check_request(prompt_ids, group_size)
         at_once = max(1, self._max_rows // group_size)
         uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, seed, self._policy.device)
         groups: list[list[Completion]] = []

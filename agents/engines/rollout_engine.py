@@ -45,6 +45,18 @@ class GenerativePolicy(Protocol):
         ...
 
 
+def check_request(prompt_ids: list[list[int]], group_size: int) -> None:
+    """Refuse what no engine can generate.
+
+    Raises:
+        ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+    """
+    if group_size < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
+    if not prompt_ids or not all(prompt_ids):
+        raise ValueError("there must be at least one prompt, and each must have at least one token")
+
+
 class RolloutEngine(Protocol):
     """Generates groups of completions from token ids.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.engines.completions import GrowingCompletions
 from agents.engines.decode_steps import Capture, DecodeSteps, cuda_graph
 from agents.engines.prompt_cache import SharedPromptCache, without_gaps
-from agents.engines.rollout_engine import GenerativePolicy
+from agents.engines.rollout_engine import GenerativePolicy, check_request
 from agents.engines.sampling import draw_uniforms
 from agents.rollout import Completion, SamplingParams
 
@@ -69,10 +69,7 @@ class StaticCacheEngine:
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
         """
-        if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}")
-        if not prompt_ids or not all(prompt_ids):
-            raise ValueError("there must be at least one prompt, and each must have at least one token")
+        check_request(prompt_ids, group_size)
         at_once = max(1, self._max_rows // group_size)
         uniforms = draw_uniforms(len(prompt_ids) * group_size, sampling, seed, self._policy.device)
         groups: list[list[Completion]] = []

@@ -7,7 +7,6 @@ were run.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.distributed import is_sharded
+from agents.engines.rollout_engine import check_request
+from agents.forward.packed_model import without_adapters
 from agents.rollout import Completion, SamplingParams
 
 
@@ -66,7 +68,7 @@ class VLLMEngine:
         if policy.device.type == "cuda":
             options.setdefault("gpu_memory_utilization", memory_share)
         with tempfile.TemporaryDirectory() as folder:
-            _language_model(policy.model).config.save_pretrained(folder)
+            without_adapters(policy.model).config.save_pretrained(folder)
             policy.tokenizer.save_pretrained(folder)
             self._llm = vllm.LLM(
                 folder,
@@ -88,10 +90,7 @@ class VLLMEngine:
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
         """
-        if group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {group_size}")
-        if not prompt_ids or not all(prompt_ids):
-            raise ValueError("there must be at least one prompt, and each must have at least one token")
+        check_request(prompt_ids, group_size)
         self._wake()
         greedy = sampling.temperature == 0
         # completion i of a prompt is drawn with the prompt's seed plus i: seeds of prompts must lie far apart
@@ -108,12 +107,17 @@ class VLLMEngine:
         return [group * group_size for group in groups] if greedy else groups
 
     def sync_weights(self, policy: Any) -> None:
-        """Copy the policy's weights, adapters merged, and forget keys and values of the old ones."""
+        """Copy the policy's weights, with its adapters added, and forget keys and values of the old ones.
+
+        Raises:
+            ValueError: The weights are sharded over processes, or an adapter is not of the plain low-rank kind.
+        """
+        if any(map(is_sharded, policy.model.parameters())):
+            raise ValueError("vLLM needs whole weights on every process: use parallel='ddp' (--parallel ddp) with it")
         self._policy = policy
         self._wake()
-        with _merged_adapters(policy.model):
-            weights = _named_weights(_language_model(policy.model))
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        weights = _named_weights(without_adapters(policy.model))
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.apply_model(_refresh_tied_head)
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not empty its prefix cache, which has keys and values of the old weights")
@@ -146,31 +150,29 @@ def _completion(output: Any) -> Completion:
     return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
 
-def _language_model(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-@contextlib.contextmanager
-def _merged_adapters(model: Any) -> Iterator[None]:
-    """Adapters added to the weights that they belong to, until the weights have been copied."""
-    if not hasattr(model, "merge_adapter"):
-        yield
-        return
-    with torch.no_grad():
-        model.merge_adapter()
-        try:
-            yield
-        finally:
-            model.unmerge_adapter()
-
-
 def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names of a checkpoint without adapters; a tied head is part of the embedding."""
+    """Weights under the names of a checkpoint, each with what its adapters add; a tied head is part of the embedding.
+
+    The sums are new tensors: adding adapters to the weights and taking them away again would round these, which are
+    frozen and in no checkpoint.
+    """
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in model.state_dict().items():
         if "lora_" in name or (tied and name == "lm_head.weight"):
             continue
-        yield name.replace(".base_layer.", "."), tensor
+        if "modules_to_save" in name:
+            raise ValueError(f"{name} is a trained copy of a module beside adapters, which vLLM is not given")
+        layer = adapted.get(name.removesuffix(".base_layer.weight"))
+        yield name.replace(".base_layer.", "."), tensor if layer is None else _with_adapters(tensor, layer)
+
+
+@torch.no_grad()
+def _with_adapters(weight: Tensor, layer: Any) -> Tensor:
+    if any(getattr(layer, "use_dora", {}).values()):
+        raise ValueError("adapters that change more than a sum (DoRA) cannot be given to vLLM")
+    deltas = [layer.get_delta_weight(adapter) for adapter in layer.active_adapters]
+    return (weight + sum(deltas)).to(weight.dtype)
 
 
 def _refresh_tied_head(model: Any) -> None:

@@ -112,6 +112,11 @@ class GRPOAgent(Agent):
                 f"({self.ranks.size}): each plays whole groups"
             )
         self.envs = make_envs(env, share * self.config.group_size)
+        if self.ranks.size > 1 and env_state(self.envs):
+            raise ValueError(
+                f"{env_spec(env).id} changes its problems with what was answered (a curriculum), and each of "
+                f"{self.ranks.size} processes would see its own part of that: train it in one process"
+            )
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         if self.objective.needs_reference:
             self.policy.freeze_reference()
@@ -234,11 +239,7 @@ class GRPOAgent(Agent):
 
     def _those_that_fit(self, seeds: list[int]) -> list[int]:
         """As many seeds, with others in the place of those whose prompts are too long."""
-        found = seeds_that_fit(seeds, self._draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
-        # where a prompt depends on what its rank has seen, as in a curriculum, the first one decides
-        found, self.num_prompts, state = self.ranks.of_first((found, self.num_prompts, self.rng.bit_generator.state))
-        self.rng.bit_generator.state = state
-        return found
+        return seeds_that_fit(seeds, self._draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -423,7 +424,6 @@ class GRPOAgent(Agent):
 
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """
-        first, *others = self.ranks.gather([env_state(self.envs)])
         state = checkpoint.AgentState(
             **spec_record(self.env_spec),
             **checkpoint.policy_record(self.policy),
@@ -433,8 +433,7 @@ class GRPOAgent(Agent):
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
             num_prompts=self.num_prompts,
-            env_state=first,
-            env_states_of_other_ranks=others,
+            env_state=env_state(self.envs),
             random_states=self._random_states,
         )
         # every rank takes part in putting sharded tensors together, and one writes
@@ -491,7 +490,6 @@ class GRPOAgent(Agent):
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_prompts = state.num_prompts
         if is_same:
-            states = [state.env_state, *state.env_states_of_other_ranks]
-            restore_env_state(agent.envs, states[agent.ranks.rank % len(states)])
+            restore_env_state(agent.envs, state.env_state)
         agent._restore(state)
         return agent

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 from hypothesis import given
@@ -14,18 +16,19 @@ from hypothesis import strategies as st
 
 from agents import GRPOAgent
 from agents.distributed import Ranks
+from llm_envs import register_curriculum
 
 HERE = Path(__file__).parent
 
 
-def torchrun(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run two processes of a script beside this file."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run two processes of a script beside this file, or with `-m` of a module."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    launcher += ["--nproc-per-node", "2"]
+    program = arguments if arguments[0] == "-m" else [str(HERE / arguments[0]), *arguments[1:]]
     path = os.pathsep.join([str(HERE.parents[1]), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*launcher, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=400
-    )
+    return subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=400)
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
@@ -82,3 +85,52 @@ def test_a_rank_that_is_killed_ends_the_others(tmp_path):
     assert done.returncode != 0
     assert "Signal 9 (SIGKILL)" in done.stderr
     assert not (tmp_path / "checkpoint").exists()
+
+
+SMALL = [
+    "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--eval-problems", "3",
+    "--eval-samples", "2", "--device", "cpu",
+]  # fmt: skip
+
+
+def test_the_command_line_trains_and_goes_on_in_two_processes(tmp_path):
+    run = tmp_path / "run"
+    done = torchrun("-m", "agents.cli", "train", *SMALL, "--total-episodes", "32", "--run-dir", str(run))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("Run folder:") == 1  # one process prints
+    done = torchrun("-m", "agents.cli", "train", "--resume", "--run-dir", str(run), "--total-episodes", "48")
+    assert done.returncode == 0, done.stderr[-4000:]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows] == [1, 2, 3]
+    report = json.loads((run / "evaluation_after.json").read_text())
+    assert (report["problems"], len(report["sampled_rollouts"])) == (3, 6)
+    assert json.loads((run / "config.json").read_text())["ran_on"]["processes"] == 2
+
+
+def test_mistakes_in_two_processes_are_said_once(tmp_path):
+    done = torchrun("-m", "agents.cli", "evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0")
+    assert done.returncode != 0
+    assert done.stderr.count("runs in one process, and 2 were started") == 1
+
+
+def test_one_process_shards_nothing():
+    with pytest.raises(ValueError, match="torchrun"):
+        GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", parallel="fsdp2")
+
+
+def test_a_task_with_a_state_is_trained_in_one_process(monkeypatch):
+    register_curriculum("test/Climb-v0", "llm_envs/Arithmetic-v0", [{"operands": 2}, {"operands": 3}], threshold=0.5)
+    monkeypatch.setattr(Ranks, "current", lambda: Ranks(1, 2))
+    with pytest.raises(ValueError, match="train it in one process"):
+        GRPOAgent("builtin/tiny", "test/Climb-v0")
+    del gymnasium.registry["test/Climb-v0"]
+
+
+def test_weights_that_are_lost_end_a_run_before_the_next_update():
+    agent = GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0")
+
+    def lose(record):
+        next(agent.policy.model.parameters()).data.view(-1)[0] = float("nan")
+
+    with pytest.raises(FloatingPointError, match="before update 2"):
+        agent.learn(2 * 256, lose)

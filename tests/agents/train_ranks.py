@@ -10,7 +10,6 @@ import signal
 import sys
 
 import torch
-import torch.distributed as dist
 
 from agents import GRPOAgent, GRPOConfig
 from agents.distributed import whole
@@ -37,7 +36,6 @@ def main(folder: str, parallel: str, *kill: str) -> None:
     same(agent, again)
     if agent.ranks.is_first:
         print("the same")
-    dist.destroy_process_group()
 
 
 def weights(agent) -> list[torch.Tensor]:

@@ -7,7 +7,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents import GRPOAgent, GRPOConfig, LanguageModelPolicy
@@ -102,7 +101,6 @@ def main() -> None:
         assert figures.keys() == figures_of_one.keys()
         for name, value in figures.items():
             assert abs(value - figures_of_one[name]) <= 1e-5 * (1 + abs(value)), (name, value, figures_of_one[name])
-    dist.destroy_process_group()
 
 
 def cases() -> list[tuple[str, str, dict[str, bool]]]:
