@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from agents.base_agent import Agent
@@ -38,35 +39,6 @@ if "torch" not in sys.modules:
     # other work as well costs a multiple of what it saves
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-_HOME = {
-    "Agent": "agents.base_agent",
-    "CISPO": "agents.objectives",
-    "Callback": "agents.tracking.callback",
-    "ChatFormat": "agents.policies",
-    "DAPO": "agents.objectives",
-    "DrGRPO": "agents.objectives",
-    "EvaluationReport": "agents.evaluation.held_out",
-    "GRPO": "agents.objectives",
-    "GRPOAgent": "agents.grpo.agent",
-    "GRPOConfig": "agents.grpo.config",
-    "GSPO": "agents.objectives",
-    "LUSPO": "agents.objectives",
-    "LanguageModelPolicy": "agents.policies",
-    "PolicyGradient": "agents.objectives",
-    "REINFORCEPlusPlus": "agents.objectives",
-    "RLOO": "agents.objectives",
-    "SAPO": "agents.objectives",
-    "SB3Agent": "agents.sb3.agent",
-    "SB3Config": "agents.sb3.config",
-    "SamplingParams": "agents.rollout",
-    "VESPO": "agents.objectives",
-    "WeightedLikelihood": "agents.objectives",
-    "evaluate": "agents.evaluation.held_out",
-    "load_agent": "agents.factory",
-    "load_policy": "agents.policies",
-    "make_agent": "agents.factory",
-}
-
 __all__ = [
     "CISPO",
     "DAPO",
@@ -96,8 +68,33 @@ __all__ = [
     "make_agent",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'agents' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "agents.base_agent": ["Agent"],
+            "agents.evaluation.held_out": ["EvaluationReport", "evaluate"],
+            "agents.factory": ["load_agent", "make_agent"],
+            "agents.grpo.agent": ["GRPOAgent"],
+            "agents.grpo.config": ["GRPOConfig"],
+            "agents.objectives": [
+                "CISPO",
+                "DAPO",
+                "DrGRPO",
+                "GRPO",
+                "GSPO",
+                "LUSPO",
+                "PolicyGradient",
+                "REINFORCEPlusPlus",
+                "RLOO",
+                "SAPO",
+                "VESPO",
+                "WeightedLikelihood",
+            ],
+            "agents.policies": ["ChatFormat", "LanguageModelPolicy", "load_policy"],
+            "agents.rollout": ["SamplingParams"],
+            "agents.sb3.agent": ["SB3Agent"],
+            "agents.sb3.config": ["SB3Config"],
+            "agents.tracking.callback": ["Callback"],
+        },
+    )

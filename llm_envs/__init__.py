@@ -5,8 +5,7 @@ Names that few programs need load on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import llm_envs.name_clash
 import llm_envs.reasoning_gym
@@ -19,27 +18,13 @@ from llm_envs.spaces import Unicode
 from llm_envs.stream import ProblemStream
 from llm_envs.turns import Reply
 from llm_envs.vector_env import CompletionVectorEnv
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from llm_envs.audit import AuditFailed, AuditReport, audit_task
     from llm_envs.curriculum import register_curriculum
     from llm_envs.export import from_trl, from_verl, to_trl
     from llm_envs.wrappers import FewShot, PromptTemplate, SystemPrompt, TokenCompletion, TokenLevel
-
-_MODULES = {
-    "AuditFailed": "llm_envs.audit",
-    "AuditReport": "llm_envs.audit",
-    "FewShot": "llm_envs.wrappers",
-    "PromptTemplate": "llm_envs.wrappers",
-    "SystemPrompt": "llm_envs.wrappers",
-    "TokenCompletion": "llm_envs.wrappers",
-    "TokenLevel": "llm_envs.wrappers",
-    "audit_task": "llm_envs.audit",
-    "from_trl": "llm_envs.export",
-    "from_verl": "llm_envs.export",
-    "register_curriculum": "llm_envs.curriculum",
-    "to_trl": "llm_envs.export",
-}
 
 __all__ = [
     "AuditFailed",
@@ -68,8 +53,13 @@ __all__ = [
 
 llm_envs.name_clash.warn()
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'llm_envs' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "llm_envs.audit": ["AuditFailed", "AuditReport", "audit_task"],
+            "llm_envs.curriculum": ["register_curriculum"],
+            "llm_envs.export": ["from_trl", "from_verl", "to_trl"],
+            "llm_envs.wrappers": ["FewShot", "PromptTemplate", "SystemPrompt", "TokenCompletion", "TokenLevel"],
+        },
+    )

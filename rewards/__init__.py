@@ -5,10 +5,10 @@ The rewards themselves load on first use, so that `import rewards` loads neither
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rewards.base import InvalidReference, Outcome, Reward, RewardResult
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from rewards.code import CodeTestsReward
@@ -22,25 +22,6 @@ if TYPE_CHECKING:
     from rewards.polynomial import PolynomialReward
     from rewards.shaping import LengthReward, TagsReward
     from rewards.workers import WorkerPool
-
-_MODULES = {
-    "ALL_RULES": "rewards.extract",
-    "CodeTestsReward": "rewards.code",
-    "ComposedReward": "rewards.compose",
-    "CountdownReward": "rewards.countdown",
-    "ExactTextReward": "rewards.exact",
-    "LengthReward": "rewards.shaping",
-    "MARKED_RULES": "rewards.extract",
-    "MathReward": "rewards.math",
-    "ModelReward": "rewards.model",
-    "PolynomialReward": "rewards.polynomial",
-    "Rule": "rewards.extract",
-    "Sandbox": "rewards.code.sandbox",
-    "TagsReward": "rewards.shaping",
-    "Term": "rewards.compose",
-    "WorkerPool": "rewards.workers",
-    "extract_answer": "rewards.extract",
-}
 
 __all__ = [
     "ALL_RULES",
@@ -65,8 +46,20 @@ __all__ = [
     "extract_answer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'rewards' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "rewards.code": ["CodeTestsReward"],
+            "rewards.code.sandbox": ["Sandbox"],
+            "rewards.compose": ["ComposedReward", "Term"],
+            "rewards.countdown": ["CountdownReward"],
+            "rewards.exact": ["ExactTextReward"],
+            "rewards.extract": ["ALL_RULES", "MARKED_RULES", "Rule", "extract_answer"],
+            "rewards.math": ["MathReward"],
+            "rewards.model": ["ModelReward"],
+            "rewards.polynomial": ["PolynomialReward"],
+            "rewards.shaping": ["LengthReward", "TagsReward"],
+            "rewards.workers": ["WorkerPool"],
+        },
+    )

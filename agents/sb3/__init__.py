@@ -5,8 +5,9 @@ Names load on first use: `agents.sb3.config` is read by programs that never run 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from agents.sb3.agent import SB3Agent
@@ -14,18 +15,15 @@ if TYPE_CHECKING:
     from agents.sb3.token_policy import TokenPolicy
     from agents.sb3.vec_env import CompletionVecEnv, TokenVecEnv
 
-_HOME = {
-    "CompletionPolicy": "agents.sb3.completion_policy",
-    "CompletionVecEnv": "agents.sb3.vec_env",
-    "SB3Agent": "agents.sb3.agent",
-    "TokenPolicy": "agents.sb3.token_policy",
-    "TokenVecEnv": "agents.sb3.vec_env",
-}
-
 __all__ = ["CompletionPolicy", "CompletionVecEnv", "SB3Agent", "TokenPolicy", "TokenVecEnv"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'agents.sb3' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "agents.sb3.agent": ["SB3Agent"],
+            "agents.sb3.completion_policy": ["CompletionPolicy"],
+            "agents.sb3.token_policy": ["TokenPolicy"],
+            "agents.sb3.vec_env": ["CompletionVecEnv", "TokenVecEnv"],
+        },
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from agents.tracking.callback import Callback, UpdateRecord
@@ -12,17 +13,6 @@ if TYPE_CHECKING:
     from agents.tracking.periodic_checkpoints import CheckpointEvery
     from agents.tracking.progress import TrainingProgress
     from agents.tracking.run_config import deliver_evaluation
-
-_HOME = {
-    "Callback": "agents.tracking.callback",
-    "CheckpointEvery": "agents.tracking.periodic_checkpoints",
-    "CompletionsWriter": "agents.tracking.completions_file",
-    "MetricsWriter": "agents.tracking.metrics_files",
-    "TrainingProgress": "agents.tracking.progress",
-    "UpdateRecord": "agents.tracking.callback",
-    "deliver_evaluation": "agents.tracking.run_config",
-    "read_metrics": "agents.tracking.metrics_files",
-}
 
 __all__ = [
     "Callback",
@@ -35,8 +25,15 @@ __all__ = [
     "read_metrics",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'agents.tracking' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "agents.tracking.callback": ["Callback", "UpdateRecord"],
+            "agents.tracking.completions_file": ["CompletionsWriter"],
+            "agents.tracking.metrics_files": ["MetricsWriter", "read_metrics"],
+            "agents.tracking.periodic_checkpoints": ["CheckpointEvery"],
+            "agents.tracking.progress": ["TrainingProgress"],
+            "agents.tracking.run_config": ["deliver_evaluation"],
+        },
+    )

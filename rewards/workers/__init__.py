@@ -5,16 +5,19 @@ The names load on first use: a worker process imports this package too, and need
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rewards.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from rewards.workers.pool import JobResult, JobStatus, WorkerPool, shared_pool
 
 __all__ = ["JobResult", "JobStatus", "WorkerPool", "shared_pool"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'rewards.workers' has no attribute {name!r}")
-    return getattr(importlib.import_module("rewards.workers.pool"), name)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "rewards.workers.pool": ["JobResult", "JobStatus", "WorkerPool", "shared_pool"],
+        },
+    )
