@@ -1,8 +1,8 @@
 """Processes that start with the packages loaded, for tests of what a process does: torch and its kin take seconds each.
 
 `start(words)` stands for `python *words` and is used like `subprocess.Popen`. The process is forked from one that has
-imported the packages and done nothing else, so it has its own descriptors, signals, environment, exit code and end. What
-a program imports, and what the environment says to libraries while they load, needs a real start.
+imported the packages and done nothing else, so its descriptors, signals, environment, exit code and end are its own.
+What a program imports, and what the environment says to libraries while they load, needs a real start.
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ def _serve(listener: socket.socket, lifeline: socket.socket) -> dict:
             control, _ = listener.accept()
             with control:
                 _, (out, err, status), _, _ = socket.recv_fds(control, 1, 3)
-                job = json.loads(b"".join(iter(lambda: control.recv(2**16), b"")))
+                with control.makefile("rb") as file:
+                    job = json.load(file)
             pid = os.fork()
             if pid == 0:
                 os.dup2(out, 1)
