@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agents import GRPOAgent
 from agents.distributed import Ranks
 from llm_envs import register_curriculum
+from tests.started import run_ranks
 
 HERE = Path(__file__).parent
 
@@ -66,14 +67,15 @@ def test_a_process_that_was_to_have_others_and_is_alone_says_so(tmp_path):
 
 
 def test_two_processes_have_the_gradients_and_figures_of_one():
-    done = torchrun("two_ranks.py")
-    assert done.returncode == 0, done.stderr[-4000:]
+    for done in run_ranks(HERE / "two_ranks.py"):
+        assert done.returncode == 0, done.stderr[-4000:]
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
 def test_two_processes_go_on_from_a_checkpoint_and_one_can_read_it(parallel, tmp_path):
-    done = torchrun("train_ranks.py", str(tmp_path / "checkpoint"), parallel)
-    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr[-4000:]
+    first, second = run_ranks(HERE / "train_ranks.py", tmp_path / "checkpoint", parallel)
+    assert (first.returncode, first.stdout) == (0, "the same\n"), first.stderr[-4000:]
+    assert (second.returncode, second.stdout) == (0, ""), second.stderr[-4000:]
     agent = GRPOAgent.load(tmp_path / "checkpoint")
     assert (agent.num_updates, agent.num_episodes) == (3, 60)
     agent.learn(80)
@@ -98,8 +100,8 @@ def test_the_command_line_trains_and_goes_on_in_two_processes(tmp_path):
     done = torchrun("-m", "agents.cli", "train", *SMALL, "--total-episodes", "32", "--run-dir", str(run))
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("Run folder:") == 1  # one process prints
-    done = torchrun("-m", "agents.cli", "train", "--resume", "--run-dir", str(run), "--total-episodes", "48")
-    assert done.returncode == 0, done.stderr[-4000:]
+    for done in run_ranks("-m", "agents.cli", "train", "--resume", "--run-dir", run, "--total-episodes", 48):
+        assert done.returncode == 0, done.stderr[-4000:]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows] == [1, 2, 3]
     report = json.loads((run / "evaluation_after.json").read_text())
@@ -108,9 +110,9 @@ def test_the_command_line_trains_and_goes_on_in_two_processes(tmp_path):
 
 
 def test_mistakes_in_two_processes_are_said_once(tmp_path):
-    done = torchrun("-m", "agents.cli", "evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0")
-    assert done.returncode != 0
-    assert done.stderr.count("runs in one process, and 2 were started") == 1
+    done = run_ranks("-m", "agents.cli", "evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0")
+    assert all(one.returncode for one in done)
+    assert "".join(one.stderr for one in done).count("runs in one process, and 2 were started") == 1
 
 
 def test_one_process_shards_nothing():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T", bound=ast.AST)
 
 _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Add: (ast.Sub, ast.Mult),
@@ -43,10 +45,22 @@ def changes(tree: ast.FunctionDef) -> list[tuple[int, int]]:
 
 def changed(tree: ast.FunctionDef, change: tuple[int, int]) -> ast.FunctionDef:
     """A copy of the program with one of its `changes`."""
-    mutant = copy.deepcopy(tree)
+    mutant = _copy(tree)
     place, which = change
     _change(next(node for at, node in enumerate(ast.walk(mutant)) if at == place), which)
     return mutant
+
+
+def _copy(tree: T) -> T:
+    """A copy of a syntax tree, several times faster than `copy.deepcopy`."""
+    twin = type(tree).__new__(type(tree))
+    for name, value in vars(tree).items():
+        if isinstance(value, ast.AST):
+            value = _copy(value)
+        elif isinstance(value, list):
+            value = [_copy(item) if isinstance(item, ast.AST) else item for item in value]
+        setattr(twin, name, value)
+    return twin
 
 
 def _number_of_changes(node: ast.AST) -> int:

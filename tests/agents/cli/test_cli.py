@@ -21,6 +21,7 @@ from agents.evaluation.held_out import EvaluationReport
 from agents.grpo.agent import GRPOAgent
 from agents.policies.builtin import TINY_PATH
 from agents.tracking.metrics_files import read_metrics
+from tests import started
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -183,10 +184,9 @@ def doubling(rng, high: int = 100):
 
 def test_a_task_of_the_users_own_from_the_command_line(tmp_path):
     (tmp_path / "my_tasks.py").write_text(TASKS)
-    command = [sys.executable, "-c", "from agents.cli import main; main()"]
     train = ["train", "--env", "my_tasks:demo/Doubling-v0", "--env-args", "high=50", *SMALL, "--total-episodes", "16"]
     for arguments in ([*train, "--run-dir", "run"], ["evaluate", "run", "--problems", "5", "--samples", "1"]):
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = started.run("-m", "agents.cli", *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "demo/Doubling-v0" in done.stdout
 

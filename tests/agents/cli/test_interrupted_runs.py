@@ -16,6 +16,7 @@ from agents.cli.app import run
 from agents.run_lock import LOCK_FILE, RunInUse, run_lock
 from agents.tracking.metrics_files import read_metrics
 from agents.tracking.training_warnings import read_warnings
+from tests.started import Started
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -57,14 +58,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def start(*words: object, **options) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "agents.cli", "train", *map(str, words)]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
-    }
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
+def start(*words: object, **options) -> Started:
+    return Started(["-m", "agents.cli", "train", *words], **options)
 
 
 def wait_for(condition, process):
@@ -101,7 +96,7 @@ def test_a_run_that_is_terminated_finishes_its_update_and_saves(signals, code, f
 def test_a_run_under_nohup_does_not_hear_that_its_terminal_closed(folder):
     process = start(
         *(*SMALL, "--total-episodes", 100_000, "--run-dir", "run"),
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        ignored=[signal.SIGHUP],
     )
     try:
         wait_for(lambda: len(read_metrics("run")) >= 1, process)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 import torch
 
 from agents.forward import TokenLogprobs, packed_model_of
+from tests.started import run_ranks
 
 HERE = Path(__file__).parent
 if str(HERE) not in sys.path:
@@ -22,25 +20,8 @@ families = import_module("families")
 
 @pytest.mark.parametrize("head", ["tied", "untied"])
 def test_several_processes_have_the_gradients_of_one(head):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = os.pathsep.join([str(HERE), str(HERE.parents[2]), *filter(None, sys.path)])
-    command = [sys.executable, str(HERE / "two_processes.py")]
-    environment = {**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(port), head],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        out, err = process.communicate(timeout=300)
-        assert (process.returncode, out) == (0, "equal\n"), err[-3000:]
+    for done in run_ranks(HERE / "two_processes.py", head):
+        assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]
 
 
 def test_a_compiled_model_computes_the_same():

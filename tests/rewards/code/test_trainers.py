@@ -22,7 +22,7 @@ USER = 12345  # nobody's
 pytestmark = pytest.mark.skipif(sandbox_report().grade != "strong", reason="there is no strong sandbox here")
 
 # Scores each third attack, or all, and all honest programs in one shuffled batch, and prints what was not rewarded as
-# expected.
+# expected. Of the attacks that run until their time is up there are two.
 TRAINER = """
 import json, os, random, sys
 seed, step, user = map(int, sys.argv[1:])
@@ -30,13 +30,14 @@ if user:
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
-from attacks import ATTACKS
+from attacks import ATTACKS, ENDLESS
 from honest import HONEST
 from rewards.code import CodeTestsReward
 from rewards.code.sandbox import Limits, sandbox_report
 
 grade = sandbox_report().grade
-programs = [(name, source, 0.0) for name, source in list(ATTACKS.items())[seed::step]]
+left_out = ENDLESS - {"flood: spin", "flood: sleep"}
+programs = [(name, source, 0.0) for name, source in list(ATTACKS.items())[seed::step] if name not in left_out]
 programs += [(name, source, 1.0) for name, source in HONEST.items()]
 random.Random(seed).shuffle(programs)
 cases = [{"args": [x], "kwargs": {}, "expected": x * x} for x in (2, 5, 7, 11)]
