@@ -1,9 +1,9 @@
 r"""What stands around a box outside of it, and what that makes of the answer.
 
-A box marks the answer, and mostly it stands alone: `x = \boxed{6}`. Where something is attached to it, the box is only a
-part of what is said: `$x < \boxed{6}$` says no number, `$\boxed{6}^2$` is 36, and "\boxed{5} million" is not 5. Then the
-answer is the side of the formula in which the box stands. A box that stands before an equals sign is a blank that was
-filled in: `$3 + \boxed{6} = 9$` says 6.
+A box marks the answer, and mostly it stands alone: `x = \boxed{6}`. Where something is attached to it, the box is only
+a part of what is said: `$x < \boxed{6}$` says no number, `$\boxed{6}^2$` is 36, and "\boxed{5} million" is not 5. Then
+the answer is the side of the formula in which the box stands. A box that stands before an equals sign is a blank that
+was filled in: `$3 + \boxed{6} = 9$` says 6.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _SEPARATOR = re.compile(
     rf"(?P<inequality>{_INEQUALITY})|(?P<equality>{_EQUALITY})"
     rf"|{_ARROW}|\\\\|&|[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
 )
-_INEQUALITY_BEFORE = re.compile(rf"(?:[a-zA-Z]\s?)?(?:{_INEQUALITY})\s?(?:\$|\\\()?\s?\Z")
+_INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_INEQUALITY})\s?(?:\$|\\\()?\s?\Z")
 _COMPARED_BEFORE = re.compile(
-    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?|\b[a-z]\$? (?:is|must be|has to be) at (?:least|most))"
-    r" (?:\$|\\\()?\Z"
+    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?"
+    r"|\b[a-z]\$? (?:is|must be|has to be) at (?:least|most)) (?:\$|\\\()?\Z"
 )
 
 # What is attached to a box within its formula
@@ -44,7 +44,8 @@ _VALUE_BEHIND = re.compile(
 )
 _VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|\\?%|[0-9]")
 _UNIT_BEHIND = re.compile(
-    rf"(?:\s|~|{SPACING})*{TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}(?:\s*\^\s*(?:[0-9]|\{{-?[0-9]\}}))?(?=[\s.$]*\Z)"
+    rf"(?:\s|~|{SPACING})*{TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
+    r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?(?=[\s.$]*\Z)"
 )
 _SCALE_BEHIND = re.compile(
     rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"

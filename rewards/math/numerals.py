@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit, without_text_commands
 
 MAX_DIGITS = 4_000
@@ -63,15 +64,16 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
 _SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z])|hspace\*?\{[^{}]*+\})|~")
 _CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
 _CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
-# \text{13 cm}
+# \text{13 cm}, -\text{5 cm}
 _NUMBER_AS_TEXT = re.compile(
-    r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"
+    rf"([+-]?+) *+{TEXT_COMMAND} *+\{{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"
     r" *+((?:[^{}\\]|\\[,; ])*+)\}(.*+)"
 )
 _NUMBER_IN_BRACES = re.compile(r"\{ *+([+-]?+[0-9][0-9.,]*+) *+\}(?= *+[^ 0-9])")  # {42}\text{ million}
 _MIXED_PART = re.compile(rf" *+(?:and )? *+({DECIMAL.pattern})(?: ([0-9]++)/([0-9]++))?([^0-9,.+-]++)")
 _STOP_BEHIND_LETTER = re.compile(r"(?<=[a-zA-Z])\.")
 _PRIMES = (("''", "in"), ('"', "in"), ("\u2033", "in"), ("'", "ft"), ("\u2032", "ft"), ("\u2019", "ft"))
+_DOLLARS = re.compile(r"\A\\?\$ ?([0-9]++)(?= )")  # \$3 and 50 cents
 _MAX_MIXED = 100
 """Characters of a number in several units: 5 ft 6 in."""
 _SPACED_GROUPS = re.compile(r"[+-]?+[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]++)?")
@@ -138,8 +140,8 @@ def _single_numeral(text: str) -> Numeral | None:
         raise TooLarge(f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
     if " " in text and _SPACED_GROUPS.fullmatch(text):
         text = text.replace(" ", "")
-    if text.startswith("\\") and (match := _NUMBER_AS_TEXT.fullmatch(text)):
-        text = match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
+    if "\\" in text[:3] and (match := _NUMBER_AS_TEXT.fullmatch(text)) and not (match[1] and match[2][0] in "+-"):
+        text = match[1] + match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
     elif text.startswith("{"):
         text = _NUMBER_IN_BRACES.sub(r"\1", text)
     negative, mark, start = _sign_and_currency(text)
@@ -180,6 +182,7 @@ def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -
 def _in_mixed_units(text: str) -> Numeral | None:
     r"""A number in several units, each a part of the one before, in the last of them: `5\text{ ft } 6\text{ in}`."""
     text = " ".join(_STOP_BEHIND_LETTER.sub("", without_text_commands(text)[0]).split())
+    text = _DOLLARS.sub(r"\1 dollars", text)
     for sign, name in () if "°" in text else _PRIMES:
         text = text.replace(sign, f" {name} ")
     text = text.replace("'", " arcmin ")
