@@ -54,9 +54,9 @@ _DENIED = re.compile(
 )
 _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
-    r"|\?*,? ?(?:(?:which|that|this|it|and that) )?"
-    r"(?:(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))?"
-    r" (?:(?:wrong|incorrect|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b)"
+    r"|\?*,? ?(?:(?:which|that|this|it|and that) )?(?:"
+    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
+    r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
     r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
     r"(?:correct|right|true|valid|possible|answer|solution|final|it\b|result)"
     r"|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
+from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
 WINDOW = 200_000
@@ -56,7 +57,8 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but)|n['\u2019]t)"
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
+    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
     r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
@@ -69,14 +71,14 @@ _DENIED_BEHIND = re.compile(
     r"|can['\u2019]t)\b|[$*)]{0,3}\?"
 )
 _RELATION_BEFORE = re.compile(
-    r"(?:\b(?:(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?|at (?:least|most)(?: equal to)?|up to|exceeds?"
-    r"|exceeding|above|below|beyond|under|over|not equal to|(?:no|not) (?:more|less|fewer|greater) than)(?: \\\(|(?= ?\$?\Z))|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt"
-    r"|[lg]eq?(?:slant)?)) ?\$?\Z"
+    r"(?:\b(?:(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?|at (?:least|most)(?: equal to)?|up to"
+    r"|exceed(?:s|ing)?|above|below|beyond|under|over|not equal to)(?: \\\(|(?= ?\$?\Z))"
+    r"|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z"
 )
 _SCALE = re.compile(r" (?:percent|per cent|hundred|thousand|million|billion|trillion|dozen)\b")
-# A formula that no dollar signs delimit. No two alternatives begin alike, but for text in braces.
+# A formula that no dollar signs delimit. The alternatives are tried in this order, each repetition without a way back.
 _FORMULA = re.compile(
-    r"(?:\\(?:text|mathrm|textbf|mbox) ?\{[^{}\n]*+\}"
+    rf"(?:{TEXT_COMMAND} ?\{{[^{{}}\n]*+\}}"
     r"|\\(?!(?:implies|[Rr]ightarrow|[Ll]ongrightarrow|to|therefore|q?quad|begin|end|item|neq?|not|[lg]t|[lg]eq?(?:slant)?"
     r"|approx|displaystyle|boxed|fbox)(?![a-zA-Z]))[a-zA-Z]++"
     r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math import remarks, texts
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, numbers_in
@@ -34,7 +35,7 @@ MAX_CANDIDATES = 100
 _OPTIONS = frozenset("ABCDEFGHIJ")
 
 _CONNECTIVE = re.compile(
-    rf"{texts.TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
+    rf"{TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
 )
 _CONNECTIVES = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "\u2227": "and", "\u2228": "or"}
 _WORD = re.compile(r" (or|and) ")
@@ -119,7 +120,7 @@ def _read_for(reference: Answer, text: str) -> Answer:
         return Answer(texts.meaning(words), bare(text))
     if reference.unit and not reference.unit.is_noun and not variables_in(reference):
         text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text)
-    if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
+    if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text and ",0" not in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
     try:
         return read_formula(text)

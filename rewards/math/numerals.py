@@ -49,13 +49,13 @@ _FRAC = re.compile(
     r" *+\\[dtc]?+frac *+(?:\{ *+([+-]?+[0-9]++) *+\} *+\{ *+([0-9]++) *+\}"
     r"|([0-9])(?: *+([0-9])| *+\{ *+([0-9]++) *+\}))"
 )
-_PERCENT = re.compile(r" *+(?:\\?+%|(?:per ?cent|\\text *+\{ *+(?:per ?cent|\\?+%) *+\})(?![a-zA-Z]))")
+_PERCENT = re.compile(rf" *+(?:\\?+%|(?:per ?cent|{TEXT_COMMAND} *+\{{ *+(?:per ?cent|\\?+%) *+\}})(?![a-zA-Z]))")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "hundred": 100, "dozen": 12}
 _SCALE = re.compile(
-    rf" *+(?:\\text *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
+    rf" *+(?:{TEXT_COMMAND} *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
 )  # fmt: skip
-_SCALED_UNIT = re.compile(rf"(\\text *+\{{ *+(?:{'|'.join(_SCALES)})) ++(?=[a-z])")  # \text{million dollars}
-_ORDINAL = re.compile(r"(?:\^ *+)?(?:\{ *+)?(?:\\text *+\{ *+)?(?:st|nd|rd|th) *+\}{0,2}+")
+_SCALED_UNIT = re.compile(rf"({TEXT_COMMAND} *+\{{ *+(?:{'|'.join(_SCALES)})) ++(?=[a-z])")  # \text{million dollars}
+_ORDINAL = re.compile(rf"(?:\^ *+)?(?:\{{ *+)?(?:{TEXT_COMMAND} *+\{{ *+)?(?:st|nd|rd|th) *+\}}{{0,2}}+")
 
 _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5),
                    "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
@@ -63,7 +63,7 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
 # Not behind another backslash: `\\ ` ends a row.
 _SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z])|hspace\*?\{[^{}]*+\})|~")
 _CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
-_CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
+_CURRENCY_AS_TEXT = re.compile(rf"{TEXT_COMMAND} *+\{{ *+((?:\\?+\$|[£€¥₹])[^{{}}$]*+)\}}")
 # \text{13 cm}, -\text{5 cm}
 _NUMBER_AS_TEXT = re.compile(
     rf"([+-]?+) *+{TEXT_COMMAND} *+\{{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"

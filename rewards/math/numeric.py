@@ -103,7 +103,8 @@ def is_narrower(reference: Node, answer: Node) -> bool:
     r"""Whether the answer fails to be real, and to be the reference, where that is real: `x + 0\sqrt{x}` for `|x|`.
 
     `e^{2 \ln x}` is no real number either for negative x, and yet it is `x^2` there. A part that makes no difference to
-    the value, as in `x + 0 \ln x`, has no such excuse. Where there is an `i`, nothing has to be real. Where the reference has a variable in an exponent, as `(xy)^n` has, it may stand for a whole number.
+    the value, as in `x + 0 \ln x`, has no such excuse. Where there is an `i`, nothing has to be real. Where the
+    reference has a variable in an exponent, as `(xy)^n` has, it may stand for a whole number.
     """
     if has_imaginary_unit(reference) or has_imaginary_unit(answer):
         return False
@@ -164,10 +165,24 @@ def _with_part(node: Node, part: Node, other: Node) -> Node:
 
 def _partial_parts(node: Node) -> set[Node]:
     """The parts of an expression that may be no real numbers: roots, logarithms and inverse functions."""
-    if node.value is not None or not symbols_of(node):
+    if node.value is not None:
         return set()
+    if not symbols_of(node):
+        inner: set[Node] = set().union(*map(_partial_parts, node.args))
+        return inner or (set() if _is_real(node) else {node})
     is_root = node.op == "^" and (node.args[1].value is None or node.args[1].value.denominator % 2 == 0)
     return set().union({node} if is_root or node.op in _PARTIAL else (), *map(_partial_parts, node.args))
+
+
+def _is_real(constant: Node) -> bool:
+    """Whether a constant is not known to be anything but a real number."""
+    try:
+        value_at(constant, {}, is_real=True)
+    except NotReal:
+        return False
+    except NoValue:
+        pass
+    return True
 
 
 def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math import texts
 from rewards.math.lexer import FUNCTIONS
 from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
@@ -47,7 +48,7 @@ _DEGREES = re.compile(
 _ARROW = re.compile(
     r"\u2192|\u21d2|\\(?:[Ll]ong)?(?:[Rr]ightarrow|mapsto)(?![a-zA-Z])|\\(?:implies|iff|to)(?![a-zA-Z])|(?<!<)[-=]+>"
 )
-_LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
+_LETTER_AS_TEXT = re.compile(rf"[0-9] *{TEXT_COMMAND} *\{{ *[a-zA-Z] *\}}")
 
 
 class SeveralCandidates(ValueError):
@@ -144,7 +145,10 @@ def read_statement(text: str) -> Answer:
 
 
 def _check_arrows(text: str) -> None:
-    r"""Refuse a number behind which an arrow leads to another one: `41 \to n = 42`. `2x = 84 \implies x = 42` is none."""
+    r"""Refuse a number from which an arrow leads to another one, `41 \to n = 42`.
+
+    `2x = 84 \implies x = 42` leads from an equation to its solution.
+    """
     *steps, _ = _ARROW.split(text)
     for step in steps:
         if (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.lexer import FUNCTIONS
 from rewards.math.numerals import normalize_spaces
 from rewards.math.units import without_text_commands
@@ -13,9 +14,6 @@ from rewards.math.values import BaseNumeral, Choice, FiniteSet, Literal, NumberS
 MAX_TEXT = 500
 """Characters of a text or of a numeral of another base."""
 
-TEXT_COMMAND = (
-    r"\\(?:text|textbf|textrm|textit|textsf|texttt|textnormal|emph|mathrm|mathbf|mathsf|mathit|operatorname|mbox|rm|bf)"
-)
 _MARKUP = re.compile(rf"{TEXT_COMMAND} *+\{{([^{{}}]*+)\}}")
 
 _CHOICE_REFERENCE = re.compile(r"\(([A-J])\)|([A-J])[).]?")
