@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rewards.box_context import in_context
+from rewards.latex import TEXT_COMMAND
+
 _COMMAND = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"  # two backslashes: escaped once too often
 _TOKEN = re.compile(rf"{_COMMAND}(?:\s*+(?P<brace>\{{))?|\\.|[{{}}]", re.DOTALL)
 _WHOLE = re.compile(_COMMAND)
@@ -49,11 +52,21 @@ _DENIED = re.compile(
     r"|(?:\\neq?(?![a-z])|\\not ?=|\u2260|!=)\s*\Z",
     re.IGNORECASE,
 )
+_DENIED_BEHIND = re.compile(
+    r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
+    r"|\?*,? ?(?:(?:which|that|this|it|and that) )?(?:"
+    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
+    r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
+    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
+    r"(?:correct|right|true|valid|possible|answer|solution|final|it\b|result)"
+    r"|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
+    re.IGNORECASE,
+)
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
 
 # --- boxes side by side that are one answer together
 _NO_WORDS = re.compile(r"\$|\\[()\[\],;:! ]|\\q?quad(?![a-z])|~|\*\*")
-_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*+)\}")
+_TEXT = re.compile(rf"{TEXT_COMMAND} ?\{{([^{{}}]*+)\}}")
 _ITEM = re.compile(r"[ \t]*[.,;]?[ \t]*\n[ \t\n]*[-*\u2022][ \t]+\Z")
 _NAME = r"[a-zA-Z](?:_\{?\w{1,3}\}?)?'?"
 _JOINT = re.compile(
@@ -94,14 +107,18 @@ class _Box:
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""Return what the last box says, together with those that it forms one answer with.
+    r"""Return what the last box says, together with the boxes that it forms one answer with.
 
-    `The roots are \boxed{4} and \boxed{9}` says `4, 9`. A box inside a box counts alone where only words are around it;
-    anything else belongs to the answer. A denied box, `not \boxed{5}`, and one that is only spoken of,
-    `inside \boxed{} as you asked`, are passed over.
+    `The roots are \boxed{4} and \boxed{9}` says `4, 9`. Two boxes side by side with nothing between them, and different
+    things in them, say nothing. A box inside a box counts alone where the words around it only lead to it, as in
+    `\boxed{The area is \boxed{24}}`; other words, numbers and signs around it belong to the answer. So does what is
+    attached to a box from outside (`rewards.box_context`). Passed over are a box that is denied, `not \boxed{5}` or
+    "\boxed{5} is wrong", and one that is only spoken of, `inside \boxed{} as you asked`. Words further away from a box
+    than `_CONTEXT` characters are not read.
 
     Returns:
-        The answer as it is written, or None where the last box is empty, cut off, or denied with no other before it.
+        The answer as it is written, or None where the last box is empty, cut off, denied with no other before it, or
+        beside another one.
 
     Raises:
         NoBox: No box is meant as one.
@@ -110,7 +127,7 @@ def boxed_answer(text: str) -> str | None:
     if not boxes:
         raise NoBox
     denied = set()
-    while boxes and boxes[-1].end >= 0 and _DENIED.search(_before(text, boxes[-1].start)):
+    while boxes and boxes[-1].end >= 0 and _is_denied(text, boxes[-1]):
         denied.add(_content(text, boxes.pop()))
     # A cut or empty box never gives way to an earlier one.
     if not boxes or boxes[-1].end < 0:
@@ -119,8 +136,23 @@ def boxed_answer(text: str) -> str | None:
     content = _unwrapped(text, boxes, outer[-1])
     if not content.strip() or content.strip() in denied:
         return None
-    together = _together(text, outer)
-    return content if together is None else together
+    if (
+        len(outer) > 1
+        and not _plain(text[outer[-2].end : outer[-1].start]).strip(".")
+        and (_content(text, outer[-2]) != _content(text, outer[-1]))
+    ):
+        return None  # `\boxed{4} \boxed{9}`: nobody can say which is meant
+    together, first = _together(text, outer)
+    return in_context(text, first.start, outer[-1].end, content if together is None else together)
+
+
+def _is_denied(text: str, box: _Box) -> bool:
+    """Whether the words directly before or behind a box say that it is not the answer."""
+    if _DENIED.search(_before(text, box.start)):
+        return True
+    behind = _DENIED_BEHIND.match(text[box.end : box.end + _CONTEXT])
+    # "Statement B is false" may be what was asked for.
+    return behind is not None and not (behind["false"] and _content(text, box).isalpha())
 
 
 def _before(text: str, position: int) -> str:
@@ -227,8 +259,8 @@ def _signed(text: str, box: _Box, content: str) -> str:
     return f"{sign[1]}({content})" if set("+-=,<>") & set(content) else sign[1] + content
 
 
-def _together(text: str, outer: list[_Box]) -> str | None:
-    """The answer that the last boxes form, `4, 9`; None where the last one stands alone."""
+def _together(text: str, outer: list[_Box]) -> tuple[str | None, _Box]:
+    """The answer that the last boxes form, `4, 9`, or None where the last one stands alone; and the first of them."""
     group = [outer[-1]]
     words, names = [], []
     for box in reversed(outer[-_MAX_TOGETHER:-1]):
@@ -243,12 +275,12 @@ def _together(text: str, outer: list[_Box]) -> str | None:
         group.append(box)
     contents = [_signed(text, box, _content(text, box)) for box in reversed(group)]
     if len(set(contents)) == 1:
-        return None
+        return None, outer[-1]
     first = _NAME_BEFORE.search(_before(text, group[-1].start))
     names = [first[1] if first else "", *reversed(names)]
     if all(names) and len(set(names)) == len(names):
         contents = [f"{name} = {content}" for name, content in zip(names, contents, strict=True)]
-    return (" or " if "or" in words else ", ").join(contents)
+    return (" or " if "or" in words else ", ").join(contents), group[-1]
 
 
 def _plain(text: str) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 from rewards.base import InvalidReference, Outcome
 from rewards.extract import tidy
+from rewards.latex import TEXT_COMMAND
 from rewards.marked_answer import MarkedAnswerReward
 
-_TEXT_COMMAND = re.compile(
-    r"\\(?:text|textrm|textbf|textit|texttt|textsf|mathrm|mathbf|mathit|mathtt|mathsf|operatorname)\{([^{}]*)\}"
-)
+_TEXT = re.compile(rf"{TEXT_COMMAND}\{{([^{{}}]*)\}}")
 _SPACE_COMMAND = re.compile(r"\\(?:[ ,;:]|quad(?![a-zA-Z]))")
 _MINUS = re.compile("[\u2212\u2011\u2013](?=[0-9])")
 _QUOTES = (('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
@@ -75,7 +74,7 @@ def _items(reference: Any) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return _unquoted(" ".join(_TEXT_COMMAND.sub(r"\1", text).split()))
+    return _unquoted(" ".join(_TEXT.sub(r"\1", text).split()))
 
 
 def _unquoted(text: str) -> str:

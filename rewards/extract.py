@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
+from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
 WINDOW = 200_000
@@ -56,7 +57,8 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but)|n['\u2019]t)"
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
+    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
     r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
@@ -69,19 +71,22 @@ _DENIED_BEHIND = re.compile(
     r"|can['\u2019]t)\b|[$*)]{0,3}\?"
 )
 _RELATION_BEFORE = re.compile(
-    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt"
-    r"|[lg]eq?(?:slant)?)) ?\$?\Z"
+    r"(?:\b(?:(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?|at (?:least|most)(?: equal to)?|up to"
+    r"|exceed(?:s|ing)?|above|below|beyond|under|over|not equal to)(?: \\\(|(?= ?\$?\Z))"
+    r"|\u2260|\u2264|\u2265| [<>!]=?|\\(?:neq?|not|lt|gt|[lg]eq?(?:slant)?)) ?\$?\Z"
 )
 _SCALE = re.compile(r" (?:percent|per cent|hundred|thousand|million|billion|trillion|dozen)\b")
-# A formula that no dollar signs delimit. No two alternatives begin alike, but for text in braces.
+# A formula that no dollar signs delimit. The alternatives are tried in this order, each repetition without a way back.
 _FORMULA = re.compile(
-    r"(?:\\(?:text|mathrm|textbf|mbox) ?\{[^{}\n]*+\}"
+    rf"(?:{TEXT_COMMAND} ?\{{[^{{}}\n]*+\}}"
     r"|\\(?!(?:implies|[Rr]ightarrow|[Ll]ongrightarrow|to|therefore|q?quad|begin|end|item|neq?|not|[lg]t|[lg]eq?(?:slant)?"
     r"|approx|displaystyle|boxed|fbox)(?![a-zA-Z]))[a-zA-Z]++"
     r"|\\[,;:!%{}|$]|(?<!\\)[-0-9+*/^_(){}\[\]|,.!'\u2212\u00d7\u00b7%\u00b0]"
     r"|(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|(?<=[0-9)}]) (?:or|and) (?=[-\\0-9])"
     r"|(?<=\S) (?=\S))++"
 )
+# [[5]] at the end of the text, as judges of models are asked to write it
+_IN_TWO_BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,60}+)\]\][\s.*]*+\Z")
 _ARTICLE = re.compile(r"[aAI] (?=[\\0-9-])")
 
 
@@ -303,6 +308,11 @@ def _without_contrast(sentence: str) -> str:
     return sentence if tidy(value) == tidy(match[1]) else value
 
 
+_SAID_TO_EQUAL = re.compile(
+    r"[ *_]*+(?:(?:simply|just|exactly|then|thus|therefore|indeed)[ ,]++)?(?:equal to|given by)\b[ *_]*+"
+)
+
+
 def _end_of_phrase(lowered: str, found: int) -> int | None:
     """Where the "answer is" or "answer:" ends that begins at `found`, emphasis between the words allowed."""
     i = _skip(lowered, found + len("answer"), " *_")
@@ -310,6 +320,8 @@ def _end_of_phrase(lowered: str, found: int) -> int | None:
         lowered[i + 2 : i + 3].isalnum() or lowered[i + 2 : i + 3] in ("'", "\u2019")
     ):
         i = _skip(lowered, i + 2, " *_")
+        if equal := _SAID_TO_EQUAL.match(lowered, i):
+            i = equal.end()
         return i + 1 if lowered.startswith(":", i) else i
     return i + 1 if lowered.startswith(":", i) else None
 
@@ -332,6 +344,8 @@ def _first_sentence(line: str) -> str:
 
 def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
     """The value of the last equation or the last number, whichever comes last, unless it is denied."""
+    if Rule.NUMBER in rules and (bracketed := _IN_TWO_BRACKETS.search(text[-_CONTEXT:])):
+        return _extraction(bracketed[1], Rule.NUMBER)
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")
     if (

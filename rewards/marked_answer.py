@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from rewards.base import Outcome, RewardResult, check_lengths
 from rewards.extract import MARKED_RULES, Rule, extract_answer
+from rewards.reasoning import with_opened_reasoning
 
 _SHOWN_CHARACTERS = 200
 
@@ -61,7 +62,10 @@ class MarkedAnswerReward(ABC, Generic[Expected]):
             ValueError: Where the three sequences differ in length.
         """
         check_lengths(prompts, completions, references)
-        return [self._score(c, self.read_reference(r)) for c, r in zip(completions, references, strict=True)]
+        return [
+            self._score(with_opened_reasoning(prompt, completion), self.read_reference(reference))
+            for prompt, completion, reference in zip(prompts, completions, references, strict=True)
+        ]
 
     def check_reference(self, reference: Any) -> None:
         """Raise `InvalidReference` where no answer could ever be right."""

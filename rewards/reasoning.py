@@ -30,7 +30,25 @@ _WORD_BEFORE = re.compile(
     r"\b(?:the|a|an|my|your|in|inside|within|between|with|without|using|use|used|of|by|called|named|no) \Z",
     re.IGNORECASE,
 )
+# What follows a mark that is only spoken of: "I will not use <think>.", "between <think> and"
+_MENTION_BEHIND = re.compile(r"\Z|[.,;:!?)]|[ ](?:and|or|to|for|in|as|at|is|was|here|before|then|now|marks?|on)\b")
+_NAMES = "think|thinking|thought|thoughts|reasoning|seed:think|mm:think|longcat_think"
+_OPENED_AT_THE_END = re.compile(
+    rf"(?:\A|[\n>\]|:])[ \t]*((?:<(?:{_NAMES})>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_(?:thought|reasoning)\|>"
+    r"|<\|START_THINKING\|>)\s*)\Z",
+    re.IGNORECASE,
+)
 _PAIR = re.compile(r"\A(?: (?:and|or) |\.\.\.|\u2026|/)\Z")
+
+
+def with_opened_reasoning(prompt: str, completion: str) -> str:
+    """Return the completion behind the mark by which its prompt has opened the reasoning, where it ends with one.
+
+    Chat templates of reasoning models end with `<think>`, so that the model writes its thoughts without the mark. A
+    prompt that only speaks of it in a sentence, "start with <think>", opens nothing.
+    """
+    opened = _OPENED_AT_THE_END.search(prompt[-64:])
+    return opened[1] + completion if opened else completion
 
 
 def reply_start(text: str) -> int | None:
@@ -86,7 +104,7 @@ def _is_spoken_of(text: str, marks: list[re.Match[str]], i: int) -> bool:
     # A word before it says little of a closing mark: thoughts may end with any word.
     # One that opens and ends its line is none that is spoken of.
     is_opening = not _closes(mark) and not behind.startswith("\n")
-    if _NOUN_BEHIND.match(behind) or (is_opening and _WORD_BEFORE.search(before)):
+    if _NOUN_BEHIND.match(behind) or (is_opening and _WORD_BEFORE.search(before) and _MENTION_BEHIND.match(behind)):
         return True
     return _is_pair(text, marks, i) or _is_pair(text, marks, i - 1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math import remarks, texts
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import DECIMAL, TooLarge, normalize_spaces, numbers_in
@@ -23,6 +24,7 @@ from rewards.math.statements import (
 )
 from rewards.math.values import (
     Choice,
+    Literal,
     NumberSet,
     Value,
     Words,
@@ -33,7 +35,7 @@ MAX_CANDIDATES = 100
 _OPTIONS = frozenset("ABCDEFGHIJ")
 
 _CONNECTIVE = re.compile(
-    rf"{texts.TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
+    rf"{TEXT_COMMAND} *+\{{[ ,~]*+(or|and)[ ~]*+\}}|\\(lor|vee|land|wedge)(?![a-zA-Z])|([\u2227\u2228])"
 )
 _CONNECTIVES = {"lor": "or", "vee": "or", "land": "and", "wedge": "and", "\u2227": "and", "\u2228": "or"}
 _WORD = re.compile(r" (or|and) ")
@@ -45,7 +47,7 @@ _LINES = re.compile(
 _UNIT_IN_LETTERS = re.compile(r"(?<=[0-9)} ])([a-zA-Z]{1,3}(?: *+/ *+[a-zA-Z]{1,3})?(?:\^\{?-?[0-9]\}?)?)(?= *(?:=|$))")
 
 # A letter behind a thin space is a unit unless the reference has it as a variable: `3\\,m` for `3m`.
-_THIN_VARIABLE = re.compile(r"\\,(?= *([a-zA-Z])(?![a-zA-Z]))")
+_THIN_VARIABLE = re.compile(r"(?<=[\w)}])\\, *(?=([a-zA-Z])(?![a-zA-Z]))")
 
 
 def read_reference(text: str) -> Answer:
@@ -66,9 +68,11 @@ def read_reference(text: str) -> Answer:
     try:
         answer = read_formula(text)
     except Unreadable:
-        if words is None:
+        if words is not None:
+            return Answer(texts.meaning(words), bare(text))
+        if (literal := texts.literal(text)) is None:
             raise
-        return Answer(texts.meaning(words), bare(text))
+        return Answer(literal, bare(text))
     if answer.is_tautology:
         raise Unreadable("it only says that something equals itself")
     return answer
@@ -82,9 +86,13 @@ def read_answer(text: str, reference: Answer) -> Answer:
         SeveralCandidates: Where it contradicts itself: `15 = 14`.
         TooLarge: Where it exceeds a cap.
     """
+    if isinstance(reference.value, Literal):
+        if (literal := texts.literal(text)) is None:
+            raise Unreadable("not a formula like the reference")
+        return Answer(literal, bare(text))
     text = remarks.without_qualifier(text)
     if names := variables_in(reference):
-        text = _THIN_VARIABLE.sub(lambda match: " " if match[1] in names else match[0], text)
+        text = _THIN_VARIABLE.sub(lambda match: "*" if match[1] in names else match[0], text)
     try:
         return _read_for(reference, text)
     except Unreadable:
@@ -105,12 +113,14 @@ def _read_for(reference: Answer, text: str) -> Answer:
         words = texts.words(text)
         if words is None:
             raise Unreadable("not a text")
+        if texts.is_word(reference.value.text) and words.text.replace(" ", "") == reference.value.text:
+            return Answer(reference.value, bare(text))  # m\,g\,h for mgh
         if words != reference.value and (value := remarks.value_in_words(text)) and texts.words(value):
             words = texts.words(value) or words
         return Answer(texts.meaning(words), bare(text))
     if reference.unit and not reference.unit.is_noun and not variables_in(reference):
         text = _UNIT_IN_LETTERS.sub(r"\\text{ \1}", text)
-    if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text:
+    if isinstance(reference.value, Several) and DECIMAL.fullmatch(text) and "," in text and ",0" not in text:
         text = text.replace(",", ", ")  # the list 10,200 and not the number
     try:
         return read_formula(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.nodes import Unreadable
 from rewards.math.numerals import TooLarge
 from rewards.math.parser import parse_value
@@ -18,7 +19,7 @@ _IGNORED = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|[\s$]")
 _IS_FORMULA = re.compile(r"[-+*/^\\]")
 _DELIMITED = re.compile(r"\$\$?([^$]{1,1000})\$|\\\(([^$]{1,1000}?)\\\)|\\\[([^$]{1,1000}?)\\\]")
 _NAME = re.compile(r"^ *+\\?[a-zA-Z]++(?:_\w)?(?:\(\w\))? *+=(?!.*=)")  # y =, f(x) =
-_TEXT_AT_END = re.compile(r"\\(?:text|mathrm) *+\{[^{}]*+\}$")
+_TEXT_AT_END = re.compile(rf"{TEXT_COMMAND} *+\{{[^{{}}]*+\}}$")
 _MAX_FORMULAS = 20
 
 

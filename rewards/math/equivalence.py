@@ -27,6 +27,7 @@ from rewards.math.values import (
     Choice,
     Congruence,
     FiniteSet,
+    Literal,
     LongNumber,
     Matrix,
     NumberSet,
@@ -199,7 +200,7 @@ def same_value(reference: Value, answer: Value, rules: Rules) -> bool:
         return _same_ratio(left, right, rules)
     if isinstance(left, Congruence) and isinstance(right, Congruence):
         return _same_congruence(left, right, rules)
-    if isinstance(left, LongNumber | Words | Choice):
+    if isinstance(left, LongNumber | Words | Literal | Choice):
         return left == right or (
             isinstance(left, Choice) and isinstance(right, Node) and right.op == "symbol" and right.name == left.letter
         )

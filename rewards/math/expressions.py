@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
@@ -123,22 +124,23 @@ class ExpressionParser(ABC):
 
     def _product(self) -> Value:
         value = self._signed()
-        # Quotients nest to the left, so a long run of them is as deep as brackets are.
+        # Quotients and remainders nest to the left, so a long run of them is as deep as brackets are.
         quotients = 0
         while True:
             if self._accept("*"):
                 value = _product(value, self._signed())
             elif self._accept("/"):
                 quotients += 1
-                if quotients > MAX_DEPTH:
-                    raise TooLarge(f"more than {MAX_DEPTH} divisions in a row")
                 value = _each(partial(_divided_by, self._node(self._signed())), value)
             elif self._starts_factor():
                 value = _product(value, self._power())
             elif self._mod_is_operation and self._accept("mod"):
+                quotients += 1
                 value = applied("mod", self._node(value), self._node(self._signed()))
             else:
                 return value
+            if quotients > MAX_DEPTH:
+                raise TooLarge(f"more than {MAX_DEPTH} divisions in a row")
 
     def _starts_factor(self) -> bool:
         """Whether a factor follows without a sign. A number never does: `2 3` and `x2` have no one meaning."""
@@ -169,7 +171,9 @@ class ExpressionParser(ABC):
 
     def _power(self) -> Value:
         base = self._primary()
-        while True:
+        for signs in itertools.count():
+            if signs > MAX_DEPTH:
+                raise TooLarge(f"more than {MAX_DEPTH} signs in a row")
             if self._accept("!"):
                 base = applied("factorial", self._node(base))
             elif self._kind() == "%" and self._kind(-1) != "%":

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rewards.latex import FONT_MACROS, TEXT_MACROS
 from rewards.math.nodes import ONE_ARGUMENT, SEVERAL_ARGUMENTS, Unreadable
 from rewards.math.numerals import (
     DECIMAL,
@@ -51,10 +52,8 @@ _IGNORED_WORDS = """
     scriptstyle limits nolimits rm bf it boldmath normalsize large Large small strut null
 """
 _IGNORED_COMMANDS = frozenset(_IGNORED_WORDS.split())
-_FONT_WORDS = "mathrm mathbf mathit mathsf mathtt mathnormal boldsymbol bm operatorname mathop boxed fbox"
-_FONT_COMMANDS = frozenset(_FONT_WORDS.split())
-_TEXT_WORDS = "text textbf textrm textit textsf texttt textnormal mbox hbox emph underline"
-_TEXT_COMMANDS = frozenset(_TEXT_WORDS.split())
+_FONT_COMMANDS = frozenset((*FONT_MACROS, "boxed", "fbox"))
+_TEXT_COMMANDS = frozenset(TEXT_MACROS)
 # What names something together with its letters, and the spellings of one sign.
 _NAMING_COMMANDS = {
     "angle": "angle", "measuredangle": "angle", "triangle": "triangle", "overline": "overline", "bar": "overline",

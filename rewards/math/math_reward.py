@@ -17,6 +17,7 @@ from rewards.math.nodes import Unreadable
 from rewards.math.numerals import Numeral, TooLarge, read_numeral
 from rewards.math.statements import SeveralCandidates, bare
 from rewards.math.units import conversion, is_left_out
+from rewards.reasoning import with_opened_reasoning
 from rewards.workers.pool import JobResult, JobStatus, shared_pool
 
 _SHOWN_CHARACTERS = 200
@@ -90,9 +91,9 @@ class MathReward:
         results: list[RewardResult | None] = []
         # The completions of a group share their reference, and often their answer.
         waiting: dict[tuple[str, str], list[int]] = {}
-        for completion, reference in zip(completions, references, strict=True):
+        for prompt, completion, reference in zip(prompts, completions, references, strict=True):
             expected = _reference(_reference_text(reference))
-            extraction = extract_answer(completion, rules=self.rules)
+            extraction = extract_answer(with_opened_reasoning(prompt, completion), rules=self.rules)
             if extraction is None:
                 results.append(RewardResult(0.0, Outcome.NO_ANSWER))
                 continue

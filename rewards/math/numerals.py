@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.units import CURRENCIES, Unit, conversion, currency, read_unit, without_text_commands
 
 MAX_DIGITS = 4_000
@@ -48,13 +49,13 @@ _FRAC = re.compile(
     r" *+\\[dtc]?+frac *+(?:\{ *+([+-]?+[0-9]++) *+\} *+\{ *+([0-9]++) *+\}"
     r"|([0-9])(?: *+([0-9])| *+\{ *+([0-9]++) *+\}))"
 )
-_PERCENT = re.compile(r" *+(?:\\?+%|(?:per ?cent|\\text *+\{ *+(?:per ?cent|\\?+%) *+\})(?![a-zA-Z]))")
+_PERCENT = re.compile(rf" *+(?:\\?+%|(?:per ?cent|{TEXT_COMMAND} *+\{{ *+(?:per ?cent|\\?+%) *+\}})(?![a-zA-Z]))")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "hundred": 100, "dozen": 12}
 _SCALE = re.compile(
-    rf" *+(?:\\text *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
+    rf" *+(?:{TEXT_COMMAND} *+\{{ *+({'|'.join(_SCALES)}) *+\}}|({'|'.join(_SCALES)})(?![a-zA-Z]))"
 )  # fmt: skip
-_SCALED_UNIT = re.compile(rf"(\\text *+\{{ *+(?:{'|'.join(_SCALES)})) ++(?=[a-z])")  # \text{million dollars}
-_ORDINAL = re.compile(r"(?:\^ *+)?(?:\{ *+)?(?:\\text *+\{ *+)?(?:st|nd|rd|th) *+\}{0,2}+")
+_SCALED_UNIT = re.compile(rf"({TEXT_COMMAND} *+\{{ *+(?:{'|'.join(_SCALES)})) ++(?=[a-z])")  # \text{million dollars}
+_ORDINAL = re.compile(rf"(?:\^ *+)?(?:\{{ *+)?(?:{TEXT_COMMAND} *+\{{ *+)?(?:st|nd|rd|th) *+\}}{{0,2}}+")
 
 _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5),
                    "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8),
@@ -62,16 +63,17 @@ _FRACTION_SIGNS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾
 # Not behind another backslash: `\\ ` ends a row.
 _SPACE_COMMAND = re.compile(r"(?<!\\)\\(?:[!;:> ]|(?:quad|qquad|thinspace|enspace)(?![a-zA-Z])|hspace\*?\{[^{}]*+\})|~")
 _CLOSED_UP_COMMA = re.compile(r"(?<=[0-9]),(?: ?\\!)+ ?(?=[0-9]{3}(?![0-9]))")  # 7,\! 250,\! 000
-_CURRENCY_AS_TEXT = re.compile(r"\\(?:text|textrm|mbox|mathrm) *+\{ *+((?:\\?+\$|[£€¥₹])[^{}$]*+)\}")
-# \text{13 cm}
+_CURRENCY_AS_TEXT = re.compile(rf"{TEXT_COMMAND} *+\{{ *+((?:\\?+\$|[£€¥₹])[^{{}}$]*+)\}}")
+# \text{13 cm}, -\text{5 cm}
 _NUMBER_AS_TEXT = re.compile(
-    r"(\\(?:text[a-z]*|math[a-z]{2}|mbox)) *+\{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"
+    rf"([+-]?+) *+{TEXT_COMMAND} *+\{{ *+([+-]?+[0-9](?:[0-9.,/ ]*[0-9])?+|[+-]?+\.[0-9]++)"
     r" *+((?:[^{}\\]|\\[,; ])*+)\}(.*+)"
 )
 _NUMBER_IN_BRACES = re.compile(r"\{ *+([+-]?+[0-9][0-9.,]*+) *+\}(?= *+[^ 0-9])")  # {42}\text{ million}
 _MIXED_PART = re.compile(rf" *+(?:and )? *+({DECIMAL.pattern})(?: ([0-9]++)/([0-9]++))?([^0-9,.+-]++)")
 _STOP_BEHIND_LETTER = re.compile(r"(?<=[a-zA-Z])\.")
 _PRIMES = (("''", "in"), ('"', "in"), ("\u2033", "in"), ("'", "ft"), ("\u2032", "ft"), ("\u2019", "ft"))
+_DOLLARS = re.compile(r"\A\\?\$ ?([0-9]++)(?= )")  # \$3 and 50 cents
 _MAX_MIXED = 100
 """Characters of a number in several units: 5 ft 6 in."""
 _SPACED_GROUPS = re.compile(r"[+-]?+[1-9][0-9]{0,2}(?: [0-9]{3})++(?:\.[0-9]++)?")
@@ -138,8 +140,8 @@ def _single_numeral(text: str) -> Numeral | None:
         raise TooLarge(f"{len(text)} characters, at most {MAX_CHARACTERS} are read")
     if " " in text and _SPACED_GROUPS.fullmatch(text):
         text = text.replace(" ", "")
-    if text.startswith("\\") and (match := _NUMBER_AS_TEXT.fullmatch(text)):
-        text = match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
+    if "\\" in text[:3] and (match := _NUMBER_AS_TEXT.fullmatch(text)) and not (match[1] and match[2][0] in "+-"):
+        text = match[1] + match[2] + (f"\\text{{ {match[3]}}}" if match[3] else "") + match[4]
     elif text.startswith("{"):
         text = _NUMBER_IN_BRACES.sub(r"\1", text)
     negative, mark, start = _sign_and_currency(text)
@@ -180,6 +182,7 @@ def _with_rest(value: int | Fraction, is_quotient: bool, rest: str, mark: str) -
 def _in_mixed_units(text: str) -> Numeral | None:
     r"""A number in several units, each a part of the one before, in the last of them: `5\text{ ft } 6\text{ in}`."""
     text = " ".join(_STOP_BEHIND_LETTER.sub("", without_text_commands(text)[0]).split())
+    text = _DOLLARS.sub(r"\1 dollars", text)
     for sign, name in () if "°" in text else _PRIMES:
         text = text.replace(sign, f" {name} ")
     text = text.replace("'", " arcmin ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +24,9 @@ AGREEING_BITS = 260
 """Two values agree where they cannot be told apart at this many bits of what they were computed from."""
 POINTS = 5
 _ROUNDS = 2
+_MAX_PARTS = 8
+_REPLACEMENTS = (Fraction(7, 5), Fraction(12, 11))
+"""Two numbers in place of a part of an expression, to find out whether it makes a difference."""
 _LOW_PRECISION = 120
 MAX_MAGNITUDE = 20_000
 """Bits of the integer part of a value; a point that leads beyond is passed over."""
@@ -99,14 +102,17 @@ def differ_everywhere(left: Node, right: Node) -> bool:
 def is_narrower(reference: Node, answer: Node) -> bool:
     r"""Whether the answer fails to be real, and to be the reference, where that is real: `x + 0\sqrt{x}` for `|x|`.
 
-    `e^{2 \ln x}` is no real number either for negative x, and yet it is `x^2` there. Where there is an `i`, nothing has
-    to be real. Where the reference has a variable in an exponent, as `(xy)^n` has, it may stand for a whole number.
+    `e^{2 \ln x}` is no real number either for negative x, and yet it is `x^2` there. A part that makes no difference to
+    the value, as in `x + 0 \ln x`, has no such excuse. Where there is an `i`, nothing has to be real. Where the
+    reference has a variable in an exponent, as `(xy)^n` has, it may stand for a whole number.
     """
     if has_imaginary_unit(reference) or has_imaginary_unit(answer):
         return False
     parts = _partial_parts(reference)
-    if _partial_parts(answer) <= parts:
+    added_parts = _partial_parts(answer) - parts
+    if not added_parts:
         return False  # the reference is real only where these are
+    is_idle = any(_makes_no_difference(answer, part) for part in sorted(added_parts, key=str)[:_MAX_PARTS])
     has_power = any(part.op == "^" and part.args[1].value is None for part in parts)
     names = sorted(symbols_of(reference) | symbols_of(answer))
     largest = min(max(largest_number(reference), largest_number(answer)), 10**12)
@@ -115,12 +121,14 @@ def is_narrower(reference: Node, answer: Node) -> bool:
     with mpmath.workprec(_LOW_PRECISION):
         for low, high in ranges * _ROUNDS:
             point = {name: Fraction(generator.randint(low * 997, high * 997), 997) for name in names}
-            if _is_narrower_at(reference, answer, point, has_power=has_power):
+            if _is_narrower_at(reference, answer, point, has_power=has_power, is_idle=is_idle):
                 return True
     return False
 
 
-def _is_narrower_at(reference: Node, answer: Node, point: dict[str, Fraction], *, has_power: bool) -> bool:
+def _is_narrower_at(
+    reference: Node, answer: Node, point: dict[str, Fraction], *, has_power: bool, is_idle: bool
+) -> bool:
     try:
         expected = value_at(reference, point, is_real=True)
     except NoValue:
@@ -131,6 +139,8 @@ def _is_narrower_at(reference: Node, answer: Node, point: dict[str, Fraction], *
     except NotReal as error:
         if isinstance(error, NotRealPower) and has_power:
             return False
+        if is_idle:
+            return True
     except NoValue:
         return False
     try:
@@ -140,12 +150,39 @@ def _is_narrower_at(reference: Node, answer: Node, point: dict[str, Fraction], *
     return _mag(found.value - expected.value) > max(found.error, expected.error) + 3
 
 
+def _makes_no_difference(node: Node, part: Node) -> bool:
+    r"""Whether an expression has the same value where a part of it is replaced by another number: `0 \ln x`."""
+    first, second = (_with_part(node, part, Node("number", value=value)) for value in _REPLACEMENTS)
+    return agree(first, second) is True
+
+
+def _with_part(node: Node, part: Node, other: Node) -> Node:
+    """The expression with another node for a part of it."""
+    if node == part:
+        return other
+    return replace(node, args=tuple(_with_part(arg, part, other) for arg in node.args)) if node.args else node
+
+
 def _partial_parts(node: Node) -> set[Node]:
     """The parts of an expression that may be no real numbers: roots, logarithms and inverse functions."""
-    if node.value is not None or not symbols_of(node):
+    if node.value is not None:
         return set()
+    if not symbols_of(node):
+        inner: set[Node] = set().union(*map(_partial_parts, node.args))
+        return inner or (set() if _is_real(node) else {node})
     is_root = node.op == "^" and (node.args[1].value is None or node.args[1].value.denominator % 2 == 0)
     return set().union({node} if is_root or node.op in _PARTIAL else (), *map(_partial_parts, node.args))
+
+
+def _is_real(constant: Node) -> bool:
+    """Whether a constant is not known to be anything but a real number."""
+    try:
+        value_at(constant, {}, is_real=True)
+    except NotReal:
+        return False
+    except NoValue:
+        pass
+    return True
 
 
 def _ranges(*nodes: Node) -> Sequence[tuple[int, int]]:

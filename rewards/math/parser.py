@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rewards.math.expressions import ExpressionParser
+from rewards.math.expressions import MAX_DEPTH, ExpressionParser
 from rewards.math.lexer import tokenize
 from rewards.math.nodes import Node, Unreadable, applied, divided
 from rewards.math.numerals import TooLarge
@@ -127,7 +127,11 @@ class _ValueParser(ExpressionParser):
 
     def _intersection(self) -> Value:
         value = self._sum()
+        operations = 0
         while self._kind() in ("cap", "minus") or (self._kind() == "-" and isinstance(value, NumberSet)):
+            operations += 1
+            if operations > MAX_DEPTH:
+                raise TooLarge(f"more than {MAX_DEPTH} intersections and differences in a row")
             op = "intersection" if self._take().kind == "cap" else "difference"
             value = Region(op, (value, self._sum()))
         return value

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.texts import without_markup
 
 MAX_CHARACTERS = 2_000
 """Characters of a text in which remarks are looked for."""
 
-_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)(?![a-zA-Z]) ?")
+_TEXT = re.compile(rf"{TEXT_COMMAND} ?")
 _BREAK = r"(?:\s|~|\\[,;:! ]|\\q?quad(?![a-zA-Z])|[{}(])"
 _QUALIFIER = re.compile(
-    rf"[,;]?(?:{_BREAK}|\\(?:text|mathrm|textrm|mbox)(?![a-zA-Z]))*+(?<![a-zA-Z\\])(?:\\forall(?![a-zA-Z])|\u2200"
+    rf"[,;]?(?:{_BREAK}|{TEXT_COMMAND})*+(?<![a-zA-Z\\])(?:\\forall(?![a-zA-Z])|\u2200"
     r"|(?:for all|for every|for any|for each|for arbitrary|since|because|(?<=[({,])as|(?<=[({,] )as)\b)"
 )
 _REASON = re.compile(
@@ -48,7 +49,7 @@ _TAKES_BACK = re.compile(_BACK)
 # Another value behind the remark: `42 \text{ since } n > 0, 43`, `12, which is even; 13`
 _ANOTHER_VALUE = re.compile(
     r"(?:[,;.](?!(?<=[0-9].)[0-9])|\b(?:(?<![0-9] )and|else|also|then)\b)"
-    r"(?:[\s,;{}$~(]|\\(?:text|mathrm|textrm|mbox|q?quad)(?![a-zA-Z])|\\[,;:! ]|\b(?:and|also|else|then)\b)*+"
+    rf"(?:[\s,;{{}}$~(]|{TEXT_COMMAND}|\\q?quad(?![a-zA-Z])|\\[,;:! ]|\b(?:and|also|else|then)\b)*+"
     r"(?:[a-zA-Z](?:\([a-z]\))? *= *)?[-+\u2212]?(?:\.?[0-9]|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))"
 )
 # An apposition says no more than what it is: also none of these
@@ -63,6 +64,17 @@ _TAKES_BACK_OR_ADDS = re.compile(
 )
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
+_CONTRAST = re.compile(
+    r",? (?:and |\()?(?:not|rather than|instead of|as opposed to) (?!only|just|all|merely)[^,;:.()]+\)?\Z"
+)
+_SMALL_NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+                    sixteen seventeen eighteen nineteen"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_NUMBER_WORDS = {
+    **{word: value for value, word in enumerate(_SMALL_NUMBERS.split())},
+    **{word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)},
+    "hundred": 100, "thousand": 1_000, "million": 1_000_000,
+}  # fmt: skip
 _VERB = re.compile(
     r" (?:is|are|was|were|equals?|be|becomes|comes to|has|have|gets|costs|takes|needs|makes|earns|pays|gives"
     r"|requires|weighs|contains|there are|will be)(?: equal to| exactly| simply| just)?"
@@ -153,18 +165,46 @@ def _without_reason(text: str) -> str:
             return f"{first} ≈ {second}"
         # The last side of a chain counts: the one that is written as a result.
         return f"{first} = {second}" if _RESULT.fullmatch(second) else f"{second} = {first}"
+    if contrast := _CONTRAST.search(text):
+        head = text[: contrast.start()]
+        is_text = len(head) > 2 and not any(map(str.isdigit, text))
+        if is_text and not _DENIES.search(head) and not _TAKES_BACK.search(contrast[0].replace("not ", "", 1)):
+            return head
     for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):
         match = pattern.search(text)
         if (
             match is not None
             and match.start() > 0
             and not takes_back.search(text, match.start())
+            and not _is_another_verdict(text[: match.start()], text[match.start() :])
+            and not _is_another_number(text[: match.start()], match[0])
             and not _ANOTHER_VALUE.search(text, match.end())
         ):
             head = _head(text, match)
             if _VALUE.match(head):
                 return head
     return text
+
+
+def _is_another_verdict(head: str, remark: str) -> bool:
+    """Whether a remark gives the other one of yes and no: `Yes, it is no`."""
+    is_positive = re.fullmatch(r"(?:yes|true)\W*", head, re.IGNORECASE) is not None
+    return is_positive and re.search(r"\b(?:no|false)\W*\Z", remark, re.IGNORECASE) is not None
+
+
+def _is_another_number(head: str, remark: str) -> bool:
+    """Whether a remark spells out a number that is not the one before it: `12 (thirteen)`."""
+    words = re.findall(r"[a-z]+", remark.lower())
+    if not words or not all(word in _NUMBER_WORDS or word == "and" for word in words):
+        return False
+    total = part = 0
+    for word in words:
+        value = _NUMBER_WORDS.get(word, 0)
+        if value >= 1000:
+            total, part = total + max(part, 1) * value, 0
+        else:
+            part = max(part, 1) * value if value == 100 else part + value
+    return head.strip().replace(",", "") != str(total + part)
 
 
 def _head(text: str, match: re.Match[str]) -> str:

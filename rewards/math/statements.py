@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math import texts
 from rewards.math.lexer import FUNCTIONS
 from rewards.math.nodes import Node, Unreadable, multiplied, number, symbols_of
@@ -25,6 +26,7 @@ from rewards.math.values import (
     variables_of,
 )
 
+_DIGIT = re.compile("[0-9]")
 _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|thickapprox)(?![a-zA-Z])")
 _RELATION = re.compile(
@@ -43,7 +45,10 @@ _DERIVATIVE = re.compile(
 _DEGREES = re.compile(
     r"(?:(?:\\left *+)?\((?P<round>[^()]++)\)|\{(?P<curly>[^{}]++)\}) *+(?:\^ *+\{? *+\\circ *+\}?|°)"
 )
-_LETTER_AS_TEXT = re.compile(r"[0-9] *\\(?:text|mathrm) *\{ *[a-zA-Z] *\}")
+_ARROW = re.compile(
+    r"\u2192|\u21d2|\\(?:[Ll]ong)?(?:[Rr]ightarrow|mapsto)(?![a-zA-Z])|\\(?:implies|iff|to)(?![a-zA-Z])|(?<!<)[-=]+>"
+)
+_LETTER_AS_TEXT = re.compile(rf"[0-9] *{TEXT_COMMAND} *\{{ *[a-zA-Z] *\}}")
 
 
 class SeveralCandidates(ValueError):
@@ -124,6 +129,8 @@ def read_number(text: str) -> Answer | None:
 
 def read_statement(text: str) -> Answer:
     """A value, a relation, or a chain of equations whose last side is the value."""
+    if _ARROW.search(text):
+        _check_arrows(text)
     sides, signs = _split_equations(text)
     if len(sides) > 1 and not sides[0]:
         sides, signs = sides[1:], signs[1:]  # `= 5`
@@ -135,6 +142,22 @@ def read_statement(text: str) -> Answer:
         return replace(_read_value(sides[-1]), is_tautology=True)
     earlier, last = [*map(_side, sides[:-1])], _read_value(sides[-1])
     return replace(_chain(earlier, last, signs, bare(text)), neighbours=_neighbours([*earlier, last], signs))
+
+
+def _check_arrows(text: str) -> None:
+    r"""Refuse a number from which an arrow leads to another one, `41 \to n = 42`.
+
+    `2x = 84 \implies x = 42` leads from an equation to its solution.
+    """
+    *steps, _ = _ARROW.split(text)
+    for step in steps:
+        if (
+            step.count("{") == step.count("}")
+            and "=" not in step
+            and not _RELATION.search(step)
+            and _DIGIT.search(step)
+        ):
+            raise SeveralCandidates(f"a number and an arrow behind it in {text[:80]!a}")
 
 
 def _split_equations(text: str) -> tuple[list[str], list[str]]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
 from rewards.math.lexer import FUNCTIONS
 from rewards.math.numerals import normalize_spaces
 from rewards.math.units import without_text_commands
-from rewards.math.values import BaseNumeral, Choice, FiniteSet, NumberSet, Value, Words
+from rewards.math.values import BaseNumeral, Choice, FiniteSet, Literal, NumberSet, Value, Words
 
 MAX_TEXT = 500
 """Characters of a text or of a numeral of another base."""
 
-TEXT_COMMAND = (
-    r"\\(?:text|textbf|textrm|textit|textsf|texttt|textnormal|emph|mathrm|mathbf|mathsf|mathit|operatorname|mbox|rm|bf)"
-)
 _MARKUP = re.compile(rf"{TEXT_COMMAND} *+\{{([^{{}}]*+)\}}")
 
 _CHOICE_REFERENCE = re.compile(r"\(([A-J])\)|([A-J])[).]?")
@@ -41,6 +39,13 @@ _GROUPED_BASE = re.compile(r"(?<=[0-9])(?:\\[, ]|\{,\}|,(?=[0-9]{3}(?![0-9])))(?
 _PREFIXED = re.compile(r"(-?)0([xXbBoO])([0-9A-Fa-f]++)")
 _PREFIXES = {"x": 16, "b": 2, "o": 8}
 
+_LITERAL_SIGN = re.compile(
+    r"\\(?:parallel|perp|sim|cong|simeq|sum|prod|int|oint|iint|lim|subset|subseteq|supset|nabla|partial|mapsto)(?![a-zA-Z])"
+    "|[\u2225\u22a5\u223c\u2245\u2211\u220f\u222b]"
+)
+_IGNORED_IN_LITERALS = re.compile(r"\\(?:left|right|limits|nolimits|displaystyle)(?![a-zA-Z])|\\[,;:! ]")
+_LITERAL_TOKEN = re.compile(r"\\[a-zA-Z]++|\\.|\S")
+_BRACES_OF_ONE_SIGN = re.compile(r"(?<=[_^]) \{( \S+) \}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")  # not a difference of three numbers
 _TIME_OF_DAY = re.compile(r"([0-9]{1,2}):([0-5][0-9])([ap]m)")  # without spaces and full stops
 _TYPOGRAPHIC = str.maketrans("\u2019\u2010\u2011\u2013", "'---")
@@ -90,6 +95,17 @@ def choice_of_answer(text: str) -> Choice | None:
     if rest and ((match[2] and not match[3]) or _ANOTHER_CHOICE.search(rest)):
         return None
     return Choice((match[1] or match[2]).upper())
+
+
+def literal(text: str) -> Literal | None:
+    r"""A formula with a sign that is not computed with, `\parallel` or `\sum`; None of any other text.
+
+    White space, and braces around a single sign, make no difference.
+    """
+    if len(text) > MAX_TEXT or not _LITERAL_SIGN.search(text) or text.count("{") != text.count("}"):
+        return None
+    text = _IGNORED_IN_LITERALS.sub("", without_markup(normalize_spaces(text)).replace("$", ""))
+    return Literal(_BRACES_OF_ONE_SIGN.sub(r"\1", " ".join(_LITERAL_TOKEN.findall(text))))
 
 
 def is_word(text: str) -> bool:

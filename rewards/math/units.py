@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from rewards.latex import TEXT_COMMAND
+
 CURRENCIES = {"\\$": "dollar", "$": "dollar", "£": "pound", "\\pounds": "pound", "€": "euro", "¥": "yen", "₹": "rupee"}
 MAX_CHARACTERS = 120
 """Characters of a unit with its mark-up."""
@@ -112,7 +114,7 @@ _NOUN = re.compile(r"[a-zA-Z]{2,20}+")
 _MAX_NOUN_WORDS = 4
 
 _TEXT = re.compile(
-    r"\\(?:text(?:normal|rm|up|bf|it|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mh]box|operatorname|rm|unit|emph)(?![a-z])"
+    rf"(?:{TEXT_COMMAND}|\\unit(?![a-z]))"
     r" *+(?:\{([^{}\\]*+)\}|(?=[a-zA-Z ]))"
 )
 _REWRITTEN = tuple(
@@ -149,7 +151,7 @@ _THEN_REWRITTEN = tuple(
 )
 # Where a unit may start: a space, a thin one, `\text{}`, a fraction of units, a group of these.
 _START = re.compile(
-    r" |\\,|\{\}|\{ *+\\(?=text|math|rm|mbox)|\\(?:text|math(?:rm|sf|it|bf)|operatorname|mbox|rm)(?=[a-z]*+ *+\{)"
+    rf" |\\,|\{{\}}|\{{ *+(?={TEXT_COMMAND})|{TEXT_COMMAND}(?= *+\{{)"
     r"|\\[dt]?frac *+\{ *+\\(?=text|math)"
 )
 _MAX_STARTS = 12
@@ -250,11 +252,6 @@ def conversion(unit: Unit, wanted: Unit) -> Fraction | None:
             if meaning.powers == other_meaning.powers:
                 return meaning.factor / other_meaning.factor
     return None
-
-
-def same_dimension(left: Unit, right: Unit) -> bool:
-    """Whether two units measure the same: `red apples` and `apples` do, `cm` and `kg` do not."""
-    return conversion(left, right) is not None
 
 
 def is_left_out(unit: Unit | None, other: Unit | None) -> bool:

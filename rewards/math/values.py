@@ -107,6 +107,13 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class Literal:
+    r"""A formula that is compared by how it is written: `AB \parallel CD`, `\sum_{k=1}^n k`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """The letter of an option."""
 
@@ -122,7 +129,7 @@ class LongNumber:
 
 Value = (
     Node | Sequence | FiniteSet | NumberSet | Region | Matrix | Relation | Congruence | Ratio | Candidates | BaseNumeral
-    | Words | Choice | LongNumber
+    | Words | Literal | Choice | LongNumber
 )  # fmt: skip
 
 

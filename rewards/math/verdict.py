@@ -35,7 +35,7 @@ def judge(text: str, reference: str, strict: bool, rel_tol: float) -> str:
         return Outcome.TOO_LARGE
     try:
         return Outcome.CORRECT if same(expected, answer, Rules(strict, rel_tol)) else Outcome.WRONG
-    except TooLarge:
+    except (TooLarge, RecursionError):
         return Outcome.TOO_LARGE
     except Unreadable:
         return Outcome.WRONG
