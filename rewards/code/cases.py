@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.base import InvalidReference
+from rewards.code import nodes
 from rewards.code.equality import same
 from rewards.code.jsonable import from_json, to_json
 from rewards.code.sandbox.codec import MAX_BYTES, Unencodable, decode, encode
@@ -47,6 +48,9 @@ class FunctionTests:
         abs_tol: How far a float may be from the expected one.
         nan_equal: Whether NaN equals NaN. Without it no case may expect one.
         prefix: The beginning of the program that the model was given, if a completion may continue it.
+        argument_types: For functions of linked lists and trees: the type of each positional argument, one of
+            `rewards.code.nodes.TYPES`. The cases have them as lists, as LeetCode writes them, and no `kwargs`.
+        return_type: The type of the result. With either, the program finds the classes `ListNode` and `TreeNode`.
 
     Raises:
         InvalidReference: Where an attribute cannot be used.
@@ -58,6 +62,8 @@ class FunctionTests:
     abs_tol: float = 0.0
     nan_equal: bool = False
     prefix: str = ""
+    argument_types: tuple[str, ...] = ()
+    return_type: str = ""
 
     def __post_init__(self) -> None:
         _check_entry_point(self.entry_point)
@@ -66,7 +72,22 @@ class FunctionTests:
         _check_bool("nan_equal", self.nan_equal)
         cases = _some("cases", self.cases)
         checked = tuple(_case(f"cases[{i}]", case, self.nan_equal) for i, case in enumerate(cases))
+        types: Any = self.argument_types
+        types = (types,) if isinstance(types, str) and types else tuple(types)
+        for kind in (*types, self.return_type):
+            if kind not in nodes.TYPES:
+                raise InvalidReference(
+                    f"argument_types and return_type must be of {', '.join(map(repr, nodes.TYPES))}, not {kind!r:.80}"
+                )
+        object.__setattr__(self, "argument_types", types)
+        if self.has_nodes:
+            checked = tuple(_node_case(f"cases[{i}]", case, self) for i, case in enumerate(checked))
         object.__setattr__(self, "cases", checked)
+
+    @property
+    def has_nodes(self) -> bool:
+        """Whether an argument or the result is a linked list or a tree."""
+        return bool(self.argument_types or self.return_type)
 
     @property
     def total(self) -> int:
@@ -234,6 +255,8 @@ def as_dict(tests: Tests) -> dict[str, Any]:
                 row["kwargs"] = {name: to_json(value) for name, value in case.kwargs.items()}
             result["cases"].append(row)
         result |= {"rel_tol": tests.rel_tol, "abs_tol": tests.abs_tol, "nan_equal": tests.nan_equal}
+        if tests.has_nodes:
+            result |= {"argument_types": list(tests.argument_types), "return_type": tests.return_type}
     elif isinstance(tests, ClassTests):
         result = {"kind": "class", "entry_point": tests.entry_point, "cases": []}
         for one in tests.cases:
@@ -268,7 +291,8 @@ def load(reference: Any) -> Tests:
     fields = dict(reference)
     kind = fields.pop("kind", None)
     if kind == "function":
-        _check_keys("", fields, {"entry_point", "cases"}, {"rel_tol", "abs_tol", "nan_equal", "prefix"})
+        options = {"rel_tol", "abs_tol", "nan_equal", "prefix", "argument_types", "return_type"}
+        _check_keys("", fields, {"entry_point", "cases"}, options)
         rows = _rows(fields.pop("cases"), set(), {"args", "kwargs", "expected"})
         return FunctionTests(cases=tuple(_read_case(where, row) for where, row in rows), **fields)
     if kind == "class":
@@ -362,6 +386,20 @@ def _case(where: str, case: Any, nan_equal: bool) -> FunctionCase:
             f"{where}.expected holds NaN, which equals nothing; set nan_equal (not for sets, keys and complex numbers)"
         )
     return FunctionCase(**values)
+
+
+def _node_case(where: str, case: FunctionCase, tests: FunctionTests) -> FunctionCase:
+    """The case of a function of linked lists and trees, which are written as lists."""
+    if case.kwargs or len(case.args) != len(tests.argument_types):
+        raise InvalidReference(
+            f"{where} must have one of args for each of the {len(tests.argument_types)} argument_types and no kwargs, "
+            f"not {len(case.args)} and {len(case.kwargs)}"
+        )
+    try:
+        args = tuple(map(nodes.checked, tests.argument_types, case.args))
+        return FunctionCase(args, {}, nodes.checked(tests.return_type, case.expected))
+    except ValueError as error:
+        raise InvalidReference(f"{where}: {error}") from error
 
 
 def _some(name: str, values: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rewards.base import Outcome
+from rewards.code import nodes
 from rewards.code.cases import CheckTests, ClassTests, FunctionTests, ProgramTests, Tests
 from rewards.code.check_runner import give_back_runner, take_runner
 from rewards.code.equality import same
@@ -29,7 +30,7 @@ _LEAST_SECONDS = 1e-3  # no program ends in it
 class AnySandbox(Protocol):
     """What the checker needs of a `rewards.code.sandbox.Sandbox`."""
 
-    def open(self, source: str, *, limits: Limits | None = None) -> Candidate:
+    def open(self, source: str, *, limits: Limits | None = None, prelude: str = "") -> Candidate:
         """Run a program's top level, and keep it for calls."""
         ...
 
@@ -79,7 +80,8 @@ def judge(tests: Tests, source: str, sandbox: AnySandbox, limits: Limits, stop_e
         if isinstance(tests, ProgramTests):
             _run_programs(run, tests, source, sandbox, limits)
         else:
-            with sandbox.open(source, limits=limits) as candidate:
+            prelude = nodes.PRELUDE if isinstance(tests, FunctionTests) and tests.has_nodes else ""
+            with sandbox.open(source, limits=limits, prelude=prelude) as candidate:
                 call = _Call(candidate, tests.entry_point, run)
                 if isinstance(tests, FunctionTests):
                     _run_cases(run, tests, call)
@@ -150,7 +152,11 @@ def _run_cases(run: _Run, tests: FunctionTests, call: _Call) -> None:
         if run.over:
             return
         try:
-            value = call(case.args, case.kwargs)
+            if tests.has_nodes:
+                job = (tests.entry_point, tests.argument_types, tests.return_type, case.args)
+                value = call(job, {}, nodes.CALL)
+            else:
+                value = call(case.args, case.kwargs)
         except CandidateRaised as error:
             run.note(f"cases[{i}]", _raised(error))
             continue

@@ -47,6 +47,13 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE | re.MULTILINE,
 )
+# A program that is tested by its output reads standard input. Comments do not count
+_READS = re.compile(
+    r"""^[^#\n]* (?:
+        \b input \s* [(,)] | \b stdin \b | \b fileinput \b | \b (?: open | fdopen | read ) \(\ * 0\ * [,)] | /dev/fd/0
+    )""",
+    re.VERBOSE | re.MULTILINE,
+)
 _CODE_LINE = re.compile(r"^[ \t]*[^# \t\n]", re.MULTILINE)
 _RETURN = re.compile(r"^return\b", re.MULTILINE)
 _TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
@@ -74,9 +81,12 @@ def extract_code(completion: str, *, entry_point: str | None = None, prefix: str
     Only the reply behind the reasoning counts (`rewards.reasoning`); reasoning that was not ended holds no program.
 
     Fenced blocks come first: of three or more backticks or tildes, of Python or no language, the last of them perhaps
-    not closed. Of several, the last that defines `entry_point` is taken (one of another language, if only that does).
-    Where none does, or there is no entry point, it is the last that is marked as Python, or else the last. A fence
-    inside a string of three quotes, or indented by four more than the block's, does not end the block.
+    not closed. A reply may hold others beside the program: its use, its output, a command line. With an `entry_point`,
+    the last block that defines it is taken (one of another language, if only that does). Where none does, or there is
+    no entry point, it is the last block that reads standard input, or else the last block. Blocks that are marked as
+    Python go before those without a language, and of the latter those with a statement before those without one.
+    Blocks are never joined. A fence inside a string of three quotes, or indented by four more than the block's, does
+    not end the block.
 
     Without a block the whole text is the program, if it defines `entry_point` or has a line that begins like a
     statement.
@@ -153,7 +163,15 @@ def _block(text: str, entry_point: str | None) -> str | None:
             for block in reversed(some):
                 if _defines(_dedent(block.source), entry_point):
                     return block.source
-    for some in ([block for block in python if block.language], python):
+    marked = [block for block in python if block.language]
+    reading = [block for block in python if _READS.search(block.source)]
+    for some in (
+        [block for block in reading if block.language],
+        reading,
+        marked,
+        [block for block in python if _STATEMENT.search(_dedent(block.source))],
+        python,
+    ):
         if some:
             return some[-1].source
     return None

@@ -149,14 +149,14 @@ class Candidate:
             if self._owned is not None:
                 self._owned.close()
 
-    def run_source(self, source: str) -> None:
-        """Execute the source as a module; called once, before any `call`.
+    def run_source(self, source: str, prelude: str = "") -> None:
+        """Execute the source as a module, behind the prelude; called once, before any `call`.
 
         Raises:
             CandidateError: If the source is no Python, or its execution raised or broke a limit.
             SandboxFault: If the sandbox itself fails.
         """
-        kind, answer = self._start(wire.SOURCE, source)
+        kind, answer = self._start(wire.SOURCE, (source, prelude))
         if kind == wire.DONE and not answer:
             return
         raise self._end(self._failed(kind, answer))

@@ -350,7 +350,7 @@ def run(closing: linux.SystemCalls, value_bytes: int, channel: int, output: int,
         if kind == wire.PROGRAM:
             run_program(messages, *job)
         else:
-            answer_calls(messages, job)
+            answer_calls(messages, *job)
     except MemoryError:
         messages.send(wire.MEMORY)
     except NoMore:
@@ -375,13 +375,15 @@ def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 
 
-def answer_calls(messages: Channel, source: str) -> None:
-    """Execute the source, then call its functions."""
+def answer_calls(messages: Channel, source: str, prelude: str = "") -> None:
+    """Execute the source, behind the prelude in the same module, then call its functions."""
     execute = load(messages, "solution", source)
     if execute is None:
         return
     module = sys.modules["solution"]
     try:
+        if prelude:
+            exec(compile(prelude, "<tests>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 (as the source)
         execute()
         flush(sys.stdout)
     except MemoryError:

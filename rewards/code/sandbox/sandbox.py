@@ -42,8 +42,13 @@ class Sandbox:
         self._finalizer: Any = None
         self._candidates: weakref.WeakSet[Candidate] = weakref.WeakSet()
 
-    def open(self, source: str, *, limits: Limits | None = None) -> Candidate:
+    def open(self, source: str, *, limits: Limits | None = None, prelude: str = "") -> Candidate:
         """Return a new process that has executed `source` as a module.
+
+        Args:
+            source: What a model wrote.
+            limits: What it may take; by default the sandbox's.
+            prelude: Code of the task that is executed before it in the same module, such as classes that it may use.
 
         Raises:
             CandidateError: If the source is no Python, or its execution raised or broke a limit.
@@ -52,7 +57,7 @@ class Sandbox:
         """
         candidate = self._new(limits)
         try:
-            candidate.run_source(source)
+            candidate.run_source(source, prelude)
         except BaseException:
             candidate.close()
             raise

@@ -1,9 +1,9 @@
 """The system calls that a candidate may not make, as a filter for the kernel. Runs inside the jail.
 
 A list of what is denied: Python's standard library and the C library's choices of calls are too many for a list of what
-is allowed. Of the calls with many commands (fcntl, ioctl, prctl), only the commands listed are allowed. Calls that are
-newer than this file do not exist (ENOSYS). The filter searches the sorted numbers in a binary tree, as every call of
-the candidate goes through it and the kernel translates it for every completion.
+is allowed. Of the calls with many commands (fcntl, ioctl, prctl, getsockopt), only the commands listed are allowed.
+Calls that are newer than this file do not exist (ENOSYS). The filter searches the sorted numbers in a binary tree, as
+every call of the candidate goes through it and the kernel translates it for every completion.
 
 A call is also denied if another completion or the host could see that it was made, if the kernel holds memory for it
 that no limit counts, or if a count that the kernel keeps for the whole user or machine shows it.
@@ -199,7 +199,9 @@ def _if_set(argument: int, bits: int, then: int, otherwise: int) -> list[Instruc
     return [_load(argument), (_SET, 0, 1, bits), (_RETURN, 0, 0, then), (_RETURN, 0, 0, otherwise)]
 
 
-_CLONE_THREAD = 0x10000
+# a thread that has its descriptors in common with the others: limits of descriptors are those of one table
+_CLONE_THREAD_AND_FILES = 0x10000 | 0x400
+_CLOSE_RANGE = (0, 4)  # closes, or marks to be closed; another flag makes a table of the thread's own
 _CLONE_NEW = 0x7E020080 | 0x1000  # all namespaces; CLONE_PIDFD
 # duplicates, flags, F_GETLK, owner, signal, F_OFD_GETLK, lease, size of a pipe, seals, hints: they look, or change what
 # is one's own
@@ -211,7 +213,11 @@ _IOCTL = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C542A)
 # setting what harms nobody: name, timer slack, subreaper, no new privileges, ambient capabilities (it has none), names
 # of memory, who may trace (nobody can)
 _PRCTL = (2, 3, 15, 16, 21, 27, 29, 30, 36, 37, 38, 39, 42, 47, 0x53564D41, 0x59616D61)
-_AF_UNIX, _SO_COOKIE = 1, 57
+_AF_UNIX = 1
+# what a socket is and what went wrong: REUSEADDR, TYPE, ERROR, sizes of buffers, KEEPALIVE, LINGER, PASSCRED, PEERCRED,
+# time limits, ACCEPTCONN, PROTOCOL, DOMAIN. Others are counts of the machine (of sockets, of network namespaces) or a
+# descriptor of the process on the other side, which may be the program
+_GETSOCKOPT = (2, 3, 4, 7, 8, 9, 13, 16, 17, 20, 21, 30, 38, 39)
 _MAP_HUGETLB = 0x40000  # of a pool that all share
 _FUTEX_PRIVATE = 128
 # advice about huge or equal pages and about what may leave memory; collapse, and memory errors
@@ -220,13 +226,16 @@ _MADVISE_NOTHING, _MADVISE_DENIED = (12, 14, 20, 21), (25, 100, 101)
 # by a call's arguments: number on x86_64, number on aarch64, what is decided
 _BY_ARGUMENTS: dict[str, tuple[int, int, list[Instruction]]] = {
     "clone": (56, 220, [
-        _load(0), (_SET, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _DENY), *_if_set(0, _CLONE_NEW, _DENY, _ALLOW),
+        _load(0), (_AND, 0, 0, _CLONE_THREAD_AND_FILES), (_EQUAL, 1, 0, _CLONE_THREAD_AND_FILES),
+        (_RETURN, 0, 0, _DENY),
+        *_if_set(0, _CLONE_NEW, _DENY, _ALLOW),
     ]),
     "fcntl": (72, 25, _by_value(1, {_ALLOW: _FCNTL, _NOTHING: _FCNTL_LOCKS}, _DENY)),
     "ioctl": (16, 29, _by_value(1, {_ALLOW: _IOCTL}, _ERRNO | errno.ENOTTY)),
     "prctl": (157, 167, _by_value(0, {_ALLOW: _PRCTL}, _DENY)),
     "socketpair": (53, 199, _by_value(0, {_ALLOW: (_AF_UNIX,)}, _DENY)),
-    "getsockopt": (55, 209, _by_value(2, {_DENY: (_SO_COOKIE,)}, _ALLOW)),  # a count of all sockets
+    "close_range": (436, 436, _by_value(2, {_ALLOW: _CLOSE_RANGE}, _DENY)),
+    "getsockopt": (55, 209, _by_value(2, {_ALLOW: _GETSOCKOPT}, _DENY)),
     # no address: the sockets of a pair have no name, and may not write to those that have one
     "sendto": (44, 206, [
         _load(4, high=True), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _DENY), *_by_value(4, {_ALLOW: (0,)}, _DENY),

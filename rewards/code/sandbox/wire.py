@@ -19,7 +19,7 @@ HEADER = Struct("!cQI")
 """On the channel: one of the kinds below, a number and the length of what follows. The program draws the number of each
 question, the answer repeats it: so nothing is an answer that was said before the question. `HELLO` has 0."""
 SOURCE, PROGRAM, CALL = b"S", b"P", b"C"
-"""To the candidate: source; (source, standard input); (function, arguments, keyword arguments)."""
+"""To the candidate: (source, prelude); (source, standard input); (function, arguments, keyword arguments)."""
 HELLO, DONE, VALUE, RAISED, SYNTAX, MEMORY = b"H", b"D", b"V", b"R", b"X", b"M"
 """From the candidate: the jail is closed; the source has run; a value; (type, message, forbidden); messages."""
 

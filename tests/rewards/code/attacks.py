@@ -8,6 +8,7 @@ was open. What an escape would leave is a file or a process with `MARK` in its n
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 
 MARK = "llm_envs_attack_marker"
@@ -472,6 +473,103 @@ if os.uname().machine != "x86_64":
         if "call(" not in source.removeprefix("win = lambda x: x * x\n" + CALL)
     }
 
+# A third look: objects, calls and tricks that the tables above miss.
+RACE = "import os, threading, time\n"
+MORE = {
+    "a table of descriptors for each thread": _tries("assert call(436, 10**5, 10**5 + 1, 2) == 0", CALL),
+    "a thread that shares no descriptors": _f("stack = ctypes.create_string_buffer(2**16)\ntop = ctypes.c_void_p((ctypes.addressof(stack) + 2**16) & ~63)\nreturn win(x) if libc.clone(libc.pause, top, 0x10000 | 0x800 | 0x100 | 0x200, None) > 0 else None", CALL),
+    "a process that shares its descriptors": _f("stack = ctypes.create_string_buffer(2**16)\ntop = ctypes.c_void_p((ctypes.addressof(stack) + 2**16) & ~63)\nreturn win(x) if libc.clone(libc.pause, top, 0x400 | 0x100 | 17, None) > 0 else None", CALL),
+    "a descriptor of the program by its socket": _tries("call(55, 3, 1, 77, (ctypes.c_int * 1)(), ctypes.byref(ctypes.c_int(4)))", CALL),
+    "a descriptor of oneself by a pair": _tries("a, b = socket.socketpair()\na.getsockopt(socket.SOL_SOCKET, 77, 4)", CALL),
+    "a count of networks": _tries("a, b = socket.socketpair()\na.getsockopt(socket.SOL_SOCKET, 71, 8)", CALL),
+    "memory of a socket": _tries("a, b = socket.socketpair()\na.getsockopt(socket.SOL_SOCKET, 55, 64)", CALL),
+    "a descriptor of another process": _tries("call(438, 3, 0, 0)", CALL),
+    "memory of another process, written": _tries("b = ctypes.create_string_buffer(8)\nv = (ctypes.c_uint64 * 2)(ctypes.addressof(b), 8)\ncall(311, 2, v, 1, v, 1, 0)", CALL),
+    "a process that is seized": _tries("call(101, 0x4206, 2, 0, 0)", CALL),
+    "secret memory": _tries("call(447, 0)", CALL),
+    "a watch of a folder": _tries("fcntl.fcntl(os.open('/usr', 0), 1026, 0xF)", CALL),
+    "a lease of its own file": _tries("open('x', 'w').close()\nfcntl.fcntl(os.open('x', os.O_RDWR), 1024, fcntl.F_WRLCK)", CALL),
+    "whom a descriptor signals": _tries("fcntl.fcntl(3, 15, struct.pack('ii', 1, 1))", CALL),
+    "seals of a file in memory": _tries("fcntl.fcntl(os.memfd_create('x', 2), 1033, 8)", CALL),
+    "a queue by its name": _tries("call(240, b'llm_envs_attack_marker', os.O_CREAT | os.O_RDWR, 0o666, 0)", CALL),
+    "a queue that is removed": _tries("call(241, b'llm_envs_attack_marker')", CALL),
+    "what queues there are": _tries("call(71, 0, 3, ctypes.create_string_buffer(128))", CALL),
+    "a private semaphore": _tries("call(64, 0, 1, 0o600)", CALL),
+    "private System V memory": _tries("call(29, 0, 4096, 0o600)", CALL),
+    "a key of the thread": _tries("call(248, b'user', b'llm_envs_attack_marker', b'x', ctypes.c_size_t(1), -1)", CALL),
+    "a key that is asked for": _tries("call(249, b'user', b'llm_envs_attack_marker', None, -3)", CALL),
+    "deadlines of the scheduler": _tries("call(314, 0, struct.pack('IIQiIQQQ', 48, 6, 0, 0, 0, 10**6, 10**7, 10**7), 0)", CALL),
+    "real time": _tries("os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))", CALL),
+    "addresses without randomness": _tries("call(135, 0x40000)", CALL),
+    "a virtual machine's socket": _tries("socket.socket(40, socket.SOCK_STREAM)", CALL),
+    "a socket of the kernel's ciphers": _tries("socket.socket(38, socket.SOCK_SEQPACKET)", CALL),
+    "a pair of another family": _tries("socket.socketpair(30, socket.SOCK_STREAM)", CALL),
+    "the system's log": _tries("call(103, 10, None, 0)", CALL),
+    "a line of the system's log": _tries("import logging.handlers\nlogging.handlers.SysLogHandler('/dev/log').createSocket()\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect('/dev/log')", CALL),
+    "priority out of memory": _tries("open('/proc/self/oom_score_adj', 'w').write('-1000')", CALL),
+    "devices that are not there": _f("for name in ('userfaultfd', 'kvm', 'fuse', 'net/tun', 'ptmx', 'mem', 'port', 'loop-control', 'vhost-net', 'dri/card0', 'nvidia0', 'uinput', 'rtc0', 'watchdog', 'snapshot'):\n    try: os.open('/dev/' + name, os.O_RDONLY); return win(x)\n    except OSError: pass", CALL),
+    "mode of a device by fchmodat2": _tries("call(452, -100, b'/dev/null', 0o666, 0)", CALL),
+    "times of a device by an empty path": _tries("call(280, os.open('/dev/null', os.O_PATH), b'', None, 0x1000)", CALL),
+    "rights of a device": _tries("os.setxattr('/dev/null', 'system.posix_acl_access', struct.pack('I', 2))", CALL),
+    "a library linked into scratch": _tries("os.link(os.__file__, 'x')", CALL),
+    "a library written by its mapping": _tries("mmap.mmap(os.open(os.__file__, os.O_RDONLY), 1, flags=mmap.MAP_SHARED, prot=mmap.PROT_WRITE)[0] = 0", CALL),
+    "a library opened for writing later": _tries("fcntl.fcntl(os.open(os.__file__, 0), fcntl.F_SETFL, os.O_WRONLY)\nos.write(os.open(os.__file__, os.O_WRONLY), b'')", CALL),
+    "room made in a device": _tries("os.posix_fallocate(os.open('/dev/zero', os.O_RDWR), 0, 4096)", CALL),
+    "a program run from memory": _tries("fd = os.memfd_create('x')\nos.execve(fd, ['x'], {})", CALL),
+    "the loader run as a program": _tries("os.execv('/lib64/ld-linux-x86-64.so.2', ['ld', '/bin/true'])", CALL),
+    "system of the C library": _f("return win(x) if libc.system(b'true') == 0 else None", CALL),
+    "popen of the C library": _f("libc.popen.restype = ctypes.c_void_p\nreturn win(x) if libc.popen(b'true', b'r') else None", CALL),
+    "daemon of the C library": _f("return win(x) if libc.daemon(1, 1) == 0 else None", CALL),
+    "a terminal that forks": _tries("os.forkpty()", CALL),
+    "a process of asyncio": _tries("import asyncio\nasyncio.run(asyncio.create_subprocess_exec('true'))", CALL),
+    "a pool of processes": _tries("from concurrent.futures import ProcessPoolExecutor\nwith ProcessPoolExecutor(1) as e: e.submit(int).result(timeout=1)", CALL),
+    "a manager of multiprocessing": _tries("import multiprocessing\nmultiprocessing.Manager()", CALL),
+    "huge arguments": _tries("os.execv('/bin/true', ['x' * 2**17] * 100)", CALL),
+    "all of its group stopped": _f("os.killpg(0, signal.SIGSTOP)", CALL),
+    "all of its group killed": _f("os.kill(0, signal.SIGKILL)", CALL),
+    "a stopped thread": _f("libc.syscall(234, os.getpid(), threading.get_native_id(), signal.SIGSTOP)", CALL),
+    "a deep folder": _f("for i in range(5000):\n    try: os.mkdir('d'); os.chdir('d')\n    except OSError: break", CALL),
+    "links in a circle": _f("for i in range(2000): os.symlink(str((i + 1) % 2000), str(i))\nos.listdir('.')\ntry: open('0')\nexcept OSError: pass", CALL),
+    "names of all bytes": _f("for i in range(1, 256):\n    if i != 47: open(bytes([i]) * 200, 'w').close()", CALL),
+    "wake-ups into the channel": _f("signal.set_wakeup_fd(3, warn_on_full_buffer=False)\nsignal.signal(signal.SIGUSR1, lambda *a: None)\nfor _ in range(100): os.kill(os.getpid(), signal.SIGUSR1)", "import os, signal\nos.set_blocking(3, False)"),
+    "a traceback into the channel": _f("import faulthandler\nfaulthandler.dump_traceback(3)\nreturn None"),
+    "a traceback into the spare channel, again and again": _f("import faulthandler, time\nfaulthandler.dump_traceback_later(0.001, repeat=True, file=1000)\ntime.sleep(0.1)"),
+    "standard output into the channel": _f("import os, sys\nos.dup2(1000, 1)\nprint('4' * 100, flush=True)"),
+    "both channels closed": _f("import os\nfor fd in (3, 1000): os.close(fd)"),
+    "the channel is another pair": _f("import os, socket\na, b = socket.socketpair()\nos.dup2(a.fileno(), 3); os.dup2(a.fileno(), 1000)\nreturn win(x)"),
+    "sending replaced": _f("return None", SPEAK + "type(channel).send_value = lambda self, value: self.send(b'V', FOUR)"),
+    "receiving replaced": _f("return None", SPEAK + "type(channel).receive = lambda self: (b'C', ('f', (2,), {}))"),
+    "the encoder replaced": _f("return None", SPEAK + "for o in gc.get_objects():\n    if isinstance(o, dict) and '_WRITERS' in o: o['_WRITERS'].clear(); o['encode'] = lambda *a, **k: FOUR"),
+    "numbers of questions guessed": _f("for n in range(1000): say_to(n)\nreturn None", SPEAK + "def say_to(n): os.write(3, struct.pack('!cQI', b'V', channel._number + n, 3) + FOUR)"),
+    "the number of the next question is this one's": _f("threading.Timer(0.02, say, (b'V', FOUR)).start()\ntime.sleep(0.1)", SPEAK),
+    "an ordered dict that lies": _f("from collections import OrderedDict\nclass D(OrderedDict):\n    def __getitem__(s, k): return win(2)\n    def items(s): return [('x', 4)]\n    def __len__(s): return 0\nreturn D(a=1)"),
+    "a set whose elements equal all": _f("class I(int):\n    def __eq__(s, o): return True\n    def __hash__(s): return 4\nreturn {I(1)}"),
+    "a float that is near all": _f("class F(float):\n    def __sub__(s, o): return 0.0\n    __rsub__ = __sub__\n    def __abs__(s): return 0.0\nreturn F(1e300)"),
+    "a class that says it is int": _f("class M(type):\n    def __mro_entries__(c, b): return (int,)\n    def mro(c): return [c, int, object]\ntry:\n    class I(metaclass=M): pass\n    return I()\nexcept TypeError: return None"),
+    "a base class that changes later": _f("class A: pass\nclass B(A): pass\nb = B()\ntry: B.__bases__ = (int,)\nexcept TypeError: pass\nreturn b"),
+    "NaN in a list": _f("return [float('nan')]"),
+    "a huge number": _f("return 1 << (8 * 2**24)"),
+    "a name with surrogates": _f("raise type('\\ud800', (Exception,), {})('\\udfff' * 100)"),
+    "a message without an end": _f("class E(Exception):\n    def __str__(s): return str(s)\nraise E"),
+    "a message of 100 MB": _f("class E(Exception):\n    def __str__(s): return 'x' * 10**8\nraise E"),
+    "a message that crashes": _f("class E(Exception):\n    def __str__(s): ctypes.string_at(0)\nraise E", "import ctypes"),
+    "a cause that lies": _f("class E(Exception):\n    @property\n    def __cause__(s): return s\n    __context__ = __cause__\nraise E"),
+    "an error number that equals all": _f("class N(int):\n    def __eq__(s, o): return True\n    __hash__ = int.__hash__\nraise OSError(N(7), 'x')"),
+    "StopIteration": _f("raise StopIteration(x * x)"),
+    "an exception named like the checker's": _f("class CandidateFailed(Exception): pass\nraise CandidateFailed('passed')"),
+    "threads that raise": _f("def g(): raise SystemExit(0)\nthreading.excepthook = lambda *a: os._exit(0)\nthreading.Thread(target=lambda: 1 / 0).start()\ntime.sleep(0.1)", RACE),
+    "an exit from a timer's thread": _f("threading.Timer(0.01, os._exit, (0,)).start()\ntime.sleep(1)", RACE),
+    "tracing of all threads": _f("return 0", "import sys, threading\nthreading.settrace(lambda *a: None); threading.setprofile(lambda *a: None)\nsys.setprofile(lambda f, e, a: f.f_locals.clear())"),
+    "finalizers at every collection": _f("return 0", "import gc, os\nclass D:\n    def __del__(s): D()\nD()\ngc.set_threshold(1, 1, 1)"),
+    "limits of its own CPU time": _f("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (0, 0))\nwhile True: pass"),
+    "a recursion in C": _f("v = x\nfor _ in range(10**6): v = (v,)\nreturn hash(v)"),
+    "a recursion of repr": _f("class R:\n    def __repr__(s): return repr([s])\nreturn repr(R())"),
+    "an import hook that answers": _f("import passed\nreturn passed.value", "import sys, types\nclass H:\n    @staticmethod\n    def find_spec(*a): return None\nsys.meta_path[:] = [H]; sys.path_hooks.clear()"),
+    "stack frames by C": _f("import ctypes\nget = ctypes.pythonapi.PyEval_GetFrame\nget.restype = ctypes.py_object\nframe, seen = get(), []\nwhile frame: seen += [*frame.f_locals.values()]; frame = frame.f_back\nfor o in seen:\n    if isinstance(o, dict) and 'expected' in o: return o['expected']"),
+}  # fmt: skip
+if os.uname().machine != "x86_64":
+    MORE = {name: source for name, source in MORE.items() if not re.search(r"\b(sys)?call\(", source.replace(CALL, ""))}
+
 # Programs for the problem: read a number, print its square.
 PROGRAMS = {
     "all numbers": "print('\\n'.join(map(str, range(200))))",
@@ -503,6 +601,17 @@ PROGRAMS = {
     "output found in frames": "import sys\nf = sys._getframe()\nwhile f:\n    for v in [*f.f_locals.values()]:\n        if isinstance(v, str) and v.strip().isdigit() and len(v) < 5: print(v)\n    f = f.f_back",
     "an answer to the checker": "import os\nos.write(3, b'D\\0\\0\\0\\0')\nos._exit(0)",
     "closed output": "import os\nos.close(1)",
+    "a frame on the spare channel": "import os\nprint(0, flush=True)\nos.write(1000, b'D' + bytes(12))\nos._exit(0)",
+    "a byte order mark": "n = int(input())\nprint('\ufeff' + str(n * n))",
+    "zeros before it": "n = int(input())\nprint(str(n * n).zfill(9))",
+    "underscores": "n = int(input())\nprint(f'0_{n * n}')",
+    "a space of no width": "n = int(input())\nprint('\u200b' + str(n * n))",
+    "lines of another kind": "n = int(input())\nprint('0\u2028' + str(n * n))",
+    "an exit code of 256 and nothing printed": "raise SystemExit(256)",
+    "an exit in a thread": "import os, threading, time\nthreading.Thread(target=os._exit, args=(0,)).start()\ntime.sleep(5)",
+    "an exit in __del__": "import os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\nraise ValueError",
+    "an exit by atexit": "import atexit, os\natexit.register(os._exit, 0)\nprint(0)\nraise ValueError",
+    "output of another's pipe": "import os\nfor fd in range(3, 64):\n    try: print(os.read(fd, 100))\n    except OSError: pass",
     "printing replaced": "import builtins, sys\nsys.stdout = None\nbuiltins.print = lambda *a: None\nprint(int(input()) ** 2)",
 }  # fmt: skip
 
@@ -512,12 +621,13 @@ ATTACKS: dict[str, str] = {
     for category, attacks in (
         ("exit", EXITS), ("equality", EQUALITY), ("patch", PATCHES), ("reading", READING), ("forged", FORGED), ("flood", FLOODS),
         ("escape", ESCAPES), ("extraction", EXTRACTION), ("protocol", PROTOCOL), ("interpreter", INTERPRETER),
-        ("kernel", KERNEL), ("shared", SHARED),
+        ("kernel", KERNEL), ("shared", SHARED), ("more", MORE),
     )
     for name, source in attacks.items()
 }  # fmt: skip
 
 ENDLESS = {
+    "more: receiving replaced", "more: all of its group stopped", "more: a stopped thread", "more: both channels closed", "more: the channel is another pair",
     "flood: ignored signals", "flood: million sets", "flood: recursion without a limit", "flood: regex", "flood: sleep",
     "flood: spin", "flood: spin in import", "flood: stderr", "flood: tower", "forged: its own reply and silence",
     "interpreter: a lock held for ever", "interpreter: an event that never comes", "interpreter: unlimited digits",

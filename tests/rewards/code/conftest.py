@@ -73,7 +73,7 @@ class FakeSandbox:
         self.faults = itertools.count()
         self.threads = set()
 
-    def open(self, source, *, limits=None):
+    def open(self, source, *, limits=None, prelude=""):
         self.threads.add(threading.get_ident())
         candidate = FakeCandidate(self, source)
         self.opened += 1

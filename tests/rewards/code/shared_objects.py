@@ -161,6 +161,15 @@ return found"""),
 for _ in range(n):
     a, b = socket.socketpair()
     a.getsockopt(socket.SOL_SOCKET, 57, 8)""", "a, b = socket.socketpair()\nreturn a.getsockopt(socket.SOL_SOCKET, 57, 8)"),
+    "a count of processes by a socket": _channel("for _ in range(n): threading.Thread(target=int).start()", """
+found = []
+def own():
+    a, b = socket.socketpair()
+    found.append(os.fstat(a.getsockopt(socket.SOL_SOCKET, 77)).st_ino)
+own()
+return found"""),
+    "a count of networks": _channel("return None", "a, b = socket.socketpair()\nreturn a.getsockopt(socket.SOL_SOCKET, 71, 8)"),
+    "the process on the other side": _channel("return None", "return call(55, 3, 1, 77, (ctypes.c_int * 1)(), ctypes.byref(ctypes.c_int(4)))"),
     "a count of processes": _channel("for _ in range(n): threading.Thread(target=int).start()", """
 def own():
     call(39)
@@ -278,6 +287,25 @@ for _ in range(300):
     socket.send_fds(a, [b'x'], [c.fileno(), d.fileno()])
     c.close(); d.close()
 return held"""),
+    "buffers of sockets in tables of each thread": _hoard("""
+held = []
+threading.stack_size(2**16)
+def work():
+    call(436, 10**5, 10**5 + 1, 2)
+    own = 0
+    try:
+        for _ in range(55):
+            for one in socket.socketpair():
+                kept.append(one)
+                one.setblocking(False)
+                own += until(lambda: one.send(bytes(2**14)), 10**5) * 2**14
+    except OSError: pass
+    held.append(own)
+    time.sleep(60)
+threads = [threading.Thread(target=work, daemon=True) for _ in range(10)]
+for thread in threads: thread.start()
+while len(held) < 10 and any(thread.is_alive() for thread in threads): time.sleep(0.01)
+return sum(held)"""),
     "rules of Landlock": _hoard("""
 held = 0
 for _ in range(100):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a completion a line)
 """Where the program of a completion is."""
 
 import ast
@@ -125,12 +126,61 @@ PROGRAMS = {
 }
 
 
+READS = "n = int(input())\nprint(n * n)\n"
+SOLVE = "def solve():\n    n = int(input())\n    print(n * n)\n\n\nsolve()\n"
+INDENTED = "".join(f"    {line}\n" for line in ("```python", *READS.splitlines(), "```"))
+# a whole program, and other blocks in the same reply
+PROGRAMS |= {
+    "example of use behind it": (fenced(READS) + "For example:\n" + fenced("print(3 * 3)  # 9\n"), READS),
+    "a block that only calls": (fenced(SOLVE) + "Then:\n" + fenced("solve()\n"), SOLVE),
+    "a block that names the input in a comment": (fenced(READS) + fenced("# input(): 3\nprint(9)\n"), READS),
+    "example of use before it": ("As in\n" + fenced("assert 3 * 3 == 9\n") + fenced(READS), READS),
+    "example of use, tildes": (fenced(READS, "py", "~~~") + fenced("print(9)\n"), READS),
+    "shell": (fenced(READS) + fenced("python3 solution.py < input.txt\n", "bash"), READS),
+    "shell without a language": (fenced(READS, "") + fenced("$ echo 3 | python3 a.py\n", ""), READS),
+    "shell before it": (fenced("pip install numpy\n", "sh") + fenced(READS), READS),
+    "output without a language": (fenced(READS, "") + "It prints\n" + fenced("9\n", ""), READS),
+    "input and output": (fenced(READS, "") + "Input:\n" + fenced("3\n", "") + "Output:\n" + fenced("9\n", ""), READS),
+    "text": (fenced(READS, "") + fenced("input(3) = 9\n", "text"), READS),
+    "a marked example and a program without a language": (fenced("print(9)\n") + fenced(READS, ""), READS),
+    "indented blocks": (f"1. Program:\n\n{INDENTED}\n2. Use:\n\n    ```python\n    print(9)\n    ```\n", READS),
+    "the last block is cut off": (fenced(READS) + "For example:\n```python\nprint(3 *", READS),
+    "a better one behind it": (fenced(READS) + "Faster:\n" + fenced(SOLVE), SOLVE),
+    "another way to read": (fenced("import sys\nprint(sys.stdin.read())\n") + fenced("print(9)\n"), "import sys\nprint(sys.stdin.read())\n"),
+    "open(0)": (fenced("x = open(0).read()\nprint(x)\n") + fenced("print(9)\n"), "x = open(0).read()\nprint(x)\n"),
+    "nothing is read": (fenced("print(1)\n", "") + fenced("x = 2\nprint(x)\n", "") + fenced("2\n", ""), "x = 2\nprint(x)\n"),
+    "no block has a statement": (fenced("1\n", "") + fenced("f(2)\n", ""), "f(2)\n"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("completion", "source"), PROGRAMS.values(), ids=PROGRAMS)
 def test_programs(completion, source):
     code = extract_code(completion)
     assert code is not None
     assert code.source == source
     assert code.form is (Form.FENCED if "```" in completion else Form.WHOLE)
+
+
+# blocks beside the one that defines the function
+FUNCTIONS = {
+    "example of use": fenced(F) + fenced("x = f(input())\nprint(x)\n"),
+    "a block that only calls": fenced(F) + "Then:\n" + fenced("assert f(1) == 1\n"),
+    "shell": fenced(F) + fenced("python3 -m pytest f.py\n", "shell"),
+    "output": fenced(F) + fenced("f(1) = 1\n", ""),
+    "text": fenced(F) + fenced("def f(x): the function\n", "text"),
+    "doctest": fenced(F) + fenced(">>> f(1)\n1\n", "pycon"),
+    "indented": "1. So:\n   ```python\n   def f(x):\n       return x\n   ```\n2. Use:\n   ```python\n   f(1)\n   ```\n",
+    "tildes": fenced(F, "python", "~~~") + fenced("f(1)\n", "python", "~~~"),
+    "the last block is cut off": fenced(F) + "For example:\n```python\nprint(f(",
+    "tests behind it": fenced(F) + fenced("import unittest\n\n\nclass T(unittest.TestCase):\n    def test_f(self): f(1)\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("completion", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_another_block_is_not_taken_for_the_function(completion):
+    code = extract_code(completion, entry_point="f")
+    assert code is not None
+    assert code.source == F
 
 
 PREFIX = 'import math\n\n\ndef helper(x):\n    return x\n\n\ndef f(x: int) -> int:\n    """Return x."""\n'

@@ -85,6 +85,12 @@ def test_no_call_has_two_rules(machine):
     [
         ("clone", (0x3D0F00,), ALLOW),  # what the C library starts a thread with
         ("clone", (17,), DENY),
+        ("clone", (0x3D0F00 & ~0x400,), DENY),  # a thread with descriptors of its own
+        ("clone", (0x400 | 17,), DENY),  # a process that shares them
+        ("close_range", (3, 1000, 0), ALLOW),
+        ("close_range", (3, 1000, 4), ALLOW),  # CLOSE_RANGE_CLOEXEC
+        ("close_range", (3, 1000, 2), DENY),  # CLOSE_RANGE_UNSHARE
+        ("close_range", (3, 1000, 6), DENY),
         ("clone", (0x10000 | 0x10000000,), DENY),
         ("clone", (0x10000 | 0x80,), DENY),  # time namespace
         ("clone", (0x3D0F00 | 0x1000,), DENY),  # CLONE_PIDFD
@@ -129,7 +135,11 @@ def test_no_call_has_two_rules(machine):
         ("sendto", (3, 1, 1, 0, 0x1000, 9), DENY),
         ("sendto", (3, 1, 1, 0, 1 << 40, 9), DENY),
         ("getsockopt", (3, 1, 3), ALLOW),
+        ("getsockopt", (3, 1, 4), ALLOW),  # SO_ERROR
+        ("getsockopt", (3, 1, 39), ALLOW),  # SO_DOMAIN
         ("getsockopt", (3, 1, 57), DENY),  # SO_COOKIE
+        ("getsockopt", (3, 1, 71), DENY),  # SO_NETNS_COOKIE
+        ("getsockopt", (3, 1, 77), DENY),  # SO_PEERPIDFD
         ("prctl", (15,), ALLOW),
         ("prctl", (1,), DENY),
         ("prctl", (22,), DENY),
