@@ -29,6 +29,8 @@ from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
 
 _CONNECTIONS = 64
 """Requests under way at a time; vLLM batches what it has."""
+_ATTEMPTS = 3
+"""How often a batch is asked for of a server that fails in the middle."""
 _PAUSE = 1.0
 """Seconds between two attempts to reach a server that is gone."""
 _PROBE_TOKENS = 8
@@ -52,7 +54,7 @@ class VLLMServerEngine:
     """Generates by a vLLM server that was given the policy's model, and hands the policy's weights over to it.
 
     One request per prompt draws its G completions. A server that is lost in the middle is waited for: one that comes
-    back within `patience` gets the last weights again, and what was missing is drawn anew, with the same seeds. Its
+    back within `patience` gets the last weights again, and the batch is drawn anew, with the same seeds. Its
     log-probabilities differ from the policy's by the rounding of other kernels, so an update computes those that it
     starts from anew.
 
@@ -105,7 +107,7 @@ class VLLMServerEngine:
 
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
-            ServerError: The server refuses a request, or is gone for longer than `patience`.
+            ServerError: The server refuses a request, or is gone for longer than `patience`, or fails three times.
         """
         check_request(prompt_ids, group_size)
         greedy = sampling.temperature == 0
@@ -113,22 +115,8 @@ class VLLMServerEngine:
         seeds = np.random.SeedSequence(seed).generate_state(len(prompt_ids), np.uint64) >> np.uint64(2)
         count = 1 if greedy else group_size
         requests = [self._request(ids, count, sampling, int(own)) for ids, own in zip(prompt_ids, seeds, strict=True)]
-        groups: list[list[Completion] | None] = [None] * len(requests)
-        deadline = time.monotonic() + self._patience
-        while missing := [i for i, group in enumerate(groups) if group is None]:
-            with ThreadPoolExecutor(_CONNECTIONS) as pool:
-                found = list(pool.map(self._complete, [requests[i] for i in missing]))
-            failures = [answer for answer in found if isinstance(answer, _Gone)]
-            for i, answer in zip(missing, found, strict=True):
-                groups[i] = None if isinstance(answer, _Gone) else answer
-            if failures:
-                if len(failures) < len(found):
-                    deadline = time.monotonic() + self._patience  # it gets on
-                elif time.monotonic() > deadline:
-                    raise self._lost(failures[0])
-                self._wait_until_ready()
-                self._load()  # one that was started anew has other weights
-        return [group * group_size if greedy else group for group in groups if group is not None]
+        groups = self._complete_all(requests)
+        return [group * group_size for group in groups] if greedy else groups
 
     def sync_weights(self, policy: Any) -> None:
         """Hand the policy's weights over, with its adapters added; keys and values of the old ones are forgotten.
@@ -182,8 +170,8 @@ class VLLMServerEngine:
 
     def _lost(self, reason: Exception) -> ServerError:
         return ServerError(
-            f"the vLLM server at {self.url} does not answer ({reason}; waited for {self._patience:g} seconds); start "
-            "it, see docs/scaling.md, and go on from the last checkpoint"
+            f"the vLLM server at {self.url} does not answer, or fails again and again ({reason}; it was waited for up "
+            f"to {self._patience:g} seconds); start it anew, see docs/scaling.md, and go on from the last checkpoint"
         )
 
     def _check_start(self) -> None:
@@ -258,12 +246,26 @@ class VLLMServerEngine:
             "return_token_ids": True,
         }
 
-    def _complete(self, request: dict[str, Any]) -> list[Completion] | _Gone:
-        """The completions of a request, or why there are none."""
-        try:
-            answer = self._post("/v1/completions", request)
-        except _Gone as gone:
-            return gone
+    def _complete_all(self, requests: list[dict[str, Any]]) -> list[list[Completion]]:
+        """The completions of each request.
+
+        Where one gets no answer, all are asked for anew: a server that was started anew in the meantime answers the
+        others with other weights.
+        """
+        for _ in range(_ATTEMPTS):
+            pool = ThreadPoolExecutor(_CONNECTIONS)
+            try:
+                return list(pool.map(self._complete, requests))
+            except _Gone as gone:
+                lost = self._lost(gone)
+            finally:
+                pool.shutdown(cancel_futures=True)
+            self._wait_until_ready()
+            self._load()
+        raise lost
+
+    def _complete(self, request: dict[str, Any]) -> list[Completion]:
+        answer = self._post("/v1/completions", request)
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
         return [
             Completion(choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "length")
