@@ -44,6 +44,7 @@ class VLLMEngine:
     """
 
     exact_logprobs = False
+    has_own_weights = True
 
     def __init__(
         self,
@@ -108,9 +109,6 @@ class VLLMEngine:
             use_tqdm=False,
         )
         groups = [[_completion(output) for output in request.outputs] for request in outputs]
-        if self._sleeps:
-            self._llm.sleep(level=1)
-            self._sleeping = True
         return [group * group_size for group in groups] if greedy else groups
 
     def sync_weights(self, policy: Any) -> None:
@@ -126,6 +124,12 @@ class VLLMEngine:
         self._llm.apply_model(_refresh_tied_head)
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not empty its prefix cache, which has keys and values of the old weights")
+
+    def sleep(self) -> None:
+        """Give the memory of the cache back, and move the weights to the host, until the next call."""
+        if self._sleeps and not self._sleeping:
+            self._llm.sleep(level=1)
+            self._sleeping = True
 
     def _wake(self) -> None:
         if self._sleeping:

@@ -73,6 +73,7 @@ class VLLMServerEngine:
     """
 
     exact_logprobs = False
+    has_own_weights = True
     generates_elsewhere = True
 
     def __init__(
