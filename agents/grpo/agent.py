@@ -205,7 +205,7 @@ class GRPOAgent(Agent):
         """Collect a batch, take the optimizer steps, and say what happened."""
         total_updates = self._total_updates(total_episodes)
         started = time.perf_counter()
-        collection = self._ahead or self._collect(self.rng, self.noise)
+        collection = self._ahead or self._collect()
         rollouts, sampled = collection.rollouts, collection.sampled
         collected = time.perf_counter()
         goes_on = self.num_updates + 1 < total_updates
@@ -262,12 +262,11 @@ class GRPOAgent(Agent):
         rng, noise = (np.random.default_rng(noise_seed(stream)) for stream in (self.rng, self.noise))
         return in_background(lambda: self._collect(rng, noise))
 
-    def _collect(self, rng: np.random.Generator, noise: np.random.Generator) -> _Batch:
+    def _collect(self, *streams: np.random.Generator) -> _Batch:
         """Groups to learn from, and others that were sampled to find them (see `GRPOConfig.max_refills`).
 
         Args:
-            rng: Draws problems.
-            noise: Seeds the engine.
+            *streams: What draws problems and what seeds the engine; none are the agent's own.
         """
         size, wanted = self.config.group_size, self.config.prompts_per_update
         sampled: list[Rollout] = []
@@ -276,7 +275,7 @@ class GRPOAgent(Agent):
         with self.rollout_phase():
             for _ in range(1 + self.config.max_refills):
                 first = len(sampled) // size
-                sampled += self._sample(rng, noise)
+                sampled += self._sample(*streams)
                 if self.config.max_refills == 0:
                     return _Batch(sampled, list(range(wanted)), size)
                 for i in range(first, len(sampled) // size):
@@ -287,7 +286,8 @@ class GRPOAgent(Agent):
                     break
         return _Batch(sampled, (informative + others)[:wanted], size)
 
-    def _sample(self, rng: np.random.Generator, noise: np.random.Generator) -> list[Rollout]:
+    def _sample(self, *streams: np.random.Generator) -> list[Rollout]:
+        rng, noise = streams or (self.rng, self.noise)
         wanted, size = self.config.prompts_per_update, self.config.group_size
         draw = partial(self._draw, rng=rng)
         seeds = draw(wanted)
