@@ -84,7 +84,7 @@ class _Batch:
         return cls(sampled, record["chosen"], group_size)
 
 
-_OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked"}
+_OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked", "sampler_truncated"}
 """Figures that are means per token, whether or not it is learned from."""
 
 

@@ -60,8 +60,8 @@ class GRPOConfig:
     what is missing after that is made up of the other groups.
     Episodes are counted as they are learned from. 0 takes what comes."""
     max_staleness: Literal[0, 1] = 0
-    """1: the next batch is generated while this one is learned from, by weights that are one update old.
-    For engines that generate in another process (a vLLM server)."""
+    """1: the next batch is generated while this one is learned from, by weights that are then one update old.
+    Importance weights correct for that (sampler_correction). For engines in another process (a vLLM server)."""
     mask_truncated: bool = False
     """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
     overlong_buffer: int = 0
