@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -105,8 +105,19 @@ class Agent(ABC):
         return {name: stream.bit_generator.state for name, stream in self._streams().items()}
 
     def whole_weights(self) -> contextlib.AbstractContextManager[None]:
-        """Around calls of the engine: where weights are sharded over processes, each has all of them meanwhile."""
+        """A block in which each process has all weights, where they are sharded over processes."""
         return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def rollout_phase(self) -> Iterator[None]:
+        """Around calls of the engine that belong together; at the end, one that can sleep gives its memory back."""
+        has_own_weights = getattr(self.engine, "has_own_weights", False)
+        with contextlib.nullcontext() if has_own_weights else self.whole_weights():
+            try:
+                yield
+            finally:
+                if (sleep := getattr(self.engine, "sleep", None)) is not None:
+                    sleep()
 
     @property
     @abstractmethod
@@ -241,7 +252,7 @@ class Agent(ABC):
             max_prompt_tokens=self.max_prompt_tokens,
             too_long=self.too_long,
         )
-        with self.whole_weights():
+        with self.rollout_phase():
             groups = self.engine.generate(ids, 1, sampling, noise_seed(self._predict_noise)) if ids else []
         texts = [self.policy.completion_text(group[0].ids, context) for group, context in zip(groups, ids, strict=True)]
         return texts[0] if isinstance(observation, str) else texts

@@ -83,6 +83,8 @@ class AgentState(CommonState):
 
     objective: Objective
     config: GRPOConfig
+    ahead: str | None = None
+    """The batch that was generated while the last update was computed, see `GRPOConfig.max_staleness`."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""

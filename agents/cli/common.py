@@ -49,7 +49,7 @@ def parse_env_args(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"an environment argument is written name=value, got {pair!r}")
+            raise UsageError(f"an argument is written name=value, got {pair!r}")
         if name == "render_mode":
             raise UsageError("no command renders; leave render_mode= out")
         if name in arguments:

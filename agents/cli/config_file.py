@@ -51,8 +51,9 @@ def read_config(file: Path, *, is_own_run: bool = False) -> dict[str, Any]:
             if twice := sorted(values.keys() & options.keys()):
                 raise UsageError(f"{file} has {twice[0]!r} twice: by itself and in {group!r}")
             values |= options
-    if isinstance(arguments := values.get("env_args"), Mapping):
-        values["env_args"] = [f"{name}={from_json(value)!r}" for name, value in arguments.items()]
+    for group in ("env_args", "engine_args"):
+        if isinstance(arguments := values.get(group), Mapping):
+            values[group] = [f"{name}={from_json(value)!r}" for name, value in arguments.items()]
     return {name.replace("-", "_"): _as_tuple(value) for name, value in values.items()}
 
 

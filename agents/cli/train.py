@@ -33,6 +33,8 @@ _FREE_IN_RESUME = (
     "device",
     "threads",
     "engine",
+    "engine_args",
+    "server",
     "parallel",
     "cpu_offload",
     "callback",
@@ -154,7 +156,7 @@ def _typed(options: type, arguments: Sequence[str], default: Any, named: str | N
 
 def _comparable(options: Any) -> dict[str, Any]:
     values = leaves(options)
-    return {**values, "env_args": parse_env_args(values["env_args"])}
+    return values | {name: parse_env_args(values[name]) for name in ("env_args", "engine_args")}
 
 
 def _check_agent(name: str, file: Path | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.cli.options import Choice, EnvArgs, Flag, OptionalFloat, OptionalInt, OptionalPath
+from agents.cli.options import NO_DEFAULT, Choice, EnvArgs, Flag, OptionalFloat, OptionalInt, OptionalPath
 from agents.factory import SB3_AGENTS
 from agents.objectives import PRESETS
 from agents.policies import ChatFormat
@@ -53,6 +53,10 @@ class Train:
     """CPU threads; else OMP_NUM_THREADS, or by size."""
     engine: Annotated[Literal["auto", "vllm"], Choice] = "auto"
     """What generates: auto or vllm."""
+    engine_args: EnvArgs = ()
+    """vLLM's, such as max_length=2048 memory_share=0.5."""
+    server: Annotated[str | None, NO_DEFAULT] = None
+    """With vllm, the address of a server that generates."""
     parallel: Annotated[Literal["auto", "ddp", "fsdp2"], Choice] = "auto"
     """Of processes: auto, ddp or fsdp2."""
     cpu_offload: Flag = False
@@ -76,3 +80,6 @@ class Train:
         check_at_least(self, 1, "checkpoint_every")
         check_at_least(self, 0, "seed")
         check_positive(self, "reward_deadline")
+        if self.engine != "vllm" and (self.server or self.engine_args):
+            name = "server" if self.server else "engine_args"
+            raise ValueError(f"{name} is for --engine vllm, and the engine is {self.engine}")

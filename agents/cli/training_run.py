@@ -27,6 +27,7 @@ from agents.cli.failures import save_traceback
 from agents.cli.train_options import Train
 from agents.distributed import Ranks
 from agents.engines.vllm import VLLMEngine
+from agents.engines.vllm_server import VLLMServerEngine
 from agents.evaluation import run_report
 from agents.evaluation.held_out import EvaluationReport, evaluate
 from agents.factory import load_agent
@@ -176,7 +177,19 @@ class TrainingRun:
                 raise UsageError(
                     f"--engine vllm is for agents of group-relative objectives, and not {self._train.agent}"
                 )
-            agent.engine = VLLMEngine(agent.policy)
+            arguments = parse_env_args(self._train.engine_args)
+            try:
+                if self._train.server is None:
+                    agent.engine = VLLMEngine(agent.policy, **arguments)
+                else:
+                    agent.engine = VLLMServerEngine(agent.policy, self._train.server, **arguments)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"--engine vllm: {error}") from error
+        if isinstance(agent, GRPOAgent):
+            try:
+                agent.check_engine()
+            except ValueError as error:
+                raise UsageError(str(error)) from error
         return agent
 
     def _begin(self, agent: Agent, run_dir: Path, threads: int) -> None:
@@ -218,7 +231,7 @@ class TrainingRun:
     def _record(self, agent: Agent, threads: int) -> dict[str, Any]:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
         asked = {name: value for name, value in asdict(self._train).items() if name not in _NOT_RECORDED}
-        asked |= {"env_args": as_json(parse_env_args(self._train.env_args))}
+        asked |= {name: as_json(parse_env_args(asked[name])) for name in ("env_args", "engine_args")}
         asked |= {name: asdict(group) for name, group in self._groups.items()}
         asked["config"].pop("algorithm_kwargs", None)  # the group `algorithm` has them
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")

@@ -61,6 +61,11 @@ class RolloutEngine(Protocol):
     """Generates groups of completions from token ids.
 
     An agent calls `sync_weights` when it is made, also from a checkpoint, and after each update.
+
+    An engine may have more. `sleep()` is called at the end of a rollout phase (all turns of a batch, an evaluation),
+    and gives back memory that the update needs; `generate` and `sync_weights` take it again. `has_own_weights = True`
+    says that it generates with a copy of the weights, and `generates_elsewhere = True` that it does so in another
+    process, while this one computes (see `GRPOConfig.max_staleness`).
     """
 
     @property

@@ -8,7 +8,9 @@ were run.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.distributed import is_sharded
+from agents.distributed import whole
 from agents.engines.rollout_engine import check_request
 from agents.forward.packed_model import without_adapters
 from agents.rollout import Completion, SamplingParams
+
+_FIRST_MINOR, _LAST_MINOR = 28, 33
 
 
 class VLLMEngine:
@@ -40,6 +44,7 @@ class VLLMEngine:
     """
 
     exact_logprobs = False
+    has_own_weights = True
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class VLLMEngine:
             raise ImportError(
                 "rollouts by vLLM need the package vllm, in the version that fits the installed torch: pip install vllm"
             ) from error
+        warn_of_version(vllm.__version__)
         self._vllm = vllm
         self._policy = policy
         self._sleeps = policy.device.type == "cuda" if sleeps is None else sleeps
@@ -67,6 +73,8 @@ class VLLMEngine:
             options.setdefault("distributed_executor_backend", "external_launcher")
         if policy.device.type == "cuda":
             options.setdefault("gpu_memory_utilization", memory_share)
+        else:  # after a part of a prompt vLLM turns back the noise of its request, which it cannot do on a CPU
+            options.setdefault("enable_chunked_prefill", False)
         with tempfile.TemporaryDirectory() as folder:
             without_adapters(policy.model).config.save_pretrained(folder)
             policy.tokenizer.save_pretrained(folder)
@@ -101,26 +109,27 @@ class VLLMEngine:
             use_tqdm=False,
         )
         groups = [[_completion(output) for output in request.outputs] for request in outputs]
-        if self._sleeps:
-            self._llm.sleep(level=1)
-            self._sleeping = True
         return [group * group_size for group in groups] if greedy else groups
 
     def sync_weights(self, policy: Any) -> None:
         """Copy the policy's weights, with its adapters added, and forget keys and values of the old ones.
 
         Raises:
-            ValueError: The weights are sharded over processes, or an adapter is not of the plain low-rank kind.
+            ValueError: An adapter is not of the plain low-rank kind.
         """
-        if any(map(is_sharded, policy.model.parameters())):
-            raise ValueError("vLLM needs whole weights on every process: use parallel='ddp' (--parallel ddp) with it")
         self._policy = policy
         self._wake()
-        weights = _named_weights(without_adapters(policy.model))
+        weights = named_weights(without_adapters(policy.model))
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.apply_model(_refresh_tied_head)
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not empty its prefix cache, which has keys and values of the old weights")
+
+    def sleep(self) -> None:
+        """Give the memory of the cache back, and move the weights to the host, until the next call."""
+        if self._sleeps and not self._sleeping:
+            self._llm.sleep(level=1)
+            self._sleeping = True
 
     def _wake(self) -> None:
         if self._sleeping:
@@ -144,27 +153,46 @@ class VLLMEngine:
         )
 
 
+def warn_of_version(version: str) -> None:
+    """Warn of a vLLM whose interface this package was not written for."""
+    numbers = re.match(r"0\.(\d+)", version)
+    if numbers is None or not _FIRST_MINOR <= int(numbers[1]) <= _LAST_MINOR:
+        warnings.warn(
+            f"vLLM {version} is outside 0.{_FIRST_MINOR} to 0.{_LAST_MINOR}, which this package was written for: check "
+            "the sampler's metrics (sampler_log_ratio_max) before relying on it",
+            stacklevel=3,
+        )
+
+
 def _completion(output: Any) -> Completion:
     ids = list(output.token_ids)
     logprobs = [found[token].logprob for found, token in zip(output.logprobs, ids, strict=True)]
     return Completion(ids, logprobs, truncated=output.finish_reason == "length")
 
 
-def _named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names of a checkpoint, each with what its adapters add; a tied head is part of the embedding.
+def named_weights(model: Any, *, with_tied_head: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names of a checkpoint, each with what its adapters add.
 
     The sums are new tensors: adding adapters to the weights and taking them away again would round these, which are
-    frozen and in no checkpoint.
+    frozen and in no checkpoint. Where weights are sharded over processes, each is gathered as it is asked for: every
+    process has to walk all of them.
+
+    Args:
+        model: A transformers model, see `without_adapters`.
+        with_tied_head: Whether the head is named too where it is the embedding.
+
+    Raises:
+        ValueError: An adapter is not of the plain low-rank kind.
     """
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in model.state_dict().items():
-        if "lora_" in name or (tied and name == "lm_head.weight"):
+        if "lora_" in name or (tied and name == "lm_head.weight" and not with_tied_head):
             continue
         if "modules_to_save" in name:
             raise ValueError(f"{name} is a trained copy of a module beside adapters, which vLLM is not given")
         layer = adapted.get(name.removesuffix(".base_layer.weight"))
-        yield name.replace(".base_layer.", "."), tensor if layer is None else _with_adapters(tensor, layer)
+        yield name.replace(".base_layer.", "."), whole(tensor if layer is None else _with_adapters(tensor, layer))
 
 
 @torch.no_grad()

@@ -280,7 +280,7 @@ def evaluate(
                 on_progress(done, total)
         return ranks.gather(rollouts)
 
-    with agent.whole_weights() if isinstance(agent, Agent) else contextlib.nullcontext():
+    with agent.rollout_phase() if isinstance(agent, Agent) else contextlib.nullcontext():
         greedy = play(1, SamplingParams(sampling.max_completion_tokens, 0.0, stop=sampling.stop))
         sampled = play(samples, sampling)
     report = report_from_rollouts(

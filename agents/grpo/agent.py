@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections import Counter
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
+from agents.background import in_background
 from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics, sampler_mismatch
 from agents.collect import collect, noise_seed
@@ -34,18 +38,53 @@ from agents.envs import (
 )
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
+from agents.json_values import as_json, from_json
 from agents.objectives import GRPO, Objective, objective_named
 from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision, TooLong
 from agents.prompt_lengths import seeds_that_fit, too_long_metrics
-from agents.rollout import GroupBatch, Rollout, SamplingParams
+from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
 from agents.tracking.callback import UpdateRecord
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
 
-_OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked"}
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Episodes of an update.
+
+    Attributes:
+        sampled: All that were played, whole groups.
+        chosen: The groups to learn from, by their place among them.
+        group_size: G.
+    """
+
+    sampled: list[Rollout]
+    chosen: list[int]
+    group_size: int
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """The episodes to learn from."""
+        size = self.group_size
+        return [rollout for i in self.chosen for rollout in self.sampled[i * size : (i + 1) * size]]
+
+    def to_json(self) -> str:
+        """For a checkpoint; what JSON has no form for, as a task's reference may be, becomes text."""
+        record = {"sampled": [asdict(rollout) for rollout in self.sampled], "chosen": self.chosen}
+        return json.dumps(as_json(record), default=str)
+
+    @classmethod
+    def from_json(cls, text: str, group_size: int) -> Self:
+        """The inverse of `to_json`."""
+        record = from_json(json.loads(text))
+        sampled = [Rollout(**row | {"completion": Completion(**row["completion"])}) for row in record["sampled"]]
+        return cls(sampled, record["chosen"], group_size)
+
+
+_OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked", "sampler_truncated"}
 """Figures that are means per token, whether or not it is learned from."""
 
 
@@ -131,6 +170,9 @@ class GRPOAgent(Agent):
         )
         self._steps = StepCounter(self.optimizer)
         self._count: Counter[str] = Counter()
+        self._ahead: _Batch | None = None
+        if engine is not None:
+            self.check_engine()
 
     @property
     def sampling(self) -> SamplingParams:
@@ -163,11 +205,15 @@ class GRPOAgent(Agent):
         """Collect a batch, take the optimizer steps, and say what happened."""
         total_updates = self._total_updates(total_episodes)
         started = time.perf_counter()
-        rollouts, sampled = self._collect()
+        collection = self._ahead or self._collect()
+        rollouts, sampled = collection.rollouts, collection.sampled
         collected = time.perf_counter()
+        goes_on = self.num_updates + 1 < total_updates
+        ahead = self._collect_ahead() if self.config.max_staleness > 0 and goes_on else None
         batch = self._make_batch(rollouts)
         learning_rate = scheduled_learning_rate(self.num_updates, total_updates, self.config)
         figures = self._optimize(batch, learning_rate)
+        self._ahead = None if ahead is None else ahead.result()  # before the engine gets other weights
         self.engine.sync_weights(self.policy)
         if self.config.kl_target is not None:
             figures["kl_coef"] = self._adapt_kl_coef(figures.get("kl"))
@@ -188,58 +234,83 @@ class GRPOAgent(Agent):
         metrics["tokens_per_second"] = tokens / (finished - started)
         return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(sampled))
 
-    def _collect(self) -> tuple[list[Rollout], list[Rollout]]:
-        """The P groups to learn from, and all that were sampled to find them (see `GRPOConfig.max_refills`)."""
-        size, wanted = self.config.group_size, self.config.prompts_per_update
-        if self.config.max_refills == 0:
-            sampled = self._sample()
-            return sampled, sampled
-        sampled = []
-        informative: list[list[Rollout]] = []
-        others: list[list[Rollout]] = []
-        for _ in range(1 + self.config.max_refills):
-            fresh = self._sample()
-            sampled += fresh
-            for i in range(0, len(fresh), size):
-                group = fresh[i : i + size]
-                differ = any(rollout.reward != group[0].reward for rollout in group)
-                (informative if differ else others).append(group)
-            if len(informative) >= wanted:
-                break
-        chosen = (informative + others)[:wanted]
-        return [rollout for group in chosen for rollout in group], sampled
+    def check_engine(self) -> None:
+        """Refuse an engine that cannot generate while the policy is updated, where that was asked for.
 
-    def _sample(self) -> list[Rollout]:
+        Raises:
+            ValueError: It cannot, or several processes train.
+        """
+        if self.config.max_staleness == 0:
+            return
+        if not getattr(self.engine, "generates_elsewhere", False):
+            raise ValueError(
+                f"max_staleness={self.config.max_staleness} needs an engine that generates in another process, such as "
+                f"VLLMServerEngine (--engine vllm --server URL), and not {type(self.engine).__name__}"
+            )
+        if self.ranks.size > 1:
+            raise ValueError(
+                f"max_staleness={self.config.max_staleness} is for one training process, and these are "
+                f"{self.ranks.size}: rollouts and updates of several would cross on their way"
+            )
+
+    def _collect_ahead(self) -> Future[_Batch]:
+        """Begin to collect the next batch, with the weights that the engine has now.
+
+        It draws from streams of its own, whatever this update draws meanwhile.
+        """
+        self.check_engine()
+        rng, noise = (np.random.default_rng(noise_seed(stream)) for stream in (self.rng, self.noise))
+        return in_background(lambda: self._collect(rng, noise))
+
+    def _collect(self, *streams: np.random.Generator) -> _Batch:
+        """Groups to learn from, and others that were sampled to find them (see `GRPOConfig.max_refills`).
+
+        Args:
+            *streams: What draws problems and what seeds the engine; none are the agent's own.
+        """
+        size, wanted = self.config.group_size, self.config.prompts_per_update
+        sampled: list[Rollout] = []
+        informative: list[int] = []
+        others: list[int] = []
+        with self.rollout_phase():
+            for _ in range(1 + self.config.max_refills):
+                first = len(sampled) // size
+                sampled += self._sample(*streams)
+                if self.config.max_refills == 0:
+                    return _Batch(sampled, list(range(wanted)), size)
+                for i in range(first, len(sampled) // size):
+                    group = sampled[i * size : (i + 1) * size]
+                    differ = any(rollout.reward != group[0].reward for rollout in group)
+                    (informative if differ else others).append(i)
+                if len(informative) >= wanted:
+                    break
+        return _Batch(sampled, (informative + others)[:wanted], size)
+
+    def _sample(self, *streams: np.random.Generator) -> list[Rollout]:
+        rng, noise = streams or (self.rng, self.noise)
         wanted, size = self.config.prompts_per_update, self.config.group_size
-        seeds = self._draw(wanted)
-        if self.too_long == "skip":
-            seeds = self._those_that_fit(seeds)
-        noise = self.noise
+        draw = partial(self._draw, rng=rng)
+        seeds = draw(wanted)
+        if self.too_long == "skip":  # others in the place of those whose prompts are too long
+            seeds = seeds_that_fit(seeds, draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
         if self.ranks.size > 1:  # one draw on every rank, however often its episodes need the engine
             noise = np.random.default_rng([noise_seed(noise), self.ranks.rank])
         own = self.ranks.share(seeds)
-        with self.whole_weights():
-            rollouts = collect(
-                self.envs, self.policy, self.engine, own, size, self.sampling, noise, too_long=self.too_long
-            )
+        rollouts = collect(self.envs, self.policy, self.engine, own, size, self.sampling, noise, too_long=self.too_long)
         rollouts = self.ranks.gather(rollouts)
         if self.too_long == "truncate":
             self._count["prompts_truncated"] += sum(not self.fits(rollout.prompt) for rollout in rollouts[::size])
         return rollouts
 
-    def _draw(self, wanted: int) -> list[int]:
+    def _draw(self, wanted: int, rng: np.random.Generator) -> list[int]:
         """Seeds of the next problems."""
         problems = num_problems(self.envs)
         if problems is None:
-            seeds = self.rng.integers(2**63, size=wanted).tolist()
+            seeds = rng.integers(2**63, size=wanted).tolist()
         else:  # a data set: each row once in an epoch
             seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
         self.num_prompts += wanted
         return seeds
-
-    def _those_that_fit(self, seeds: list[int]) -> list[int]:
-        """As many seeds, with others in the place of those whose prompts are too long."""
-        return seeds_that_fit(seeds, self._draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -248,7 +319,7 @@ class GRPOAgent(Agent):
             batch,
             token_limit=self.config.max_completion_tokens,
             # under top-k and top-p the two distributions differ by intention
-            sampler_is_exact=self.engine.exact_logprobs or self._is_restricted,
+            sampler_is_exact=self._samples_exactly or self._is_restricted,
         )
         if self.config.overlong_buffer > 0:
             if any(rollout.turns > 1 for rollout in rollouts):
@@ -273,10 +344,15 @@ class GRPOAgent(Agent):
     def _rescores(self) -> bool:
         """Whether the old log-probabilities are computed by the policy, not taken from the rollout.
 
-        They are where the engine's are not the policy's own, and where top-k or top-p made them those of a part of the
-        distribution.
+        They are where the engine's are not the policy's own, because of its kernels or because it was one update
+        behind, and where top-k or top-p made them those of a part of the distribution.
         """
-        return not self.engine.exact_logprobs or self._is_restricted
+        return not self._samples_exactly or self._is_restricted
+
+    @property
+    def _samples_exactly(self) -> bool:
+        """Whether what the engine reported are log-probabilities of the policy that the update starts from."""
+        return self.engine.exact_logprobs and self.config.max_staleness == 0
 
     @property
     def _is_restricted(self) -> bool:
@@ -435,6 +511,7 @@ class GRPOAgent(Agent):
             num_prompts=self.num_prompts,
             env_state=env_state(self.envs),
             random_states=self._random_states,
+            ahead=None if self._ahead is None else self._ahead.to_json(),
         )
         # every rank takes part in putting sharded tensors together, and one writes
         optimizer = checkpoint.optimizer_tensors(self.optimizer, self._parameters)
@@ -492,4 +569,6 @@ class GRPOAgent(Agent):
         if is_same:
             restore_env_state(agent.envs, state.env_state)
         agent._restore(state)
+        if state.ahead is not None and is_same:
+            agent._ahead = _Batch.from_json(state.ahead, state.config.group_size)
         return agent

@@ -59,6 +59,9 @@ class GRPOConfig:
     how often an update may sample another P problems until it has P groups whose rewards differ;
     what is missing after that is made up of the other groups.
     Episodes are counted as they are learned from. 0 takes what comes."""
+    max_staleness: Literal[0, 1] = 0
+    """1: the next batch is generated while this one is learned from, by weights that are then one update old.
+    Importance weights correct for that (sampler_correction). For engines in another process (a vLLM server)."""
     mask_truncated: bool = False
     """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
     overlong_buffer: int = 0
@@ -81,6 +84,12 @@ class GRPOConfig:
         if self.group_size < 2:
             raise ValueError(
                 f"group_size must be at least 2, got {self.group_size}: a group of one has nothing to be compared with"
+            )
+        if self.max_staleness > 0 and (self.top_k is not None or self.top_p < 1):
+            raise ValueError(
+                f"max_staleness={self.max_staleness} weighs tokens by what two policies say of them, and top_k and "
+                f"top_p leave the sampler a part of its distribution: leave them out, got top_k={self.top_k} and "
+                f"top_p={self.top_p}"
             )
         if self.minibatches > self.prompts_per_update:
             raise ValueError(

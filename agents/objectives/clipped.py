@@ -85,19 +85,26 @@ class PolicyGradient:
     """Weight of the entropy bonus, estimated from the sampled tokens."""
     sampler_correction: SamplerCorrection = "auto"
     """Importance weights for a sampler that differs from the trainer:
-    by token or completion, truncated at sampler_cap, or masked beyond it.
-    auto is token_truncate where the engine computes other probabilities than the policy, else none."""
+    of each token (TIS, IcePop) or completion, truncated at sampler_cap, or masked outside sampler_floor and
+    sampler_cap. auto is token_truncate where the engine computes other probabilities than the policy,
+    or is one update behind, else none."""
     sampler_cap: float = 2.0
     """The largest of these weights."""
+    sampler_floor: float = 0.5
+    """The smallest of these weights that a mask lets pass (IcePop has 0.5 with a cap of 5)."""
 
     def __post_init__(self) -> None:
         check_types(self)
         check_between(self, "clip_range")
-        check_at_least(self, 0, "kl_coef", "entropy_coef")
+        check_at_least(self, 0, "kl_coef", "entropy_coef", "sampler_floor")
         check_positive(self, "eps", "clip_high", "constant_length", "tau_pos", "tau_neg", "sampler_cap")
         check_positive(self, "k_pos", "lambda_pos", "k_neg", "lambda_neg")
         if self.dual_clip is not None and not self.dual_clip > 1 + (self.clip_high or self.clip_range):
             raise ValueError(f"dual_clip must be more than 1 + the upper clipping range, got {self.dual_clip}")
+        if self.sampler_correction.endswith("mask") and not self.sampler_floor < self.sampler_cap:
+            raise ValueError(
+                f"sampler_floor must be below sampler_cap, got {self.sampler_floor} and {self.sampler_cap}"
+            )
         if not 0 <= self.min_ratio < self.max_ratio:
             raise ValueError(f"min_ratio must be from 0 to below max_ratio, got {self.min_ratio} and {self.max_ratio}")
         if self.kl_unbiased and self.kl_in == "reward":
@@ -168,12 +175,13 @@ class PolicyGradient:
                 level,  # type: ignore[arg-type]
                 self.sampler_cap,
                 masked=kind == "mask",
+                floor=self.sampler_floor,
             )
             per_token = per_token * weights
             weights = weights.expand_as(logprobs)
             figures["sampler_weight"] = ops.token_mean(weights, mask, batch.total_tokens)
-            if kind == "mask":
-                figures["sampler_masked"] = ops.token_mean(weights.eq(0).float(), mask, batch.total_tokens)
+            name, bound = ("sampler_masked", 0.0) if kind == "mask" else ("sampler_truncated", self.sampler_cap)
+            figures[name] = ops.token_mean(weights.eq(bound).float(), mask, batch.total_tokens)
         if self.needs_reference:
             kl = ops.kl_estimate(logprobs, ops.fill_padding(_reference(batch), mask), self.kl_estimator)
             figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)

@@ -176,13 +176,26 @@ def sum_log_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
 
 
 def sampler_weights(
-    old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor, level: Level, cap: float, masked: bool
+    old_logprobs: Tensor,
+    sampler_logprobs: Tensor,
+    mask: Tensor,
+    level: Level,
+    cap: float,
+    masked: bool,
+    floor: float = 0.0,
 ) -> Tensor:
-    """Importance weights `pi_old / pi_sampler` for a sampler whose probabilities differ from the trainer's.
+    """Importance weights `w = pi_old / pi_sampler` for a sampler whose probabilities differ from the trainer's.
 
-    Truncated: `min(weight, cap)` (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL
-    training"). Masked: 0 where the weight exceeds the cap (IcePop, Ling team 2025, arXiv:2510.18855, which masks below
-    a lower bound as well).
+    - Truncated, by token: `min(w_t, cap)` (TIS; Yao et al. 2025, "Your efficient RL framework secretly brings you
+      off-policy RL training"; truncated importance sampling is Ionides 2008).
+    - Masked, by token: `w_t` where `floor <= w_t <= cap`, else 0 (IcePop; Ling team 2025, arXiv:2510.18855, there with
+      0.5 and 5).
+    - By sequence: the same of `w = prod_t w_t`, one weight for all tokens of a completion (Liu et al. 2025, "When speed
+      kills stability: demystifying RL collapse from the training-inference mismatch").
+
+    Without a bound the weight of a sequence makes the expected gradient that of the trainer's policy, and its variance
+    grows with the length. The weight of a token leaves out how probable the tokens before it were, so it makes the
+    expectation right for completions of one token and closer for longer ones. Bounds trade bias for variance.
 
     Args:
         old_logprobs: (N, T) of the policy that the update starts from, finite.
@@ -191,6 +204,7 @@ def sampler_weights(
         level: One weight for each token, or the product over a sequence's tokens.
         cap: The largest weight.
         masked: Whether larger weights become 0, not the cap.
+        floor: The smallest weight that a mask lets pass; truncation has none.
 
     Returns:
         (N, T) or, at sequence level, (N, 1); without gradient.
@@ -199,7 +213,7 @@ def sampler_weights(
     if level == "sequence":
         log_weight = sum_log_ratio(log_weight, mask)
     weight = bounded_exp(log_weight.detach())
-    return torch.where(weight > cap, 0.0, weight) if masked else weight.clamp(max=cap)
+    return torch.where((weight > cap) | (weight < floor), 0.0, weight) if masked else weight.clamp(max=cap)
 
 
 # -- surrogates, all to be maximized ---------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents import GRPOAgent, GRPOConfig, LanguageModelPolicy
-from agents.distributed import Ranks, whole
+from agents.distributed import Passes, Ranks, is_sharded, whole
+from agents.engines.vllm import named_weights
+from agents.forward.packed_model import without_adapters
 from agents.objectives import PRESETS
 from agents.policies import load_policy
 from agents.rollout import Completion, Rollout
@@ -84,10 +86,24 @@ def gradients(objective: str, parallel: str, **model: bool) -> tuple[dict[str, t
     return found, figures
 
 
+def check_weights_for_vllm(ranks: Ranks) -> None:
+    """Those of a sharded policy, gathered one after the other, are those of the whole one."""
+    for model in ({"tied": True, "lora": False}, {"tied": False, "lora": False}, {"tied": True, "lora": True}):
+        policy = make_policy(**model, checkpointing=False)
+        expected = {name: tensor.clone() for name, tensor in named_weights(without_adapters(policy.model))}
+        Passes(policy, ranks, "fsdp2")
+        found = dict(named_weights(without_adapters(policy.model)))
+        assert found.keys() == expected.keys()
+        for name, tensor in found.items():
+            assert not is_sharded(tensor)
+            assert (tensor - expected[name]).abs().max() <= 1e-7 * model["lora"], (model, name)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     ranks = Ranks.current()
     assert ranks.size == 2
+    check_weights_for_vllm(ranks)
     for objective, parallel, model in cases():
         with mock.patch.object(Ranks, "current", return_value=Ranks()):
             expected, figures_of_one = gradients(objective, "auto", **model)

@@ -300,7 +300,8 @@ def test_dynamic_sampling_refills_until_every_group_is_informative():
     recorder = Recorder()
     agent = small_agent(config=replace(SMALL, max_refills=5))
     scripted(agent, [[FLAT, MIXED, FLAT, FLAT], [FLAT] * 4, [MIXED] * 4])
-    rollouts, sampled = agent._collect()
+    batch = agent._collect()
+    rollouts, sampled = batch.rollouts, batch.sampled
     assert (len(rollouts), len(sampled)) == (16, 48)
     assert [rollout.reward for rollout in rollouts] == MIXED * 4
     for i in range(0, 16, 4):
@@ -318,7 +319,8 @@ def test_dynamic_sampling_refills_until_every_group_is_informative():
 def test_dynamic_sampling_is_bounded():
     agent = small_agent(config=replace(SMALL, max_refills=2))
     scripted(agent, [[FLAT] * 4, [FLAT, FLAT, FLAT, MIXED], [FLAT] * 4])
-    rollouts, sampled = agent._collect()
+    batch = agent._collect()
+    rollouts, sampled = batch.rollouts, batch.sampled
     assert len(sampled) == 48
     assert [rollout.reward for rollout in rollouts] == MIXED + FLAT * 3
 

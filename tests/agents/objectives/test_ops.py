@@ -206,6 +206,18 @@ def test_sampler_weights_by_hand(level, masked, expected):
     assert weights.flatten().tolist() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("level", "floor", "expected"),
+    [("token", 0.5, [0.5, 3.0]), ("token", 0.6, [0.0, 3.0]), ("sequence", 1.4, [1.5]), ("sequence", 1.6, [0.0])],
+)
+def test_a_mask_has_a_lower_bound_and_truncation_has_none(level, floor, expected):
+    old, sampler = tensor([0.2, 0.6]).log(), tensor([0.4, 0.2]).log()
+    weights = ops.sampler_weights(old, sampler, torch.ones(1, 2), level, 5.0, True, floor)
+    assert weights.flatten().tolist() == pytest.approx(expected)
+    truncated = ops.sampler_weights(old, sampler, torch.ones(1, 2), level, 5.0, False, floor)
+    assert truncated.flatten().tolist() == pytest.approx([0.5, 3.0] if level == "token" else [1.5])
+
+
 def expected_gradient(p_logits, loss_of_logprobs):
     """The exact expectation over all actions of the gradient of a per-token loss at tokens drawn from p."""
     logprobs = torch.log_softmax(p_logits, 0)

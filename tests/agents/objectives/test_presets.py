@@ -95,6 +95,7 @@ VARIANTS = {
     "entropy": PolicyGradient(entropy_coef=0.1),
     "token weights": PolicyGradient(sampler_correction="token_truncate", sampler_cap=1.2),
     "sequence mask": PolicyGradient(sampler_correction="sequence_mask", aggregation="token_mean"),
+    "token mask": PolicyGradient(sampler_correction="token_mask", sampler_floor=0.8, sampler_cap=1.3),
     "no advantage": PolicyGradient(advantage="none"),
     "batch": PolicyGradient(advantage="batch"),
     "weighted clip": WeightedLikelihood(clip_range=0.2, kl_coef=0.1, likelihood="mean"),
@@ -276,7 +277,9 @@ def test_a_truncated_completion_that_is_masked_adds_nothing():
         {"entropy_coef": -1}, {"eps": 0}, {"constant_length": 0}, {"tau_pos": 0}, {"tau_neg": -1},
         {"sampler_cap": 0}, {"min_ratio": -1}, {"max_ratio": 0}, {"deviation": "x"}, {"advantage": "x"},
         {"ratio": "x"}, {"surrogate": "x"}, {"aggregation": "x"}, {"kl_estimator": "k4"}, {"kl_in": "x"},
-        {"sampler_correction": "x"}, {"kl_unbiased": True, "kl_in": "reward"}, {"kl_coef": float("nan")},
+        {"sampler_correction": "x"}, {"sampler_floor": -0.1},
+        {"sampler_floor": 2.0, "sampler_correction": "token_mask"},
+        {"kl_unbiased": True, "kl_in": "reward"}, {"kl_coef": float("nan")},
     ],
 )  # fmt: skip
 def test_bad_fields_are_refused(field):

@@ -1,0 +1,315 @@
+"""`VLLMServerEngine`: rollouts by a vLLM server, on other devices or another host.
+
+The server is vLLM's own and runs none of our code. Completions come over its HTTP API, with token ids in and out. New
+weights reach it by a folder that both sides see, and its `reload_weights`. docs/scaling.md says how it is started.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from agents.distributed import Ranks, is_sharded
+from agents.engines.rollout_engine import check_request
+from agents.engines.vllm import named_weights, warn_of_version
+from agents.forward.packed_model import without_adapters
+from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
+
+_CONNECTIONS = 64
+"""Requests under way at a time; vLLM batches what it has."""
+_ATTEMPTS = 3
+"""How often a batch is asked for of a server that fails in the middle."""
+_PAUSE = 1.0
+"""Seconds between two attempts to reach a server that is gone."""
+_PROBE_TOKENS = 8
+_LARGEST_DIFFERENCE = {"float32": 1e-2, "bfloat16": 0.5}
+"""Mean difference of a token's log-probability, in nats, beyond which the server has other weights than the policy."""
+
+
+class ServerError(ConnectionError):
+    """The vLLM server is not there, is not the right one, or refuses what is asked of it."""
+
+
+class _Refused(ServerError):
+    """The server says that the request is wrong."""
+
+
+class _Gone(Exception):
+    """No answer came: the server is not there, was lost in the middle, or has failed."""
+
+
+class VLLMServerEngine:
+    """Generates by a vLLM server that was given the policy's model, and hands the policy's weights over to it.
+
+    One request per prompt draws its G completions. A server that is lost in the middle is waited for: one that comes
+    back within `patience` gets the last weights again, and the batch is drawn anew, with the same seeds. Its
+    log-probabilities differ from the policy's by the rounding of other kernels, so an update computes those that it
+    starts from anew.
+
+    Where several processes train together, each asks for its own episodes, and the first hands the weights over.
+
+    Args:
+        policy: A `LanguageModelPolicy` whose model the server has.
+        url: Of the server, such as `http://localhost:8000`.
+        weights_dir: A folder that this process can write to and the server can read, at the same path; None is a new
+            one for temporary files, for a server on the same host.
+        timeout: Seconds that one request may take.
+        patience: Seconds that a server which does not answer is waited for.
+
+    Raises:
+        ServerError: No server answers, it has another model, or it was not started as it has to be.
+    """
+
+    exact_logprobs = False
+    has_own_weights = True
+    generates_elsewhere = True
+
+    def __init__(
+        self,
+        policy: Any,
+        url: str,
+        *,
+        weights_dir: str | Path | None = None,
+        timeout: float = 1800.0,
+        patience: float = 60.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the server's address must begin with http:// or https://, got {url!r}")
+        self.url = url.rstrip("/")
+        self._policy = policy
+        self._timeout = timeout
+        self._patience = patience
+        self._temporary = tempfile.TemporaryDirectory(prefix="llm-envs-weights-") if weights_dir is None else None
+        self._folder = Path(self._temporary.name if self._temporary else weights_dir).resolve()  # type: ignore[arg-type]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._ranks = Ranks.current()
+        self._wait_until_ready()
+        warn_of_version(str(self._ask("/version").get("version")))
+        self._check_start()
+        self._check_vocabulary()
+        self.sync_weights(policy)
+
+    def generate(
+        self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
+    ) -> list[list[Completion]]:
+        """Draw `group_size` completions for each prompt; see `RolloutEngine.generate` for the arguments.
+
+        Raises:
+            ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+            ServerError: The server refuses a request, or is gone for longer than `patience`, or fails three times.
+        """
+        check_request(prompt_ids, group_size)
+        greedy = sampling.temperature == 0
+        # completion i of a prompt is drawn with the prompt's seed plus i: seeds of prompts must lie far apart
+        seeds = np.random.SeedSequence(seed).generate_state(len(prompt_ids), np.uint64) >> np.uint64(2)
+        count = 1 if greedy else group_size
+        requests = [self._request(ids, count, sampling, int(own)) for ids, own in zip(prompt_ids, seeds, strict=True)]
+        groups = self._complete_all(requests)
+        return [group * group_size for group in groups] if greedy else groups
+
+    def sync_weights(self, policy: Any) -> None:
+        """Hand the policy's weights over, with its adapters added; keys and values of the old ones are forgotten.
+
+        Afterwards the server completes a prompt, and its log-probabilities are compared with the policy's own.
+
+        Raises:
+            ServerError: The server is gone, or what it computes is not what the policy does.
+            ValueError: An adapter is not of the plain low-rank kind.
+        """
+        self._policy = policy
+        narrow = policy.precision == "bfloat16"
+        weights = {}
+        for name, tensor in named_weights(without_adapters(policy.model), with_tied_head=True):
+            if self._ranks.is_first:  # the others take part in gathering
+                tensor = tensor.bfloat16() if narrow and tensor.dtype == torch.float32 else tensor
+                weights[name] = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        if self._ranks.is_first:
+            # under another name first: the server may have the old file open, and it must never see half of one
+            save_file(weights, self._folder / "new.tmp", metadata={"format": "pt"})
+            (self._folder / "new.tmp").replace(self._folder / "model.safetensors")
+            self._load()
+        self._ranks.wait()
+        self._compare()
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Let the server read the folder, and forget keys and values of other weights."""
+        self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}})
+        deadline = time.monotonic() + self._patience
+        while not self._ask("/reset_prefix_cache", {}).get("success", True):  # requests are under way
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"the server at {self.url} did not empty its prefix cache, which has keys and values of other "
+                    "weights; is something else asking it for completions?"
+                )
+            time.sleep(_PAUSE)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self._post("/health", None)
+            except _Gone as error:
+                if time.monotonic() > deadline:
+                    raise self._lost(error) from error
+                time.sleep(min(_PAUSE, self._patience))
+            else:
+                return
+
+    def _lost(self, reason: Exception) -> ServerError:
+        return ServerError(
+            f"the vLLM server at {self.url} does not answer, or fails again and again ({reason}; it was waited for up "
+            f"to {self._patience:g} seconds); start it anew, see docs/scaling.md, and go on from the last checkpoint"
+        )
+
+    def _check_start(self) -> None:
+        """Look at how the server was started.
+
+        Raises:
+            ServerError: Its log-probabilities would be of another distribution, or its sampling another.
+        """
+        config = self._ask("/server_info?config_format=json")["vllm_config"]["model_config"]
+        for option, wanted in (("logprobs_mode", "processed_logprobs"), ("generation_config", "vllm")):
+            if config.get(option) != wanted:
+                raise ServerError(
+                    f"the server at {self.url} has {option}={config.get(option)!r}; start it with "
+                    f"--{option.replace('_', '-')} {wanted}"
+                )
+
+    def _check_vocabulary(self) -> None:
+        """Ask for a completion of the last token of the policy's vocabulary, and of one more, which must be refused."""
+        policy = self._policy
+        size = max(policy.model.config.get_text_config().vocab_size, len(policy.tokenizer))
+        sampling = SamplingParams(1)
+        try:
+            self._ask("/v1/completions", self._request([size - 1], 1, sampling, 0))
+        except _Refused as error:
+            raise ServerError(f"{error}. The policy has {size} tokens: has the server another model?") from error
+        try:
+            self._ask("/v1/completions", self._request([size], 1, sampling, 0))
+        except _Refused:
+            return
+        raise ServerError(f"the server at {self.url} knows more tokens than the policy's {size}: it has another model")
+
+    def _compare(self) -> None:
+        """Compare log-probabilities of a greedy completion.
+
+        Raises:
+            ServerError: They differ by more than other kernels make of the same weights.
+        """
+        policy = self._policy
+        if any(map(is_sharded, policy.model.parameters())):
+            return  # a forward pass would need the other processes
+        [ids] = policy.encode_prompts(["What is 3 + 4?"])
+        [[completion]] = self.generate([ids], 1, SamplingParams(_PROBE_TOKENS, 0.0), 0)
+        rollout = Rollout(0, "", ids, completion, "", 0.0, "", None, None)
+        batch = GroupBatch.from_rollouts([rollout], 1, policy.pad_token_id, policy.device)
+        with torch.no_grad():
+            own = policy.logprobs(batch, 1.0)
+        difference = (own - batch.sampler_logprobs).abs().mean().item()
+        if not difference <= _LARGEST_DIFFERENCE[policy.precision]:
+            raise ServerError(
+                f"after its weights were handed over, the server at {self.url} gives log-probabilities that differ "
+                f"from the policy's by {difference:.3g} nats a token: has it another model? On a CPU vLLM keeps an old "
+                "copy of a head that is tied to the embedding: see docs/scaling.md"
+            )
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _request(self, prompt_ids: list[int], count: int, sampling: SamplingParams, seed: int) -> dict[str, Any]:
+        return {
+            "prompt": prompt_ids,
+            "n": count,
+            "seed": seed,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k or 0,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_completion_tokens,
+            "stop": list(sampling.stop),
+            "include_stop_str_in_output": True,
+            "stop_token_ids": sorted(self._policy.end_token_ids),
+            "ignore_eos": True,  # the policy's end tokens are the ones above
+            "skip_special_tokens": False,
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+
+    def _complete_all(self, requests: list[dict[str, Any]]) -> list[list[Completion]]:
+        """The completions of each request.
+
+        Where one gets no answer, all are asked for anew: a server that was started anew in the meantime answers the
+        others with other weights.
+        """
+        for _ in range(_ATTEMPTS):
+            pool = ThreadPoolExecutor(_CONNECTIONS)
+            try:
+                return list(pool.map(self._complete, requests))
+            except _Gone as gone:
+                lost = self._lost(gone)
+            finally:
+                pool.shutdown(cancel_futures=True)
+            self._wait_until_ready()
+            self._load()
+        raise lost
+
+    def _complete(self, request: dict[str, Any]) -> list[Completion]:
+        answer = self._post("/v1/completions", request)
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        return [
+            Completion(choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "length")
+            for choice in choices
+        ]
+
+    def _ask(self, path: str, content: dict[str, Any] | None = None) -> Any:
+        """`_post` for what has to succeed."""
+        try:
+            return self._post(path, content)
+        except _Gone as error:
+            raise ServerError(f"the vLLM server at {self.url} gave no answer to {path}: {error}") from error
+
+    def _post(self, path: str, content: dict[str, Any] | None) -> Any:
+        """What the server answers to a question (GET, no content) or an order (POST), as JSON.
+
+        Raises:
+            _Gone: No answer came.
+            _Refused: The server says that the request is wrong.
+        """
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("VLLM_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(self.url + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                text = response.read()
+            return json.loads(text) if text else {}
+        except urllib.error.HTTPError as error:
+            words = self._refusal(path, error.code, error.read().decode(errors="replace"))
+            raise _Gone(words) if error.code >= 500 else _Refused(words) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _Gone(str(error) or type(error).__name__) from error
+
+    def _refusal(self, path: str, code: int, text: str) -> str:
+        if code == 404:
+            return (
+                f"the server at {self.url} has no {path}: is it vLLM, started with VLLM_SERVER_DEV_MODE=1? "
+                "See docs/scaling.md"
+            )
+        try:
+            text = json.loads(text)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            text = text.strip()[:200]
+        return f"the vLLM server at {self.url} answered {path} with error {code}: {text}"
