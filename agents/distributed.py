@@ -204,10 +204,11 @@ class Passes:
         ranks: The processes.
         parallel: `"ddp"`, every rank has the whole model; `"fsdp2"`, weights, gradients and moments are sharded
             (`fully_shard` on each layer); `"auto"` is `fsdp2` where they would take more than half of a GPU.
-        cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host.
+        cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host; `"auto"` is then
+            `fsdp2`.
 
     Raises:
-        ValueError: There is no such way, or one process alone was to shard.
+        ValueError: There is no such way, or one process alone was to shard, or `ddp` was to offload.
     """
 
     def __init__(
@@ -218,16 +219,17 @@ class Passes:
         self._scores: Any = None
         self._reference: nn.Module | None = None
         checked("parallel", parallel, Parallel)
+        if cpu_offload and parallel == "ddp":
+            raise ValueError("cpu_offload=True is of parallel='fsdp2'; with 'ddp' every process keeps the whole model")
         if ranks.size == 1:
-            if parallel == "fsdp2":
-                raise ValueError(
-                    "parallel='fsdp2' shards over several processes, and this is one: start it by torchrun"
-                )
+            if parallel == "fsdp2" or cpu_offload:
+                asked = "parallel='fsdp2'" if parallel == "fsdp2" else "cpu_offload=True"
+                raise ValueError(f"{asked} shards over several processes, and this is one: start it by torchrun")
             return
         self._scores = _Scores(policy.model, policy.logprobs)
         if policy.reference is not None:
             self._reference = _Scores(policy.reference, policy.reference_logprobs)
-        if _resolved(parallel, policy) == "ddp":
+        if _resolved("fsdp2" if cpu_offload else parallel, policy) == "ddp":
             self._scores = DistributedDataParallel(self._scores)
         else:
             for scores in filter(None, (self._scores, self._reference)):
@@ -311,7 +313,8 @@ def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
     """Shard each layer by itself, and what is left of the model with the module that is called."""
     narrow = policy.precision == "bfloat16"
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if narrow else MixedPrecisionPolicy()
-    offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+    pinned = policy.device.type == "cuda"  # memory that a GPU can read; without one there is none
+    offload = CPUOffloadPolicy(pin_memory=pinned) if cpu_offload else OffloadPolicy()
     for layer in _layers(scores):
         fully_shard(layer, mp_policy=precision, offload_policy=offload)
     fully_shard(scores, mp_policy=precision, offload_policy=offload)
