@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -189,11 +190,34 @@ def _take_slurms_numbers() -> None:
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
+    os.environ["LOCAL_WORLD_SIZE"] = str(_tasks_of_host(os.environ["SLURM_STEP_TASKS_PER_NODE"]))
+
+
+def _tasks_of_host(counts: str) -> int:
+    """How many tasks of the step this host has, from Slurm's list such as `4(x2),3`: two hosts with 4, one with 3."""
+    found: list[int] = []
+    for part in counts.split(","):
+        count, _, times = part.partition("(x")
+        found += [int(count)] * int(times.rstrip(")") or 1)
+    return found[int(os.environ.get("SLURM_NODEID", 0))]
 
 
 def local_rank() -> int:
     """The number of this process among those of its host."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether no other process of the run has said this; of what all of them have to say, one does.
+
+    Where the others cannot be asked, because this process has not joined them yet, it is rank 0.
+    """
+    if not dist.is_initialized():
+        return os.environ.get("RANK", "0") == "0"
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add(f"llm-envs said {text}", 1) == 1)
+    except RuntimeError:  # the process that keeps the list has ended
+        return True
 
 
 class Passes:
@@ -219,6 +243,8 @@ class Passes:
         self._scores: Any = None
         self._reference: nn.Module | None = None
         checked("parallel", parallel, Parallel)
+        if ranks.is_first:
+            _warn_of_accelerate(policy)
         if cpu_offload and parallel == "ddp":
             raise ValueError("cpu_offload=True is of parallel='fsdp2'; with 'ddp' every process keeps the whole model")
         if ranks.size == 1:
@@ -322,6 +348,29 @@ def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
     register_fsdp_forward_method(scores, "prepare")
     scores.prepare()
     scores.reshard()
+
+
+def _warn_of_accelerate(policy: LanguageModelPolicy) -> None:
+    """Say that what `accelerate launch` was asked for is not what divides the work here, or what it computes in."""
+    variables = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+    variables |= {
+        "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    }
+    for variable, asked in variables.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            warnings.warn(
+                f"accelerate was asked for {asked}, which has no effect here: parallel= says how processes divide the "
+                "work (--parallel auto, ddp or fsdp2)",
+                stacklevel=4,
+            )
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", "None", "bf16" if policy.precision == "bfloat16" else "no"):
+        warnings.warn(
+            f"accelerate was asked for mixed precision {asked}, which has no effect here: this policy computes in "
+            f"{policy.precision}; precision= (--precision) chooses",
+            stacklevel=4,
+        )
 
 
 def _layers(scores: nn.Module) -> list[nn.Module]:
