@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -189,11 +190,34 @@ def _take_slurms_numbers() -> None:
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
     os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
+    os.environ["LOCAL_WORLD_SIZE"] = str(_tasks_of_host(os.environ["SLURM_STEP_TASKS_PER_NODE"]))
+
+
+def _tasks_of_host(counts: str) -> int:
+    """How many tasks of the step this host has, from Slurm's list such as `4(x2),3`: two hosts with 4, one with 3."""
+    found: list[int] = []
+    for part in counts.split(","):
+        count, _, times = part.partition("(x")
+        found += [int(count)] * int(times.rstrip(")") or 1)
+    return found[int(os.environ.get("SLURM_NODEID", 0))]
 
 
 def local_rank() -> int:
     """The number of this process among those of its host."""
     return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether no other process of the run has said this; of what all of them have to say, one does.
+
+    Where the others cannot be asked, because this process has not joined them yet, it is rank 0.
+    """
+    if not dist.is_initialized():
+        return os.environ.get("RANK", "0") == "0"
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add(f"llm-envs said {text}", 1) == 1)
+    except RuntimeError:  # the process that keeps the list has ended
+        return True
 
 
 class Passes:
@@ -204,10 +228,11 @@ class Passes:
         ranks: The processes.
         parallel: `"ddp"`, every rank has the whole model; `"fsdp2"`, weights, gradients and moments are sharded
             (`fully_shard` on each layer); `"auto"` is `fsdp2` where they would take more than half of a GPU.
-        cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host.
+        cpu_offload: Whether sharded parameters, gradients and moments stay in the memory of the host; `"auto"` is then
+            `fsdp2`.
 
     Raises:
-        ValueError: There is no such way, or one process alone was to shard.
+        ValueError: There is no such way, or one process alone was to shard, or `ddp` was to offload.
     """
 
     def __init__(
@@ -218,16 +243,19 @@ class Passes:
         self._scores: Any = None
         self._reference: nn.Module | None = None
         checked("parallel", parallel, Parallel)
+        if ranks.is_first:
+            _warn_of_accelerate(policy)
+        if cpu_offload and parallel == "ddp":
+            raise ValueError("cpu_offload=True is of parallel='fsdp2'; with 'ddp' every process keeps the whole model")
         if ranks.size == 1:
-            if parallel == "fsdp2":
-                raise ValueError(
-                    "parallel='fsdp2' shards over several processes, and this is one: start it by torchrun"
-                )
+            if parallel == "fsdp2" or cpu_offload:
+                asked = "parallel='fsdp2'" if parallel == "fsdp2" else "cpu_offload=True"
+                raise ValueError(f"{asked} shards over several processes, and this is one: start it by torchrun")
             return
         self._scores = _Scores(policy.model, policy.logprobs)
         if policy.reference is not None:
             self._reference = _Scores(policy.reference, policy.reference_logprobs)
-        if _resolved(parallel, policy) == "ddp":
+        if _resolved("fsdp2" if cpu_offload else parallel, policy) == "ddp":
             self._scores = DistributedDataParallel(self._scores)
         else:
             for scores in filter(None, (self._scores, self._reference)):
@@ -311,7 +339,8 @@ def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
     """Shard each layer by itself, and what is left of the model with the module that is called."""
     narrow = policy.precision == "bfloat16"
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if narrow else MixedPrecisionPolicy()
-    offload = CPUOffloadPolicy() if cpu_offload else OffloadPolicy()
+    pinned = policy.device.type == "cuda"  # memory that a GPU can read; without one there is none
+    offload = CPUOffloadPolicy(pin_memory=pinned) if cpu_offload else OffloadPolicy()
     for layer in _layers(scores):
         fully_shard(layer, mp_policy=precision, offload_policy=offload)
     fully_shard(scores, mp_policy=precision, offload_policy=offload)
@@ -319,6 +348,29 @@ def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:
     register_fsdp_forward_method(scores, "prepare")
     scores.prepare()
     scores.reshard()
+
+
+def _warn_of_accelerate(policy: LanguageModelPolicy) -> None:
+    """Say that what `accelerate launch` was asked for is not what divides the work here, or what it computes in."""
+    variables = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+    variables |= {
+        "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    }
+    for variable, asked in variables.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            warnings.warn(
+                f"accelerate was asked for {asked}, which has no effect here: parallel= says how processes divide the "
+                "work (--parallel auto, ddp or fsdp2)",
+                stacklevel=4,
+            )
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", "None", "bf16" if policy.precision == "bfloat16" else "no"):
+        warnings.warn(
+            f"accelerate was asked for mixed precision {asked}, which has no effect here: this policy computes in "
+            f"{policy.precision}; precision= (--precision) chooses",
+            stacklevel=4,
+        )
 
 
 def _layers(scores: nn.Module) -> list[nn.Module]:

@@ -42,7 +42,9 @@ def resolve_device(device: str) -> torch.device:
 
 
 def recommended_threads(num_parameters: int) -> int:
-    """How many CPU threads to compute with: one per core that this process may use, but few for a small model.
+    """How many CPU threads to compute with: one per core of this process, but few for a small model.
+
+    Several processes of one run on this host share its cores.
 
     The matrices of a model of less than ten million parameters are so small that more than two threads mostly wait for
     each other, and two gain only where waiting costs nothing. Measured with builtin/tiny on two cores: with
@@ -50,7 +52,7 @@ def recommended_threads(num_parameters: int) -> int:
     the same time when a core is taken by other work; threads that spin instead were seen to cost eight times one
     thread.
     """
-    cores = _available_cores()
+    cores = _own_cores()
     if num_parameters >= _SMALL_MODEL:
         return cores
     waits_passively = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
@@ -109,6 +111,16 @@ def _choices_of_torch() -> set[int]:
 
 def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own_cores() -> int:
+    """The cores that this process may use, divided by the processes of its host where they share them.
+
+    A launcher says how many there are. Slurm may have bound each to cores of its own, fewer than the job has here.
+    """
+    cores = _available_cores()
+    is_bound = cores < int(os.environ.get("SLURM_CPUS_ON_NODE", 0))
+    return cores if is_bound else max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def keep_freed_memory() -> bool:

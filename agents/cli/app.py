@@ -82,9 +82,12 @@ def _report(error: Exception, command: str) -> int | None:
     if code is None:
         return None
     save_traceback(error)
-    if code == 2 and os.environ.get("RANK", "0") != "0":
-        return code  # every process of a run has made the same mistake, and the first one says so
     text = str(error) if is_explained else one_line(error)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from agents.distributed import is_first_to_say
+
+        if not is_first_to_say(text):  # all processes of a run may have made the same mistake
+            return code
     print(f"llm-envs: {text}{_hint(error)}", file=sys.stderr)
     if code == 2:
         print(f"For all options, run llm-envs {command} --help", file=sys.stderr)

@@ -84,6 +84,11 @@ class LanguageModelPolicy:
                 f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
             )
         self.device = torch.device(device)
+        if len(parts := set(map(str, getattr(model, "hf_device_map", {}).values()))) > 1:
+            raise ValueError(
+                f"the model was loaded with device_map onto {', '.join(sorted(parts))}, and a policy is on one device: "
+                "load it without device_map; torchrun with parallel='fsdp2' shards one that does not fit"
+            )
         self.model = model.to(device=self.device)
         for parameter in model.parameters():
             if parameter.requires_grad:

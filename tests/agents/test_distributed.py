@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from agents import GRPOAgent
+from agents import GRPOAgent, LanguageModelPolicy, distributed
 from agents.distributed import Ranks
+from agents.policies import load_policy
 from llm_envs import register_curriculum
 from tests.started import run_ranks
 
 HERE = Path(__file__).parent
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run two processes of a script beside this file, or with `-m` of a module."""
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start two processes of a script beside this file, or with `-m` of a module."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     launcher += ["--nproc-per-node", "2"]
     program = arguments if arguments[0] == "-m" else [str(HERE / arguments[0]), *arguments[1:]]
     path = os.pathsep.join([str(HERE.parents[1]), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=400)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*launcher, *program], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run what `start` starts to its end."""
+    process = start(*arguments)
+    try:
+        out, err = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # the launcher ends what it has started
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
@@ -64,6 +82,61 @@ def test_a_process_that_was_to_have_others_and_is_alone_says_so(tmp_path):
     done = subprocess.run([*launcher, str(script)], env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "torchrun --nproc-per-node" in done.stderr
+
+
+def test_slurm_says_who_the_processes_are(tmp_path):
+    """Two processes as `srun` starts them, on one of the hosts of a step; `scontrol` names the hosts."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[1-2]" ] && echo 127.0.0.1\n', encoding="utf-8")
+    scontrol.chmod(0o755)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom agents.distributed import Ranks\nranks = Ranks.current()\n"
+        "print(ranks.gather([(ranks.rank, ranks.size, os.environ['LOCAL_WORLD_SIZE'])]))\n",
+        encoding="utf-8",
+    )
+    shared = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    shared |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(HERE.parents[1])}
+    shared |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_STEP_NUM_TASKS": "2"}
+    shared |= {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env={**shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        assert out == "[(0, 2, '2'), (1, 2, '2')]\n", err[-4000:]
+
+
+@pytest.mark.parametrize(
+    ("counts", "host", "tasks"), [("4", 0, 4), ("4(x2),3", 1, 4), ("4(x2),3", 2, 3), ("1,2", 1, 2)]
+)
+def test_slurms_list_of_tasks_is_read(monkeypatch, counts, host, tasks):
+    monkeypatch.setenv("SLURM_NODEID", str(host))
+    assert distributed._tasks_of_host(counts) == tasks
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "asked for FSDP, which has no effect here: parallel="),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "asked for DeepSpeed"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "mixed precision fp16, .* computes in float32"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_FSDP": "false"}, None),
+    ],
+)
+def test_what_accelerate_was_asked_for_and_is_not_used_is_said(monkeypatch, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with warnings.catch_warnings() if said is None else pytest.warns(UserWarning, match=said):
+        warnings.simplefilter("error" if said is None else "always")
+        GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0")
 
 
 def test_two_processes_have_the_gradients_and_figures_of_one():
@@ -109,15 +182,95 @@ def test_the_command_line_trains_and_goes_on_in_two_processes(tmp_path):
     assert json.loads((run / "config.json").read_text())["ran_on"]["processes"] == 2
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_torchrun_ends_all_processes_after_the_update_and_saves(signum, tmp_path):
+    if signal.getsignal(signum) == signal.SIG_IGN:
+        pytest.skip("this process and those it starts ignore the signal")
+    run = tmp_path / "run"
+    process = start("-m", "agents.cli", "train", *SMALL, "--total-episodes", "100000", "--run-dir", str(run))
+    try:
+        give_up = time.monotonic() + 300
+        while not (run / "metrics.jsonl").is_file() and process.poll() is None and time.monotonic() < give_up:
+            time.sleep(0.2)
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode != 0  # torchrun's own, which also has a traceback of its own
+    assert err.count("Traceback (most recent call last)") == 1, err[-4000:]
+    assert "SignalException" in err
+    assert out.count("Stopped") == 1, out[-4000:]
+    updates = len((run / "metrics.jsonl").read_text().splitlines())
+    assert json.loads((run / "checkpoint" / "agent.json").read_text())["num_updates"] == updates >= 1
+    assert (run / "evaluation_after.json").exists() == (signum == signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("OSError('no space is left on the second host')", "llm-envs: no space is left on the second host"),
+        ("RuntimeError('the second host is broken')", "RuntimeError: the second host is broken"),
+    ],
+)
+def test_a_rank_that_fails_says_why_and_ends_the_others(raised, said, tmp_path, monkeypatch):
+    (tmp_path / "failing_callback.py").write_text(
+        "def fail(record):\n    import torch.distributed as dist\n"
+        f"    if record.update == 2 and dist.get_rank() == 1:\n        raise {raised}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    options = [*SMALL, "--total-episodes", "160", "--run-dir", str(run), "--callback", "failing_callback:fail"]
+    done = torchrun("-m", "agents.cli", "train", *options)
+    assert done.returncode != 0
+    assert done.stderr.count(said) == 1, done.stderr[-4000:]
+    assert done.stderr.count("Traceback (most recent call last)") <= 1 + ("RuntimeError" in raised)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert GRPOAgent.load(run / "checkpoint").num_updates == 0
+
+
 def test_mistakes_in_two_processes_are_said_once(tmp_path):
     done = run_ranks("-m", "agents.cli", "evaluate", "builtin/tiny", "--env", "llm_envs/Arithmetic-v0")
     assert all(one.returncode for one in done)
     assert "".join(one.stderr for one in done).count("runs in one process, and 2 were started") == 1
 
 
-def test_one_process_shards_nothing():
+@pytest.mark.parametrize("asked", [{"parallel": "fsdp2"}, {"cpu_offload": True}])
+def test_one_process_shards_nothing(asked):
     with pytest.raises(ValueError, match="torchrun"):
-        GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", parallel="fsdp2")
+        GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", **asked)
+
+
+def test_ddp_offloads_nothing(monkeypatch):
+    monkeypatch.setattr(Ranks, "current", lambda: Ranks(0, 2))
+    with pytest.raises(ValueError, match="cpu_offload=True is of parallel='fsdp2'"):
+        GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", parallel="ddp", cpu_offload=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "memory", "found"),
+    [
+        ("auto", "cpu", None, "ddp"),
+        ("fsdp2", "cpu", None, "fsdp2"),
+        ("auto", "cuda", 2.1, "ddp"),  # times what weights, gradients and moments take
+        ("auto", "cuda", 1.9, "fsdp2"),
+        ("ddp", "cuda", 1.9, "ddp"),
+    ],
+)
+def test_auto_shards_what_would_take_more_than_half_of_a_device(monkeypatch, asked, device, memory, found):
+    weights = nn.Linear(100, 100)
+    policy = SimpleNamespace(model=weights, device=torch.device(device))
+    if memory is not None:
+        has = SimpleNamespace(total_memory=memory * 16 * 10_100)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: has)
+    assert distributed._resolved(asked, policy) == found
+
+
+def test_a_model_that_lies_on_several_devices_is_refused():
+    policy = load_policy("builtin/tiny")
+    policy.model.hf_device_map = {"model.embed_tokens": 0, "model.layers": 1, "lm_head": "cpu"}
+    with pytest.raises(ValueError, match=r"onto 0, 1, cpu.*one device.*fsdp2"):
+        LanguageModelPolicy(policy.model, policy.tokenizer)
 
 
 def test_a_task_with_a_state_is_trained_in_one_process(monkeypatch):

@@ -31,6 +31,26 @@ def test_threads_go_by_the_models_size_and_by_how_threads_wait(monkeypatch, para
     assert recommended_threads(parameters) == threads
 
 
+@pytest.mark.parametrize(
+    ("on_host", "variables", "threads"),
+    [
+        (8, {"LOCAL_WORLD_SIZE": "4"}, 2),
+        (8, {"LOCAL_WORLD_SIZE": "3"}, 2),
+        (2, {"LOCAL_WORLD_SIZE": "8"}, 1),
+        (8, {"LOCAL_WORLD_SIZE": "1"}, 8),
+        (8, {"LOCAL_WORLD_SIZE": "4", "SLURM_CPUS_ON_NODE": "8"}, 2),
+        (2, {"LOCAL_WORLD_SIZE": "4", "SLURM_CPUS_ON_NODE": "8"}, 2),  # each was bound to cores of its own
+    ],
+)
+def test_processes_of_one_host_share_its_cores(monkeypatch, on_host, variables, threads):
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(hardware, "_available_cores", lambda: on_host)
+    assert recommended_threads(135_000_000) == threads
+
+
 @pytest.fixture
 def three_cores(monkeypatch):
     """A machine whose torch has chosen three threads by itself; its own number is put back afterwards."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
+import warnings
+from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -16,9 +20,53 @@ from agents.forward.packed_model import without_adapters
 from agents.objectives import PRESETS
 from agents.policies import load_policy
 from agents.rollout import Completion, Rollout
+from llm_envs import Problem, register_task
+from rewards import Outcome, RewardResult
 
 G = 4
 CONFIG = GRPOConfig(prompts_per_update=6, group_size=G, micro_batch_size=G, epochs=1, minibatches=2)
+TIMES = ("seconds_rollout", "seconds_update", "tokens_per_second")
+
+
+def reward(prompts: list[str], completions: list[str], references: list[str]) -> list[RewardResult]:
+    """Pays for texts of some lengths; a prompt with the reference "nothing" has no signal."""
+    rewards = [
+        float(reference != "nothing" and len(text) % 3 == 0)
+        for text, reference in zip(completions, references, strict=True)
+    ]
+    return [RewardResult(value, Outcome.CORRECT if value else Outcome.WRONG) for value in rewards]
+
+
+@register_task("test/SomeSignal-v0", reward=reward)
+def some_signal(rng: np.random.Generator) -> Problem:
+    """Prompts of unlike lengths; one of four is too long for the model, and every other one pays nothing."""
+    number = int(rng.integers(100_000))
+    words = 300 if number % 4 == 0 else number % 7
+    return Problem(f"{number}" + " and" * words, reference="nothing" if number % 2 else "some")
+
+
+class FixedEngine:
+    """Completions that are a function of the prompt and nothing else, whichever rank asks."""
+
+    def __init__(self, policy: LanguageModelPolicy, exact: bool, slow_rank: int | None = None) -> None:
+        self.exact_logprobs = exact
+        self._vocabulary = len(policy.tokenizer)
+        self._is_slow = slow_rank is not None and slow_rank == Ranks.current().rank
+
+    def sync_weights(self, policy: LanguageModelPolicy) -> None:
+        pass
+
+    def generate(self, prompt_ids: list[list[int]], group_size: int, sampling: Any, seed: int) -> list[Any]:
+        if self._is_slow:
+            time.sleep(1.0)
+        return [[self._completion(ids, i, sampling) for i in range(group_size)] for ids in prompt_ids]
+
+    def _completion(self, prompt: list[int], index: int, sampling: Any) -> Completion:
+        rng = np.random.default_rng([*prompt, index])
+        length = int(rng.integers(2, sampling.max_completion_tokens + 4))
+        truncated = length > sampling.max_completion_tokens
+        ids = rng.integers(5, self._vocabulary, size=min(length, sampling.max_completion_tokens)).tolist()
+        return Completion(ids, (-rng.random(len(ids)) - 3).tolist(), truncated=truncated)
 
 
 def make_policy(tied: bool, lora: bool, checkpointing: bool) -> LanguageModelPolicy:
@@ -65,25 +113,58 @@ def rollouts() -> list[Rollout]:
     return found
 
 
-def gradients(objective: str, parallel: str, **model: bool) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+def gradients(
+    objective: str, parallel: str, offload: bool = False, **model: bool
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """The whole gradients of both optimizer steps, and the figures of the update."""
     agent = GRPOAgent(
-        make_policy(**model), "llm_envs/Arithmetic-v0", objective=PRESETS[objective](), config=CONFIG, parallel=parallel
+        make_policy(**model),
+        "llm_envs/Arithmetic-v0",
+        objective=PRESETS[objective](),
+        config=CONFIG,
+        parallel=parallel,
+        cpu_offload=offload,
     )
+    found = keep_gradients(agent)
+    figures = agent._optimize(agent._make_batch(rollouts()), learning_rate=0.0)
+    return found, figures
+
+
+def whole_update(objective: str, parallel: str, changed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """The gradients and figures of two updates that draw, play, score and learn, and the prompts that they drew."""
+    changed = dict(changed)
+    exact, slow_rank = changed.pop("exact", True), changed.pop("slow_rank", None)
+    config = replace(CONFIG, max_completion_tokens=10, too_long="skip", learning_rate=1e-6, **changed)
+    policy = make_policy(tied=True, lora=False, checkpointing=False)
+    policy.model.config.max_position_embeddings = 100
+    engine = FixedEngine(policy, exact, slow_rank)
+    made = PRESETS[objective]()
+    agent = GRPOAgent(policy, "test/SomeSignal-v0", objective=made, config=config, parallel=parallel, engine=engine)
+    found: dict[str, Any] = keep_gradients(agent)
+    figures: dict[str, float] = {}
+    for _ in range(2):
+        record = agent._update(1000)
+        update = f"update {record.update}"
+        found[f"{update}: prompts"] = [(rollout.seed, rollout.prompt, rollout.text) for rollout in record.rollouts]
+        figures |= {f"{update}: {name}": value for name, value in record.metrics.items() if name not in TIMES}
+    return found, figures
+
+
+def keep_gradients(agent: GRPOAgent) -> dict[str, torch.Tensor]:
+    """A dictionary that gets the whole gradients of each optimizer step; the policy is moved from its reference."""
     found: dict[str, torch.Tensor] = {}
 
     def keep(*_: object) -> None:
         step = len(found)
         for name, parameter in agent._parameters.items():
-            assert parameter.grad is not None, (objective, parallel, model, name)
+            assert parameter.grad is not None, name
             found[f"{step} {name}"] = whole(parameter.grad).clone()
 
     agent.optimizer.register_step_pre_hook(keep)
-    with torch.no_grad():  # a policy that has moved away from its reference
+    with torch.no_grad():
         for parameter in agent._parameters.values():
             parameter.mul_(1.05)
-    figures = agent._optimize(agent._make_batch(rollouts()), learning_rate=0.0)
-    return found, figures
+    return found
 
 
 def check_weights_for_vllm(ranks: Ranks) -> None:
@@ -101,27 +182,47 @@ def check_weights_for_vllm(ranks: Ranks) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error", UserWarning)
     ranks = Ranks.current()
     assert ranks.size == 2
     check_weights_for_vllm(ranks)
-    for objective, parallel, model in cases():
+    for objective, parallel, model in cases() if "updates" not in sys.argv else []:
         with mock.patch.object(Ranks, "current", return_value=Ranks()):
-            expected, figures_of_one = gradients(objective, "auto", **model)
-        found, figures = gradients(objective, parallel, **model)
-        assert found.keys() == expected.keys()
-        largest = max(gradient.abs().max().item() for gradient in expected.values())
-        assert largest > 1e-3
-        for name, gradient in found.items():
-            difference = (gradient - expected[name]).abs().max().item()
-            assert difference < 1e-6 * largest, (objective, parallel, model, name, difference / largest)
-        assert figures.keys() == figures_of_one.keys()
-        for name, value in figures.items():
-            assert abs(value - figures_of_one[name]) <= 1e-5 * (1 + abs(value)), (name, value, figures_of_one[name])
+            expected = gradients(objective, "auto", **{**model, "offload": False})
+        check_equal(gradients(objective, parallel, **model), expected, (objective, parallel, model))
+    for objective, changed in updates():
+        with mock.patch.object(Ranks, "current", return_value=Ranks()):
+            expected = whole_update(objective, "auto", changed)
+        assert any(value > 0 for name, value in expected[1].items() if "prompts_skipped" in name)
+        refilled = [value for name, value in expected[1].items() if "groups_sampled" in name]
+        assert max(refilled, default=7) > 6, "no batch was sampled again"
+        for parallel in ("ddp", "fsdp2"):
+            check_equal(whole_update(objective, parallel, changed), expected, (objective, parallel, changed))
+
+
+def check_equal(found: tuple[dict[str, Any], dict[str, float]], expected: Any, case: object) -> None:
+    """Gradients to 1e-6 of the largest, figures to 1e-5, anything else exactly."""
+    gradients, figures = found
+    expected_gradients, expected_figures = expected
+    assert gradients.keys() == expected_gradients.keys(), (case, gradients.keys() ^ expected_gradients.keys())
+    tensors = [gradient for gradient in expected_gradients.values() if isinstance(gradient, torch.Tensor)]
+    largest = max(gradient.abs().max().item() for gradient in tensors)
+    assert largest > 1e-3, case
+    for name, gradient in gradients.items():
+        if isinstance(gradient, torch.Tensor):
+            difference = (gradient - expected_gradients[name]).abs().max().item()
+            assert difference < 1e-6 * largest, (case, name, difference / largest)
+        else:
+            assert gradient == expected_gradients[name], (case, name)
+    assert figures.keys() == expected_figures.keys(), (case, figures.keys() ^ expected_figures.keys())
+    for name, value in figures.items():
+        other = expected_figures[name]
+        assert abs(value - other) <= 1e-5 * (1 + abs(value)), (case, name, value, other)
 
 
 def cases() -> list[tuple[str, str, dict[str, bool]]]:
     plain = {"tied": True, "lora": False, "checkpointing": False}
-    return [
+    found = [
         (objective, parallel, plain | changed)
         for parallel in ("ddp", "fsdp2")
         for objective, changed in (
@@ -131,6 +232,18 @@ def cases() -> list[tuple[str, str, dict[str, bool]]]:
             ("grpo", {"lora": True}),
             ("gspo", {"checkpointing": True}),
         )
+    ]
+    return [*found, ("grpo", "fsdp2", plain | {"offload": True})]
+
+
+def updates() -> list[tuple[str, dict[str, Any]]]:
+    """Objectives and settings of whole updates; every other group has no signal, and prompts that do not fit go."""
+    return [
+        ("dapo", {"max_refills": 3, "mask_truncated": True, "minibatches": 3}),
+        ("dr-grpo", {"overlong_buffer": 4, "micro_batch_size": 8}),
+        ("rloo", {"prompts_per_update": 5, "minibatches": 5, "epochs": 2, "slow_rank": 1}),
+        ("gspo", {"exact": False, "minibatches": 1}),
+        ("reinforce++", {"exact": False, "max_refills": 1, "minibatches": 3}),
     ]
 
 
