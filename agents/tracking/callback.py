@@ -40,7 +40,7 @@ class Callback:
 
     Attributes:
         agent: The agent that learns (an `agents.Agent`); None until `learn` starts.
-        run_config: What the run is made of, as a dict, see `agents.tracking.run_config`; empty until `learn` starts.
+        run_config: What the run is made of, in the form of `config.json` (docs/runs.md); empty until `learn` starts.
         run_dir: The run folder; None where the run has none, which is usual in Python.
     """
 
