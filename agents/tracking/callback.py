@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.rollout import Rollout
+if TYPE_CHECKING:
+    from agents.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def agent_config(agent: Any) -> dict[str, Any]:
     objective = getattr(agent, "objective", None)
     if objective is None:
         return {**settings, "algorithm": config.pop("algorithm_kwargs")}
-    return {**settings, "objective": asdict(objective) if is_dataclass(objective) else {}}
+    options = asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
+    return {**settings, "objective": options}
 
 
 def run_config(agent: Any) -> dict[str, Any]:
