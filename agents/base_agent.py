@@ -161,6 +161,11 @@ class Agent(ABC):
         self._has_checked_prompts = True
 
     @property
+    def name(self) -> str:
+        """The name that `agents.make_agent` and `llm-envs train` have for such an agent, or else that of its class."""
+        return type(self).__name__
+
+    @property
     @abstractmethod
     def summary(self) -> str:
         """What learns and how much per update, in one line."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents import checkpoint
-from agents.base_agent import Agent
-from agents.distributed import Parallel
-from agents.engines import RolloutEngine
-from agents.envs import EnvLike
 from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS, Objective
-from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision
 from agents.sb3.config import SB3Config, View
 from agents.validation import checked
+
+if TYPE_CHECKING:  # loading torch is left to the functions: the command line reads the names alone
+    from agents.base_agent import Agent
+    from agents.distributed import Parallel
+    from agents.engines import RolloutEngine
+    from agents.envs import EnvLike
+    from agents.policies import LanguageModelPolicy
+    from agents.policies.language_model import Precision
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),
@@ -122,6 +123,8 @@ def load_agent(
         CheckpointError: The folder is missing or incomplete.
         ValueError: An objective is given for an `SB3Agent`, or an algorithm for a `GRPOAgent`.
     """
+    from agents import checkpoint
+
     checked("path", path, str | Path)
     options: dict[str, Any] = {"device": device, "precision": precision, "engine": engine}
     kind = checkpoint.read_record(Path(path)).get("agent", "GRPOAgent")

@@ -97,6 +97,21 @@ def test_the_command_line_loads_stable_baselines3_only_where_it_is_used():
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    "command", ["train", "train grpo", "train weighted-rank", "train ppo", "compare", "evaluate", "audit"]
+)
+def test_help_is_shown_without_loading_torch(command):
+    code = f"""
+import sys
+from agents.cli.app import run
+assert run({[*command.split(), "--help"]!r}) == 0
+loaded = {{"torch", "transformers", "stable_baselines3"}} & {{*sys.modules}}
+assert not loaded, loaded
+"""
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert f"usage: llm-envs {command}" in shown
+
+
 def test_engines_objectives_rewards_and_callbacks_never_import_the_agent():
     for file in FILES:
         name = module_name(file)

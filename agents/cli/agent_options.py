@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import EnvSpec
 
 from agents import factory
-from agents.base_agent import Agent
 from agents.cli.options import OptionalFloat, OptionalInt
 from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS
-from agents.policies import LanguageModelPolicy
 from agents.sb3.config import SB3Config
 from agents.validation import check_at_least, check_at_most, check_positive
+
+if TYPE_CHECKING:
+    from agents.base_agent import Agent
+    from agents.policies import LanguageModelPolicy
 
 
 @dataclass(frozen=True)

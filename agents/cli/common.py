@@ -7,15 +7,14 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import transformers
 from gymnasium.envs.registration import EnvSpec
 
-from agents import hardware
-from agents.distributed import Ranks
 from agents.envs import env_spec, make_envs
-from agents.policies import LanguageModelPolicy
+
+if TYPE_CHECKING:  # loading torch is left to the functions, for the help of all commands is quick
+    from agents.policies import LanguageModelPolicy
 
 
 class UsageError(ValueError):
@@ -32,6 +31,8 @@ def refuse_several_processes(command: str) -> None:
     Raises:
         UsageError: They were started by `torchrun` or the like.
     """
+    from agents.distributed import Ranks
+
     if (size := Ranks.current().size) > 1:
         raise UsageError(f"llm-envs {command} runs in one process, and {size} were started: leave torchrun out")
 
@@ -89,6 +90,8 @@ def spec_with(env: str | EnvSpec, pairs: Sequence[str]) -> EnvSpec:
 
 def use_threads(threads: int | None, policy: LanguageModelPolicy) -> int:
     """Set how many CPU threads torch uses for a policy, and return the number; see `agents.hardware.use_threads`."""
+    from agents import hardware
+
     return hardware.use_threads(threads, sum(parameter.numel() for parameter in policy.model.parameters()))
 
 
@@ -107,6 +110,8 @@ def check_writable(file: Path) -> None:
 
 def quiet_loading() -> None:
     """Keep the bars of the model loader out of our own display."""
+    import transformers
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()

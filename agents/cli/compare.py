@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import tyro
 from rich.console import Console
 
@@ -23,14 +22,14 @@ from agents.cli.common import (
     use_threads,
 )
 from agents.cli.options import Choice, EnvArgs, OptionalFloat, OptionalInt, parse
-from agents.evaluation.comparison import Comparison, Run, check_agents, compare
-from agents.evaluation.comparison_report import write_report
-from agents.hardware import resolve_device
 from agents.run_lock import run_lock
 from agents.tracking.callback import Callback
 from agents.tracking.progress import TrainingProgress
 from agents.validation import check_at_least, check_positive
 from llm_envs.reward_deadline import end_process_after
+
+if TYPE_CHECKING:  # loading torch is left to `run`, for `--help` is quick
+    from agents.evaluation.comparison import Run
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -81,10 +80,18 @@ class Compare:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "seeds", "budget_episodes", "problems", "samples", "threads", "max_completion_tokens")
         check_positive(self, "temperature", "learning_rate", "reward_deadline")
+        from agents.evaluation.comparison import check_agents
+
         check_agents(self.agents)
 
     def run(self) -> None:
         """Run, write the report and show its tables."""
+        import torch
+
+        from agents.evaluation.comparison import Comparison, compare
+        from agents.evaluation.comparison_report import write_report
+        from agents.hardware import resolve_device
+
         refuse_several_processes("compare")
         refuse_split(self.env_args)
         quiet_loading()

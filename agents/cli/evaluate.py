@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from gymnasium.envs.registration import EnvSpec
 from rich.console import Console
 
-from agents.checkpoint import recover
 from agents.cli.common import (
     UsageError,
     check_writable,
@@ -25,15 +24,16 @@ from agents.cli.common import (
 )
 from agents.cli.options import NO_DEFAULT, Choice, EnvArgs, OptionalFloat, OptionalInt, OptionalPath, parse
 from agents.envs import env_spec, without_arguments
-from agents.evaluation.held_out import evaluate
 from agents.factory import load_agent
-from agents.hardware import resolve_device
-from agents.policies import ChatFormat, LanguageModelPolicy, load_policy
-from agents.policies.language_model import TooLong
-from agents.rollout import SamplingParams
+from agents.policies.chat import ChatFormat
 from agents.tracking.progress import EvaluationProgress
 from agents.validation import check_at_least, check_fraction, check_positive
 from llm_envs.reward_deadline import end_process_after
+
+if TYPE_CHECKING:  # loading torch is left to the functions, for `--help` is quick
+    from agents.policies import LanguageModelPolicy
+    from agents.policies.language_model import TooLong
+    from agents.rollout import SamplingParams
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -89,6 +89,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and print the report."""
+        from agents.evaluation.held_out import evaluate
+
         refuse_several_processes("evaluate")
         refuse_split(self.env_args)
         if self.output is not None:
@@ -128,6 +130,10 @@ class Evaluate:
 
         And what it did with prompts that are too long.
         """
+        from agents.hardware import resolve_device
+        from agents.policies import load_policy
+        from agents.rollout import SamplingParams
+
         checkpoint = run_checkpoint(Path(self.run_or_policy))
         if checkpoint is not None:
             if self.chat != ChatFormat():
@@ -147,6 +153,8 @@ class Evaluate:
 
 def run_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a path stands for: a run folder's, or itself; None where it is neither."""
+    from agents.checkpoint import recover
+
     for candidate in (folder / "checkpoint", folder):
         recover(candidate)
         if (candidate / "agent.json").is_file():

@@ -20,7 +20,6 @@ from agents.cli.options import (
     parse_known,
 )
 from agents.cli.train_options import PROG, Train
-from agents.cli.training_run import TrainingRun
 from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
 
@@ -58,6 +57,8 @@ class _Early:
 def run(arguments: Sequence[str]) -> None:
     """Evaluate, learn, evaluate again, and show the difference."""
     options = read_options(arguments)
+    from agents.cli.training_run import TrainingRun  # loads torch, which `--help` does not need
+
     TrainingRun(options.train, {name: getattr(options, name) for name in option_groups(options.train.agent)}).run()
 
 

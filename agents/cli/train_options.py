@@ -10,7 +10,7 @@ import tyro
 from agents.cli.options import NO_DEFAULT, Choice, EnvArgs, Flag, OptionalFloat, OptionalInt, OptionalPath
 from agents.factory import SB3_AGENTS
 from agents.objectives import PRESETS
-from agents.policies import ChatFormat
+from agents.policies.chat import ChatFormat
 from agents.validation import check_at_least, check_positive
 
 PROG = "llm-envs train"

@@ -43,7 +43,7 @@ from agents.tracking.completions_file import CompletionsWriter
 from agents.tracking.metrics_files import MetricsWriter, read_metrics
 from agents.tracking.periodic_checkpoints import CheckpointEvery
 from agents.tracking.progress import EvaluationProgress, TrainingProgress
-from agents.tracking.run_config import deliver_evaluation
+from agents.tracking.run_config import deliver_evaluation, run_config
 from agents.tracking.training_warnings import TrainingWarning, WarningsWriter, read_warnings
 from llm_envs.reward_deadline import end_process_after
 
@@ -232,8 +232,6 @@ class TrainingRun:
         """Everything that was asked for, in the form that --config reads, and what it ran on."""
         asked = {name: value for name, value in asdict(self._train).items() if name not in _NOT_RECORDED}
         asked |= {name: as_json(parse_env_args(asked[name])) for name in ("env_args", "engine_args")}
-        asked |= {name: asdict(group) for name, group in self._groups.items()}
-        asked["config"].pop("algorithm_kwargs", None)  # the group `algorithm` has them
         packages = ("llm-envs", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3")
         ran_on = {
             "device": str(agent.policy.device),
@@ -245,7 +243,7 @@ class TrainingRun:
             "packages": {name: _version(name) for name in packages},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        return {**asked, "ran_on": ran_on}
+        return {**run_config(agent), **asked, "ran_on": ran_on}
 
     def _before(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> EvaluationReport:
         file = run_dir / "evaluation_before.json"

@@ -39,7 +39,7 @@ from agents.envs import (
 from agents.grpo.config import GRPOConfig
 from agents.hardware import resolve_device
 from agents.json_values import as_json, from_json
-from agents.objectives import GRPO, Objective, objective_named
+from agents.objectives import GRPO, Objective, name_of, objective_named
 from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
@@ -184,6 +184,11 @@ class GRPOAgent(Agent):
     def too_long(self) -> TooLong:
         """See `Agent.too_long`."""
         return self.config.too_long
+
+    @property
+    def name(self) -> str:
+        """The name of the objective, such as "grpo" or "dapo"."""
+        return name_of(self.objective)
 
     @property
     def summary(self) -> str:

@@ -49,6 +49,15 @@ def objective_named(name: str) -> Objective:
     return PRESETS[name]()
 
 
+def name_of(objective: Objective) -> str:
+    """The name of the preset with an objective's class and weights; where there is none, the name of the class."""
+    for name, preset in PRESETS.items():
+        default = preset()
+        if type(default) is type(objective) and getattr(default, "weights", 0) == getattr(objective, "weights", 0):
+            return name
+    return type(objective).__name__
+
+
 CLASSES = {
     cls.__name__: cls
     for cls in (
@@ -84,5 +93,6 @@ __all__ = [
     "PolicyGradient",
     "REINFORCEPlusPlus",
     "WeightedLikelihood",
+    "name_of",
     "objective_named",
 ]

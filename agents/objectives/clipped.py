@@ -1,19 +1,21 @@
 """Policy gradients with clipped ratios: one dataclass that picks the parts, and a preset per paper.
 
-docs/objectives.md has the formulas side by side.
+docs/objectives.md has the formulas side by side. The methods import the tensor functions when they are called: the help
+of the command line reads the fields without loading torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from agents.objectives import ops
-from agents.rollout import GroupBatch
+from agents.objectives.choices import Deviation, KLEstimator
 from agents.validation import check_at_least, check_between, check_positive, check_types
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from agents.rollout import GroupBatch
 
 Advantages = Literal["group", "centred", "leave_one_out", "batch", "batch_baseline", "none"]
 Ratio = Literal["token", "sequence_mean", "sequence"]
@@ -34,7 +36,7 @@ class PolicyGradient:
     """How far the probability ratio may fall below 1 and still count; above 1 too, where clip_high is not given."""
     kl_coef: float = 0.0
     """Weight of the KL penalty to the frozen reference; at 0 no reference is kept or evaluated."""
-    deviation: ops.Deviation = "sample"
+    deviation: Deviation = "sample"
     """Whether rewards are divided by their sample (G - 1) or population (G) deviation."""
     eps: float = 1e-4
     """Added to that deviation."""
@@ -74,7 +76,7 @@ class PolicyGradient:
     """Power of VESPO's weight where the advantage is negative."""
     lambda_neg: float = 2.0
     """Decay of VESPO's weight where the advantage is negative."""
-    kl_estimator: ops.KLEstimator = "k3"
+    kl_estimator: KLEstimator = "k3"
     """Which estimate of the KL divergence."""
     kl_in: Literal["loss", "reward"] = "loss"
     """Whether it is a term of the loss, or its sum over the completion is subtracted from the reward."""
@@ -129,6 +131,8 @@ class PolicyGradient:
         """(P, G) rewards, less the KL penalty where it is part of them."""
         if not self.shapes_rewards:
             return batch.rewards
+        from agents.objectives import ops
+
         old = ops.fill_padding(batch.old_logprobs, batch.action_mask)
         kl = ops.kl_estimate(old, ops.fill_padding(_reference(batch), batch.action_mask), self.kl_estimator)
         per_sequence = (kl * batch.action_mask.to(kl.dtype)).sum(dim=1)
@@ -136,6 +140,8 @@ class PolicyGradient:
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards of a whole batch to (P, G) advantages."""
+        from agents.objectives import ops
+
         if self.advantage == "group":
             return ops.group_advantages(rewards, self.deviation, self.eps)
         if self.advantage == "centred":
@@ -147,12 +153,14 @@ class PolicyGradient:
         return ops.batch_advantages(rewards, self.advantage == "batch_baseline", self.deviation, self.eps)
 
     def loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `agents.objectives.Objective.loss`.
+        """The loss of (part of) an optimizer step, and its figures, as `Objective.loss` defines them.
 
         Raises:
             ValueError: There is a KL penalty and the batch has no reference log-probabilities, or the constant length
                 is neither given nor known from the batch.
         """
+        from agents.objectives import ops
+
         advantages = batch.advantages.flatten()[:, None]  # (N, 1)
         mask = batch.action_mask
         # padding holds arbitrary numbers; made equal here so that no inf or NaN of theirs survives the mask
@@ -196,6 +204,8 @@ class PolicyGradient:
         return loss, figures
 
     def _log_ratio(self, log_ratio: Tensor, mask: Tensor) -> Tensor:
+        from agents.objectives import ops
+
         if self.ratio == "sequence_mean":
             return ops.mean_log_ratio(log_ratio, mask)
         if self.ratio == "sequence":
@@ -204,6 +214,10 @@ class PolicyGradient:
 
     def _surrogate(self, logprobs: Tensor, log_ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
         """The surrogate, and where clipping has cut it."""
+        import torch
+
+        from agents.objectives import ops
+
         nowhere = torch.zeros_like(log_ratio, dtype=torch.bool)
         if self.surrogate == "gamma":
             weight = ops.gamma_weight(log_ratio, advantages, self.k_pos, self.lambda_pos, self.k_neg, self.lambda_neg)
@@ -221,6 +235,8 @@ class PolicyGradient:
         return ops.clipped_surrogate(ratio, advantages, self.clip_range, high, self.dual_clip), cut
 
     def _aggregate(self, per_token: Tensor, mask: Tensor, batch: GroupBatch) -> Tensor:
+        from agents.objectives import ops
+
         if self.aggregation == "token_mean":
             return ops.token_mean(per_token, mask, batch.total_tokens)
         if self.aggregation == "sequence_mean":
@@ -291,7 +307,7 @@ class RLOO(PolicyGradient):
     kl_coef: float = 0.03
     advantage: Advantages = "leave_one_out"
     ratio: Ratio = "sequence"
-    kl_estimator: ops.KLEstimator = "k1"
+    kl_estimator: KLEstimator = "k1"
     kl_in: Literal["loss", "reward"] = "reward"
 
 
@@ -310,7 +326,7 @@ class REINFORCEPlusPlus(PolicyGradient):
     kl_coef: float = 0.01
     advantage: Advantages = "batch_baseline"
     aggregation: Aggregation = "token_mean"
-    kl_estimator: ops.KLEstimator = "k2"
+    kl_estimator: KLEstimator = "k2"
 
 
 @dataclass(frozen=True, slots=True)

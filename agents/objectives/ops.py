@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Deviation = Literal["sample", "population"]
-KLEstimator = Literal["k1", "k2", "k3"]
+from agents.objectives.choices import Deviation, KLEstimator
+
 Level = Literal["token", "sequence"]
 
 DEVIATION_FLOOR = 1e-6

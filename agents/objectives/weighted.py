@@ -1,16 +1,20 @@
-"""Reward-weighted likelihood: imitate what was sampled, the better the more."""
+"""Reward-weighted likelihood: imitate what was sampled, the better the more.
+
+The methods import the tensor functions when they are called: the help of the command line reads the fields without
+loading torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from agents.objectives import ops
-from agents.rollout import GroupBatch
 from agents.validation import check_at_least, check_between, check_positive, check_types
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from agents.rollout import GroupBatch
 
 Weights = Literal["linear", "softmax", "rank", "rejection"]
 
@@ -79,20 +83,24 @@ class WeightedLikelihood:
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards to (P, G) weights."""
+        from agents.objectives import weights
+
         if self.weights == "linear":
-            return linear_weights(rewards)
+            return weights.linear_weights(rewards)
         if self.weights == "softmax":
-            return torch.softmax(self.alpha * rewards, dim=1)
+            return (self.alpha * rewards).softmax(dim=1)
         if self.weights == "rank":
-            return rank_weights(rewards)
-        return rejection_weights(rewards, self.keep, self.threshold)
+            return weights.rank_weights(rewards)
+        return weights.rejection_weights(rewards, self.keep, self.threshold)
 
     def loss(self, batch: GroupBatch, logprobs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `agents.objectives.Objective.loss`.
+        """The loss of (part of) an optimizer step, and its figures, as `Objective.loss` defines them.
 
         Raises:
             ValueError: There is a KL penalty and the batch has no reference log-probabilities.
         """
+        from agents.objectives import ops
+
         weights = batch.advantages.flatten()[:, None]  # (N, 1)
         mask = batch.action_mask
         logprobs = ops.fill_padding(logprobs, mask)
@@ -117,41 +125,3 @@ class WeightedLikelihood:
             figures["kl"] = ops.token_mean(kl.detach(), mask, batch.total_tokens)
         figures["loss"] = loss.detach()
         return loss, figures
-
-
-def linear_weights(rewards: Tensor) -> Tensor:
-    """`R_i / sum R` of each prompt, negative rewards counting as 0; zeros where none is positive. (P, G) to (P, G)."""
-    positive = rewards.clamp(min=0)
-    total = positive.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, positive / torch.where(total > 0, total, 1.0), 0.0)
-
-
-def rank_weights(rewards: Tensor) -> Tensor:
-    """In proportion to the number of others in the group that are worse, a tie counting half; (P, G) to (P, G).
-
-    The best of distinct rewards weighs `2 / G`, the worst 0; a group of one weighs 1.
-    """
-    size = rewards.shape[1]
-    if size == 1:
-        return torch.ones_like(rewards)
-    difference = rewards[:, :, None] - rewards[:, None, :]
-    beaten = difference.gt(0).to(rewards.dtype) + difference.eq(0).to(rewards.dtype) / 2
-    return (beaten.sum(dim=2) - 0.5) / (size * (size - 1) / 2)  # without the tie with itself
-
-
-def rejection_weights(rewards: Tensor, keep: int | None, threshold: float | None) -> Tensor:
-    """Equal weights for the best `keep` of each prompt's completions above the threshold, 0 for the others.
-
-    Equal rewards at the edge of the best `keep` share the places that are left, so that the order of the group does not
-    matter. A group with fewer above the threshold keeps those; with none it gets zeros.
-
-    Returns:
-        (P, G).
-    """
-    allowed = torch.ones_like(rewards) if threshold is None else rewards.gt(threshold).to(rewards.dtype)
-    if keep is not None:
-        above = (rewards[:, None, :] > rewards[:, :, None]).sum(dim=2)  # how many are better
-        tied = (rewards[:, None, :] == rewards[:, :, None]).sum(dim=2)  # itself included
-        allowed = allowed * ((keep - above) / tied).clamp(0, 1)
-    total = allowed.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, allowed / torch.where(total > 0, total, 1.0), 0.0)

@@ -181,6 +181,12 @@ class SB3Agent(Agent):
         return self.config.max_prompt_tokens
 
     @property
+    def name(self) -> str:
+        """The name of the algorithm and, if that is not the completion, of the view: "ppo" or "ppo-token"."""
+        name = type(self.algorithm).__name__.lower()
+        return name if self.view == "completion" else f"{name}-{self.view}"
+
+    @property
     def summary(self) -> str:
         """See `Agent.summary`."""
         name = f"{type(self.algorithm).__name__} of stable-baselines3"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.rollout import Rollout
+if TYPE_CHECKING:
+    from agents.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Callback:
 
     Attributes:
         agent: The agent that learns (an `agents.Agent`); None until `learn` starts.
-        run_config: What the run is made of, as a dict, see `agents.tracking.run_config`; empty until `learn` starts.
+        run_config: What the run is made of, in the form of `config.json` (docs/runs.md); empty until `learn` starts.
         run_dir: The run folder; None where the run has none, which is usual in Python.
     """
 

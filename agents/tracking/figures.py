@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from agents.rollout import Rollout
+if TYPE_CHECKING:
+    from agents.rollout import Rollout
 
 ACCURACY, REWARD = "accuracy", "reward"
 _JUDGED = {"correct", "wrong", "partial"}

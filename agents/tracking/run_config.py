@@ -18,32 +18,39 @@ def agent_config(agent: Any) -> dict[str, Any]:
         agent: An `agents.Agent`.
 
     Returns:
-        `agent` (the name of its class) and `config`; then `objective` (the name of its class) and `objective_options`
-        for an agent that has an objective, `algorithm` and `view` for one of stable-baselines3. Values are numbers,
-        texts and containers of them, but for objects in `algorithm_kwargs`.
+        `agent`, the name by which `make_agent` and `llm-envs train` know it, and one mapping for each group of options
+        that `llm-envs train AGENT --help` shows: `config`, and `objective`, or `algorithm` for an agent of
+        stable-baselines3. Values are numbers, texts and containers of them, but for objects that a Python program has
+        put into `algorithm_kwargs` and for objectives that are no dataclasses, which have no options here.
     """
-    settings: dict[str, Any] = {"agent": type(agent).__name__, "config": asdict(agent.config)}
+    config = asdict(agent.config)
+    settings = {"agent": agent.name, "config": config}
     objective = getattr(agent, "objective", None)
     if objective is None:
-        return {**settings, "algorithm": type(agent.algorithm).__name__, "view": agent.view}
+        return {**settings, "algorithm": config.pop("algorithm_kwargs")}
     options = asdict(objective) if is_dataclass(objective) and not isinstance(objective, type) else {}
-    return {**settings, "objective": type(objective).__name__, "objective_options": options}
+    return {**settings, "objective": options}
 
 
 def run_config(agent: Any) -> dict[str, Any]:
-    """What a run is made of.
+    """What a run is made of, in the form that `llm-envs train --config` reads.
 
-    The keys are `env_id`, `env_kwargs`, `env_wrappers` (names), `policy` (a name), `seed`, and those of `agent_config`;
-    for an environment of `gymnasium.register` also `env_made_by`, its entry points and settings.
+    The keys are `env` (its id, with the module that registers it where that is known), `env_args`, `policy` (a name),
+    `seed`, `chat`, and those of `agent_config`; for an environment with wrappers also `env_wrappers` (their names),
+    which `--config` refuses. The `config.json` of a run has these keys and the other options of the command line.
 
     Args:
         agent: An `agents.Agent`.
     """
+    spec = spec_record(agent.env_spec)
+    wrappers = {"env_wrappers": spec["env_wrappers"]} if spec["env_wrappers"] else {}
     return {
-        **spec_record(agent.env_spec),
-        "env_kwargs": dict(agent.env_spec.kwargs),
+        "env": spec["env_id"],
+        "env_args": spec["env_kwargs"],
+        **wrappers,
         "policy": agent.policy.name,
         "seed": agent.seed,
+        "chat": asdict(agent.policy.chat),
         **agent_config(agent),
     }
 

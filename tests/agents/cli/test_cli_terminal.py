@@ -187,7 +187,7 @@ def test_render_mode_is_refused(command, capsys):
 @pytest.mark.parametrize(
     ("command", "evaluation"),
     [
-        (["evaluate", "builtin/tiny", "--env", ARITHMETIC, "--output"], "agents.cli.evaluate.evaluate"),
+        (["evaluate", "builtin/tiny", "--env", ARITHMETIC, "--output"], "agents.evaluation.held_out.evaluate"),
         (["compare", "--out"], "agents.evaluation.comparison.evaluate"),
     ],
 )
@@ -214,7 +214,7 @@ def test_ctrl_c_in_a_comparison_says_how_to_go_on(tmp_path, monkeypatch, capsys)
     def compare(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agents.cli.compare.compare", compare)
+    monkeypatch.setattr("agents.evaluation.comparison.compare", compare)
     assert run(["compare", "--out", str(tmp_path)]) == 130
     assert "the same command goes on" in capsys.readouterr().out
 

@@ -20,11 +20,12 @@ from agents.cli.callbacks import load_callback
 from agents.cli.common import UsageError, parse_env_args, use_threads
 from agents.cli.options import leaves
 from agents.cli.train import Train, read_options
-from agents.factory import AGENT_NAMES
+from agents.factory import AGENT_NAMES, load_agent
 from agents.json_values import as_json
 from agents.objectives import PRESETS
 from agents.sb3.config import SB3Config
 from agents.tracking import Callback
+from agents.tracking.run_config import run_config
 
 SMALL = [
     "--prompts-per-update", "4", "--group-size", "4", "--max-completion-tokens", "24", "--device", "cpu",
@@ -222,6 +223,9 @@ def test_the_record_of_a_run_repeats_it(tmp_path, capsys):
     asked = read_options([*typed, "--run-dir", str(first)])
     given = leaves(asked)
     assert leaves(read) == {**given, "config": read.train.config}
+    record = json.loads((first / "config.json").read_text())
+    told = json.loads(json.dumps(run_config(load_agent(first / "checkpoint"))))
+    assert told == {name: record[name] for name in told}
     assert read.train.config != asked.train.config
     assert run(["train", "--config", config, "--run-dir", str(second)]) == 0
     metrics = [[json.loads(line) for line in (folder / "metrics.jsonl").open()] for folder in (first, second)]

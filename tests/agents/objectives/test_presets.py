@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.objectives import GRPO, PRESETS, RLOO, PolicyGradient, WeightedLikelihood
+from agents.objectives import GRPO, PRESETS, RLOO, PolicyGradient, WeightedLikelihood, name_of
 from agents.rollout import GroupBatch
 
 
@@ -308,3 +308,15 @@ def test_an_unbiased_kl_takes_each_tokens_ratio_whatever_the_surrogate_takes(kl_
             estimate = d if kl_estimator == "k1" else torch.exp(-d) - 1 + d
             expected += estimate * torch.exp(logprobs[i, t] - batch.old_logprobs[i, t]) / len(tokens)
     assert torch.allclose(penalty, 0.3 * expected / len(batch.action_mask))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_objective_has_the_name_of_its_preset(name):
+    assert name_of(PRESETS[name](kl_coef=0.5)) == name
+
+
+def test_an_objective_without_a_preset_has_the_name_of_its_class():
+    class Mine(GRPO):
+        pass
+
+    assert (name_of(PolicyGradient()), name_of(Mine())) == ("PolicyGradient", "Mine")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agents.objectives import WeightedLikelihood
-from agents.objectives.weighted import linear_weights, rank_weights, rejection_weights
+from agents.objectives.weights import linear_weights, rank_weights, rejection_weights
 
 
 def weights(rewards, **fields):

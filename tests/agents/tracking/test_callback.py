@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import Callback, GRPOAgent, GRPOConfig, SB3Agent
+from agents.cli.train import read_options
 from agents.objectives import DAPO
 from agents.sb3.config import SB3Config
 from agents.tracking import MetricsWriter, UpdateRecord, deliver_evaluation
@@ -84,20 +85,31 @@ def test_a_callback_knows_the_agent_and_the_run_from_the_start(agent, in_a_list,
     assert folders == (tmp_path,) * 3
     config = json.loads(json.dumps(configs[0]))
     assert config["config"]["max_completion_tokens"] == 4
-    assert (config["agent"], config["objective"], config["seed"]) == ("GRPOAgent", "DAPO", 3)
-    assert config["objective_options"]["clip_high"] == 0.28
-    assert (config["env_id"], config["env_kwargs"], config["policy"]) == (ARITHMETIC, {}, agent.policy.name)
+    assert (config["agent"], config["objective"]["clip_high"], config["seed"]) == ("dapo", 0.28, 3)
+    assert (config["env"], config["env_args"], config["policy"]) == (ARITHMETIC, {}, agent.policy.name)
     learn(agent, 1, watcher)
     assert watcher.run_dir is None
 
 
 def test_the_run_of_an_sb3_agent_names_its_algorithm():
     watcher = Watcher()
-    config = SB3Config(num_envs=2, max_completion_tokens=4)
+    config = SB3Config(num_envs=2, max_completion_tokens=4, algorithm_kwargs={"vf_coef": 0.2})
     agent = SB3Agent("builtin/tiny", ARITHMETIC, config=config, device="cpu")
     agent.learn(2, watcher)
-    assert (watcher.run_config["algorithm"], watcher.run_config["view"]) == ("PPO", "completion")
+    assert (watcher.run_config["agent"], watcher.run_config["algorithm"]) == ("ppo", {"vf_coef": 0.2})
     assert watcher.run_config["config"]["num_envs"] == 2
+    assert "algorithm_kwargs" not in watcher.run_config["config"]
+
+
+def test_a_run_in_python_says_what_the_command_line_reads(agent, tmp_path):
+    watcher = Watcher()
+    learn(agent, 1, watcher)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(watcher.run_config))
+    read = read_options(["--config", str(file)])
+    assert (read.config, read.objective) == (agent.config, agent.objective)
+    assert (read.train.env, read.train.env_args, read.train.policy) == (ARITHMETIC, (), agent.policy.name)
+    assert (read.train.agent, read.train.seed, read.train.chat) == ("dapo", 3, agent.policy.chat)
 
 
 def test_a_plain_function_is_a_callback(agent):
@@ -148,7 +160,7 @@ def test_evaluations_are_delivered_with_the_agent_and_the_run(agent, tmp_path):
     deliver_evaluation([print, watcher], agent, report, "before", tmp_path)
     [((heard, stage), of_agent, config, folder)] = watcher.heard
     assert (heard, stage, of_agent, folder) == (report, "before", agent, tmp_path)
-    assert config["objective"] == "DAPO"
+    assert config["agent"] == "dapo"
 
 
 @pytest.mark.parametrize("wrong", [3, "print", [print, None], Callback, [Watcher]])
