@@ -19,8 +19,11 @@ G = 4
 CONFIG = GRPOConfig(prompts_per_update=6, group_size=G, micro_batch_size=G, epochs=1, minibatches=2)
 
 
+TOKENIZER = load_policy("builtin/tiny").tokenizer
+
+
 def make_policy(tied: bool, lora: bool, checkpointing: bool) -> LanguageModelPolicy:
-    tokenizer = load_policy("builtin/tiny").tokenizer
+    tokenizer = TOKENIZER
     config = AutoConfig.for_model(
         "llama",
         vocab_size=len(tokenizer),
