@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 import warnings
@@ -19,6 +18,7 @@ from agents.envs import env_spec, importable_id, only_here, recorded_spec, spec_
 from agents.evaluation import EvaluationReport, evaluate
 from llm_envs import Problem, register_task
 from rewards.math import MathReward
+from tests import started
 
 ROOT = Path(__file__).parents[2]
 CONFIG = GRPOConfig(prompts_per_update=2, group_size=2, max_completion_tokens=4)
@@ -134,14 +134,8 @@ def test_an_environment_of_the_program_itself_is_said_to_be_so(tmp_path):
     """
     (tmp_path / "my_program.py").write_text(textwrap.dedent(program))
     for env_id in ("mine/Here-v0", "mine/Lambda-v0"):
-        done = subprocess.run(
-            [sys.executable, "my_program.py", env_id],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)}
+        done = started.run("my_program.py", env_id, cwd=tmp_path, env=env)
         assert done.stdout == "8\n", done.stderr
         assert f"{env_id} is registered by the program that runs: what is saved" in done.stderr
         assert f"env='my_program:{env_id}'" in done.stderr

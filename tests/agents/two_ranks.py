@@ -69,8 +69,11 @@ class FixedEngine:
         return Completion(ids, (-rng.random(len(ids)) - 3).tolist(), truncated=truncated)
 
 
+TOKENIZER = load_policy("builtin/tiny").tokenizer
+
+
 def make_policy(tied: bool, lora: bool, checkpointing: bool) -> LanguageModelPolicy:
-    tokenizer = load_policy("builtin/tiny").tokenizer
+    tokenizer = TOKENIZER
     config = AutoConfig.for_model(
         "llama",
         vocab_size=len(tokenizer),

@@ -49,7 +49,9 @@ def waits_for_a_thread():
     thread.join()
 
 def waits_for_a_process():
-    subprocess.run([sys.executable, "-c", "import time; time.sleep(20)"], stderr=subprocess.DEVNULL)
+    # it outlives this process, and would keep its outputs open
+    nowhere = subprocess.DEVNULL
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(20)"], stdout=nowhere, stderr=nowhere)
 
 def huge_power():
     9 ** 9 ** 9

@@ -115,6 +115,17 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing handles it."""
 
 
+ONE_UPDATE = [*SMALL, "--total-episodes", "16"]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The folder of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    assert run(["train", *ONE_UPDATE, "--run-dir", str(folder)]) == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     "place",
     [
@@ -128,10 +139,8 @@ class Killed(BaseException):
         "agents.cli.training_run.run_report.plot_learning_curve",
     ],
 )
-def test_a_run_that_ends_anywhere_is_gone_on_with(place, tmp_path, monkeypatch):
-    words = [*SMALL, "--total-episodes", "16"]
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert run(["train", *words, "--run-dir", str(straight)]) == 0
+def test_a_run_that_ends_anywhere_is_gone_on_with(place, straight, tmp_path, monkeypatch):
+    stopped = tmp_path / "stopped"
 
     def kill(*_, **__):
         raise Killed
@@ -139,7 +148,7 @@ def test_a_run_that_ends_anywhere_is_gone_on_with(place, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(place, kill)
         with pytest.raises(Killed):
-            run(["train", *words, "--run-dir", str(stopped)])
+            run(["train", *ONE_UPDATE, "--run-dir", str(stopped)])
     assert run(["train", "--resume", "--run-dir", str(stopped)]) == 0
     for name in ("checkpoint/policy/model.safetensors", "checkpoint/optimizer.safetensors", "evaluation_before.json"):
         assert (stopped / name).read_bytes() == (straight / name).read_bytes()
