@@ -54,7 +54,8 @@ _DENIED = re.compile(
 )
 _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
-    r"|\?*,? ?(?:(?:which|that|this|it|and that) )?(?:"
+    r"|,? ?\((?:wrong|incorrect|false|not)\b"
+    r"|\?*,? ?\(?(?:(?:which|that|this|it|and that) )?(?:"
     r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
     r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
     r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
@@ -74,6 +75,8 @@ _JOINT = re.compile(
     rf"(?: ?(?:(?P<name>{_NAME}) ?=|(?:the )?(?:other|second|third|fourth|last)"
     rf"(?: (?:one|root|solution|value|answer|number))?(?: (?:is|at|being|equals))?(?: {_NAME} ?=)?))?"
 )
+# Nothing that says which of two boxes counts
+_NOTHING_BETWEEN = re.compile(r"(?:[\s.?!|/:()\\]|\b(?:or|vs)\b)*")
 _NAME_BEFORE = re.compile(rf"(?<![\w\\])({_NAME}) ?=\s*(?:\$|\\\()?\s*\Z")
 
 # --- what stands around a box in a box
