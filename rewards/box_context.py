@@ -50,7 +50,9 @@ _UNIT_BEHIND = re.compile(
 _ORDINAL_BEHIND = re.compile(rf"\^?\s*\{{?\s*(?:{TEXT_COMMAND}\s*\{{)?(?:st|nd|rd|th)\b")
 _SCALE_BEHIND = re.compile(
     rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"
-    r"(hundred|thousand|million|billion|trillion|dozen|halves|thirds|quarters|percent\b|per cent\b|\\?%)"
+    r"(hundred|thousand|million|billion|trillion|dozen|halves|thirds|quarters|(?:four|fif|six|seven|eigh|nin|ten|hundred"
+    r"|thousand|million)ths|percent|per cent|\\?%)"
+    r"(?![a-zA-Z])"
 )
 _SPACE = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle(?![a-zA-Z]))*")
 _SPACE_AT_END = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle|\\left(?=[(\[|]))*\Z")
