@@ -25,7 +25,7 @@ _EQUALITY = r"=|\u2248|\\(?:approx|simeq|equiv|in)(?![a-zA-Z])"
 _ARROW = r"\u2192|\u21d2|\\(?:[Ll]ong)?(?:[Rr]ightarrow|mapsto)(?![a-zA-Z])|\\(?:implies|iff|to|therefore)(?![a-zA-Z])"
 _SEPARATOR = re.compile(
     rf"(?P<inequality>{_INEQUALITY})|(?P<equality>{_EQUALITY})"
-    rf"|{_ARROW}|\\\\|&|[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
+    rf"|{_ARROW}|\\\\|&|(?<!\{{)[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
 )
 _INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_INEQUALITY})\s?(?:\$|\\\()?\s?\Z")
 _COMPARED_BEFORE = re.compile(
@@ -39,7 +39,7 @@ _VALUE_BEFORE = re.compile(
     r"|sin|cos|tan|log|ln|lfloor|lceil|binom|[dt]?frac)|(?:\\[dt]?frac|\\sqrt(?:\[[^\]]*\])?|\\overline|\^|_|\\[dt]?frac\s*\{[^{}]*\})\s*\{)\Z"
 )
 _VALUE_BEHIND = re.compile(
-    r"[\^_!%/*+\u00b0\u00b7\u00d7\u2212-]|\\%|[.,]?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
+    r"[\^_!%/*+'(\u00b0\u00b7\u00d7\u2212-]|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
     r"|\\(?:cdot|times|div|pm|mp|pi|theta|sqrt|[dt]?frac|binom|right|\}|circ|rfloor|rceil)(?![a-zA-Z])"
 )
 _VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|\\?%|[0-9]")
@@ -47,9 +47,12 @@ _UNIT_BEHIND = re.compile(
     rf"(?:\s|~|{SPACING})*{TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
     r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?(?=[\s.$]*\Z)"
 )
+_ORDINAL_BEHIND = re.compile(rf"\^?\s*\{{?\s*(?:{TEXT_COMMAND}\s*\{{)?(?:st|nd|rd|th)\b")
 _SCALE_BEHIND = re.compile(
     rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"
-    r"\b(hundred|thousand|million|billion|trillion|dozen|percent|per cent)\b"
+    r"(hundred|thousand|million|billion|trillion|dozen|halves|thirds|quarters|(?:four|fif|six|seven|eigh|nin|ten|hundred"
+    r"|thousand|million)ths|percent|per cent|\\?%)"
+    r"(?![a-zA-Z])"
 )
 _SPACE = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle(?![a-zA-Z]))*")
 _SPACE_AT_END = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle|\\left(?=[(\[|]))*\Z")
@@ -68,8 +71,10 @@ def in_context(text: str, start: int, end: int, content: str) -> str:
         `content`, or the part of the formula that the box is a part of.
     """
     before, behind, is_formula = _formula(text, start, end)
+    if _ORDINAL_BEHIND.match(behind):
+        return content
     if scale := _SCALE_BEHIND.match(text[end : end + MAX_CHARACTERS]):
-        return f"{content}\\%" if scale[1].startswith("per") else f"{content} {scale[1]}"
+        return f"{content}\\%" if scale[1].startswith("per") or scale[1].endswith("%") else f"{content} {scale[1]}"
     if not is_formula:
         if _VALUE_BEHIND_IN_TEXT.match(behind):
             return _unwrapped(text[start:end]) + behind.split()[0]

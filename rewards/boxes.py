@@ -54,7 +54,8 @@ _DENIED = re.compile(
 )
 _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
-    r"|\?*,? ?(?:(?:which|that|this|it|and that) )?(?:"
+    r"|,? ?\((?:wrong|incorrect|false|not)\b"
+    r"|\?*,? ?\(?(?:(?:which|that|this|it|and that) )?(?:"
     r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
     r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
     r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
@@ -74,6 +75,8 @@ _JOINT = re.compile(
     rf"(?: ?(?:(?P<name>{_NAME}) ?=|(?:the )?(?:other|second|third|fourth|last)"
     rf"(?: (?:one|root|solution|value|answer|number))?(?: (?:is|at|being|equals))?(?: {_NAME} ?=)?))?"
 )
+# Nothing that says which of two boxes counts
+_NOTHING_BETWEEN = re.compile(r"[\s.?!|/:(\\]*(?:vs)?[\s.?!|/:(\\]*|\(or")
 _NAME_BEFORE = re.compile(rf"(?<![\w\\])({_NAME}) ?=\s*(?:\$|\\\()?\s*\Z")
 
 # --- what stands around a box in a box
@@ -136,14 +139,18 @@ def boxed_answer(text: str) -> str | None:
     content = _unwrapped(text, boxes, outer[-1])
     if not content.strip() or content.strip() in denied:
         return None
-    if (
-        len(outer) > 1
-        and not _plain(text[outer[-2].end : outer[-1].start]).strip(".")
-        and (_content(text, outer[-2]) != _content(text, outer[-1]))
-    ):
+    if len(outer) > 1 and _compete(text, *outer[-2:]):
         return None  # `\boxed{4} \boxed{9}`: nobody can say which is meant
     together, first = _together(text, outer)
     return in_context(text, first.start, outer[-1].end, content if together is None else together)
+
+
+def _compete(text: str, first: _Box, second: _Box) -> bool:
+    """Whether two boxes say different things, and nothing between them says which one counts."""
+    between = text[first.end : second.start]
+    if len(between) > _CONTEXT or _content(text, first) == _content(text, second) or _ITEM.fullmatch(between):
+        return False
+    return _NOTHING_BETWEEN.fullmatch(_plain(between)) is not None
 
 
 def _is_denied(text: str, box: _Box) -> bool:

@@ -325,7 +325,14 @@ class ExpressionParser(ABC):
         """What a command applies to: a group in braces, or a single symbol or digit."""
         if self._kind() == "number":
             return number(self._digit().value)
-        return self._node(self._primary())
+        return self._unbraced() if self._kind() != "{" else self._node(self._primary())
+
+    def _unbraced(self) -> Node:
+        """An argument without braces, which may be another command: a run of these nests."""
+        self._descend()
+        node = self._node(self._primary())
+        self._depth -= 1
+        return node
 
     def _subscript(self) -> str:
         if not self._accept("_"):
@@ -388,7 +395,7 @@ class ExpressionParser(ABC):
 
     def _root(self) -> Node:
         if not self._accept("["):
-            return applied("sqrt", self._argument() if self._kind() == "number" else self._node(self._primary()))
+            return applied("sqrt", self._argument())
         degree = self._node(self._sum())
         self._expect("]")
         return rooted(self._argument(), degree)

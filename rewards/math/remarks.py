@@ -167,7 +167,7 @@ def _without_reason(text: str) -> str:
         return f"{first} = {second}" if _RESULT.fullmatch(second) else f"{second} = {first}"
     if contrast := _CONTRAST.search(text):
         head = text[: contrast.start()]
-        is_text = len(head) > 2 and not any(map(str.isdigit, text))
+        is_text = re.search("[a-zA-Z]{3}", head) is not None and not any(map(str.isdigit, text))
         if is_text and not _DENIES.search(head) and not _TAKES_BACK.search(contrast[0].replace("not ", "", 1)):
             return head
     for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):

@@ -153,7 +153,7 @@ def is_condition(text: str) -> bool:
     is_prose = [token.isalpha() and len(token) > 1 and token not in FUNCTIONS for token in tokens]
     if not any(is_prose):
         # 41 | n
-        return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "\\mid", "\\vert", "\\colon")
+        return len(tokens) > 2 and tokens[-1].isalpha() and tokens[-2] in (";", "|", "@", "\\mid", "\\vert", "\\colon")
     if is_prose[0]:
         if tokens[0].lower() in _CONDITION_WORDS | _PLACE_WORDS:
             return True

@@ -87,3 +87,25 @@ def test_many_marks_are_read_in_linear_time():
 def test_a_mark_that_opens_and_ends_its_line_is_no_mention():
     text = "Let me use <think>\n2+2 = \\boxed{4}, let me check"
     assert MathReward()(["2+2?"], [text], ["4"])[0].reward == 0.0
+
+
+@pytest.mark.parametrize(("reward", "answer", "reference"), REWARDS)
+@pytest.mark.parametrize(
+    ("prompt", "closing"),
+    [("Q\n<think>", "</think>"), ("Q<|assistant|><think>\n", "</think>"), ("[/INST]\n[THINK]", "[/THINK]"),
+     ("<think>", "</think>")],
+)  # fmt: skip
+def test_a_prompt_that_ends_with_a_mark_has_opened_the_reasoning(prompt, closing, reward, answer, reference):
+    completions = [f"maybe {answer}, let me check", f"hm{closing}{answer}"]
+    found = [result.reward for result in reward([prompt] * 2, completions, [reference] * 2)]
+    assert found == [0, 1]
+
+
+@pytest.mark.parametrize("prompt", ["Start with <think>", "Put your thoughts behind <think>.", "<think>a</think>", ""])
+def test_a_prompt_that_speaks_of_a_mark_opens_nothing(prompt):
+    assert MathReward()([prompt], [r"\boxed{4}"], ["4"])[0].reward == 1.0
+
+
+@pytest.mark.parametrize("text", [r"the <think>\boxed{4}", r"I use the <think> \boxed{4}", r"My <think> 2+2=\boxed{4}"])
+def test_a_mark_with_an_answer_behind_it_is_no_mention(text):
+    assert MathReward()(["2+2?"], [text], ["4"])[0].reward == 0.0

@@ -326,3 +326,36 @@ def test_a_formula_of_the_question_may_be_refused(prompt, answer, reference, rig
     [result] = MathReward(allow_echo=False)([prompt], [f"\\boxed{{{answer}}}"], [reference])
     assert (result.reward == 1.0) is right
     assert MathReward()([prompt], [f"\\boxed{{{answer}}}"], [reference])[0].reward == 1.0
+
+
+RUNS = [
+    "5" + "\\circ" * 200,
+    "5\\circ " * 200,
+    "x" + "!" * 200,
+    "5" + "^\\circ" * 150,
+    "x" + " \\bmod 7" * 150,
+    "\\mathbb{R}" + "\\cap\\mathbb{R}" * 150,
+    "\\mathbb{R}" + "\\setminus\\{1\\}" * 90,
+    "\\sqrt " * 200 + "x",
+    "\\frac 1" * 150 + "2",
+    "\\ln" * 200 + "x",
+    "-" * 300 + "x",
+]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=[run[:12] for run in RUNS])
+def test_runs_of_signs_are_bounded(run):
+    for reference in ("x", "5", "\\mathbb{R}"):
+        result = STRICT(["?"], [f"\\boxed{{{run}}}"], [reference])[0]
+        assert result.reward == 0.0
+        assert result.outcome in ("too_large", "unparsed", "wrong"), result
+
+
+@pytest.mark.parametrize(
+    "reference", ["AB \\parallel CD", "\\sum_{k=1}^n k", "\\int_0^1 x\\,dx", "\\lim_{x \\to 0} f(x)"]
+)
+def test_a_reference_that_is_not_computed_equals_itself_however_it_is_spaced(reference):
+    STRICT.check_reference(reference)
+    spaced = reference.replace("=", " = ").replace("^n", "^{n}").replace("\\,", " ")
+    answers = [f"\\boxed{{{reference}}}", f"\\boxed{{{spaced}}}", "\\boxed{5}", f"\\boxed{{{reference}+1}}"]
+    assert [result.reward for result in STRICT(["?"] * 4, answers, [reference] * 4)] == [1, 1, 0, 0]
