@@ -12,6 +12,7 @@ import builtins
 import errno
 import gc
 import io
+import linecache
 import os
 import random
 import re
@@ -74,6 +75,7 @@ class Jail:
         `fd` is the lowest descriptor that is free then.
         """
         texts = {"setgroups": "deny", "uid_map": f"{UID} {os.getuid()} 1", "gid_map": f"{UID} {os.getgid()} 1"}
+        texts["oom_score_adj"] = "1000"  # where the machine runs out of memory, this is killed and not the program
         for name, text in texts.items():
             calls.add("openat", linux.AT_FDCWD, f"{self.proc}/self/{name}".encode(), os.O_WRONLY, 0, result=fd)
             calls.add("write", fd, text.encode(), len(text), result=len(text))
@@ -241,7 +243,7 @@ def warm() -> None:
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]
     sys.modules.update(modules)
-    sys.modules["linecache"].clearcache()
+    linecache.clearcache()
 
 
 def tidy(jail: Jail) -> None:
@@ -304,7 +306,7 @@ def open_file(file: Any, *args: Any, **kwargs: Any) -> Any:
         if os.path.basename(file) != FILE or os.path.exists(own):
             raise
     with _open_file(own, "x", encoding="utf-8", errors="surrogatepass", newline="") as source:
-        source.writelines(sys.modules["linecache"].getlines(FILE))
+        source.writelines(linecache.getlines(FILE))
     return _open_file(file, *args, **kwargs)
 
 
@@ -371,7 +373,7 @@ def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None
         return None
     lines = source.splitlines(keepends=True)
     for file in (FILE, module.__file__):  # for inspect.getsource
-        sys.modules["linecache"].cache[file] = (len(source), None, lines, file)
+        linecache.cache[file] = (len(source), None, lines, file)
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import marshal
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import sysconfig
 import tempfile
 from contextlib import suppress
 from functools import cache
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +114,33 @@ def _library_folders() -> list[str]:
     return [*folders, "/lib64", "/usr/lib64", "/lib32", "/usr/lib32"]
 
 
-def jail_command(bwrap: str) -> list[str]:
-    """Return bubblewrap's command line, to be followed by the program inside and its arguments."""
+@cache
+def compiled_code() -> dict[str, bytes]:
+    """Return the modules that run inside as .pyc files, so that no start of an interpreter compiles them again."""
+    header = MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)  # not to be compared with a source: PEP 552
+    return {
+        f"{name}c": header + marshal.dumps(compile((_PACKAGE / name).read_bytes(), name, "exec", dont_inherit=True))
+        for name in _INSIDE
+    }
+
+
+def code_files() -> dict[str, int]:
+    """Return each module's file name inside with a descriptor of a file in memory that holds it."""
+    files = {}
+    for name, content in compiled_code().items():
+        files[name] = os.memfd_create(name)
+        os.write(files[name], content)
+        os.lseek(files[name], 0, os.SEEK_SET)
+    return files
+
+
+def jail_command(bwrap: str, code: dict[str, int]) -> list[str]:
+    """Return bubblewrap's command line, to be followed by the program inside and its arguments.
+
+    Args:
+        bwrap: Its path.
+        code: The files of `code_files`.
+    """
     command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     # bubblewrap's own first process would be left to process 1 of this machine, which need not wait for it
     command.append("--as-pid-1")
@@ -133,8 +160,8 @@ def jail_command(bwrap: str) -> list[str]:
     inside = f"{SCRATCH}/code/rewards/code"
     for folder in ("code", "code/rewards", "code/rewards/code", "code/rewards/code/sandbox"):
         command += ["--perms", "0755", "--dir", f"{SCRATCH}/{folder}"]
-    for name in _INSIDE:
-        command += ["--ro-bind", str(_PACKAGE / name), f"{inside}/sandbox/{name}"]
+    for name, fd in code.items():  # copied, as each mount is copied again for each completion
+        command += ["--perms", "0444", "--file", str(fd), f"{inside}/sandbox/{name}"]
     command += ["--symlink", SCRATCH, "/dev/shm"]  # for the semaphores of multiprocessing
     if not python_folder().startswith("/tmp/"):
         command += ["--symlink", SCRATCH, "/tmp"]
@@ -155,6 +182,10 @@ class ZygoteGone(Exception):
 class Zygote:
     """A zygote, seen from the program. Any thread may call `send`; nothing is answered.
 
+    Args:
+        allow_weak: Whether to go on where a layer of the jail is missing.
+        single: Whether it serves one completion: then it does nothing beforehand that saves time for the next ones.
+
     Attributes:
         layers: Which layers it found, by name.
         problem: What is missing, empty if nothing is.
@@ -164,8 +195,9 @@ class Zygote:
         SandboxFault: If it does not start.
     """
 
-    def __init__(self, allow_weak: bool = False) -> None:
+    def __init__(self, allow_weak: bool = False, *, single: bool = False) -> None:
         self.closed = False
+        self._single = single
         if not sys.platform.startswith("linux"):
             raise WeakSandbox(f"the sandbox needs Linux, not {sys.platform}: run this in a Linux container; {HOWTO}")
         bwrap = find_bwrap()
@@ -206,18 +238,20 @@ class Zygote:
             "uid": NOBODY if os.geteuid() == 0 else 0,
             "scratch": self._folder or SCRATCH,
             "landlock": NEWEST_LANDLOCK,
+            "single": self._single,
             "remove": self._folder,
             "code": str(_PACKAGE.parents[2]) if bwrap is None else f"{SCRATCH}/code",
         }
         command = [python_program(), *_FLAGS, "-c", _BOOT, json.dumps(setup)]
+        code = code_files() if bwrap else {}
         try:
             with theirs:
                 self.process = subprocess.Popen(
-                    (jail_command(bwrap) if bwrap else []) + command,
+                    (jail_command(bwrap, code) if bwrap else []) + command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._messages,
-                    pass_fds=[theirs.fileno(), program],
+                    pass_fds=[theirs.fileno(), program, *code.values()],
                     env=_ENVIRONMENT,
                     cwd="/",
                     start_new_session=True,  # Ctrl-C in the terminal is not for them
@@ -227,7 +261,8 @@ class Zygote:
             self._messages.close()
             raise SandboxFault(f"{command[0]} cannot be started: {error}") from error
         finally:
-            os.close(program)
+            for fd in (program, *code.values()):
+                os.close(fd)
         try:
             self.control.settimeout(START_LIMIT)
             answer = self.control.recv(2**16)

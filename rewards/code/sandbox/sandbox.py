@@ -113,7 +113,7 @@ class Sandbox:
         limits = self.limits if limits is None else limits
         for attempt in range(2):
             if self.mode == "fresh":
-                zygote = Zygote(self.allow_weak)
+                zygote = Zygote(self.allow_weak, single=True)
                 owned: Zygote | None = zygote
             else:
                 zygote, owned = self._get_zygote(), None

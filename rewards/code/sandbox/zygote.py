@@ -48,7 +48,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
     Args:
         setup: `control` (the socket's number), `program` (a descriptor that becomes readable when the program dies),
             `uid` (whom to become, where this is root), `scratch` (the folder that completions may write in),
-            `landlock` (the newest version of its interface to use), `remove` (a folder to remove at the end, or "").
+            `landlock` (the newest version of its interface to use), `single` (whether there is one completion only),
+            `remove` (a folder to remove at the end, or "").
     """
     control = socket.socket(fileno=setup["control"])
     for fd in (setup["control"], setup["program"]):
@@ -64,7 +65,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     child.tidy(jail)
-    child.warm()
+    if not setup["single"]:
+        child.warm()
     gc.collect()
     gc.freeze()
     gc.disable()

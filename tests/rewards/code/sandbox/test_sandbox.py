@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -565,8 +566,8 @@ def test_without_bubblewrap_it_refuses_unless_told_to_go_on(monkeypatch):
 def test_without_namespaces_inside_it_refuses_unless_told_to_go_on(monkeypatch):
     command = launcher.jail_command
 
-    def without(bwrap):
-        start = command(bwrap)
+    def without(bwrap, code):
+        start = command(bwrap, code)
         own = ["--unshare-user", "--uid", "65534", "--gid", "65534", "--disable-userns"]
         return [start[0], *own, *(part for part in start[1:-1] if part != "--unshare-user"), "--"]
 
@@ -587,3 +588,31 @@ def test_the_report_of_this_machine_is_strong():
     report = sandbox_report()
     assert report.grade == "strong", str(report)
     assert all(layer.active for layer in report.layers if layer.needed), str(report)
+
+
+def test_the_modules_inside_are_compiled_once():
+    files = launcher.code_files()
+    try:
+        assert sorted(files) == sorted(f"{name}c" for name in launcher._INSIDE)
+        for name, fd in files.items():
+            content = os.read(fd, 2**20)
+            assert content == launcher.compiled_code()[name]
+            assert content[:4] == importlib.util.MAGIC_NUMBER
+    finally:
+        for fd in files.values():
+            os.close(fd)
+
+
+@pytest.mark.parametrize("mode", ["zygote", "fresh"])
+def test_where_memory_runs_out_a_candidate_is_killed_first(mode):
+    def most_likely_killed():
+        found = set()
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if "1000" in Path("/proc", entry, "uid_map").read_text().split()[:1]:  # a candidate's namespace
+                    found.add(Path("/proc", entry, "oom_score_adj").read_text().strip())
+        return found
+
+    with Sandbox(mode=mode) as sandbox, sandbox.open(""):
+        assert "1000" in most_likely_killed()
+        assert Path("/proc/self/oom_score_adj").read_text() != "1000\n"
