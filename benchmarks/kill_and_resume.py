@@ -31,7 +31,7 @@ SMALL = [
     "--eval-problems", "10", "--eval-samples", "2", "--checkpoint-every", "1", "--env-args", "operands=2",
 ]  # fmt: skip
 SIZES = {
-    "grpo": ["--prompts-per-update", "8", "--group-size", "8", "--total-episodes", str(64 * 40)],
+    "grpo": ["--prompts-per-update", "8", "--group-size", "8", "--total-episodes", str(64 * 12)],
     "ppo": ["--num-envs", "64", "--total-episodes", str(64 * 12)],
     "ppo-token": ["--num-envs", "16", "--n-steps", "32", "--total-episodes", "400"],
 }
@@ -104,12 +104,13 @@ def main() -> None:
                 process = subprocess.Popen(
                     command(arguments.agent, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
-                time.sleep(rng.uniform(0, seconds))
-                if process.poll() is not None:  # it came to its end before
-                    break
-                phases[phase(run)] += 1
-                process.kill()
-                process.wait()
+                try:
+                    process.wait(timeout=rng.uniform(0, seconds))
+                    break  # it came to its end before
+                except subprocess.TimeoutExpired:
+                    phases[phase(run)] += 1
+                    process.kill()
+                    process.wait()
             finish(arguments.agent, run)
             found = content(run)
             differing = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]

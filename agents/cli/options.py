@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args
 
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
 
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
 """For an option whose help says what happens without it, or where nothing does."""
@@ -24,6 +30,8 @@ Choice = tyro.conf.arg(metavar="STR")
 _MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed)
 _FROM_FILE = (tyro.conf.FlagConversionOff, tyro.conf.UsePythonSyntaxForLiteralCollections)
 _REGISTRY = ConstructorRegistry()
+_HIDDEN = {("WeightedLikelihood", "weights")}
+"""Classes and fields of theirs that are no options, since the agent's name decides them."""
 
 
 @_REGISTRY.primitive_rule
@@ -60,6 +68,25 @@ def _pairs(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [text for pair in value for text in pair],
     )
+
+
+@_REGISTRY.struct_rule
+def _fields_with_useful_hints(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Show no default where there is none: an option's help says what happens without it."""
+    if not is_dataclass(info.type) or NO_DEFAULT in info.markers:
+        return None
+    found = ConstructorRegistry.get_struct_spec(replace(info, markers=(*info.markers, NO_DEFAULT)))  # tyro's own rule
+    if not isinstance(found, StructConstructorSpec):
+        return None
+    shown = []
+    for field in found.fields:
+        kind: Any = field.type
+        if field.default is None or field.default == ():
+            kind = Annotated[kind, NO_DEFAULT]
+        if (info.type.__name__, field.name) in _HIDDEN:
+            kind = Annotated[kind, tyro.conf.Suppress]
+        shown.append(replace(field, type=kind))
+    return replace(found, fields=tuple(shown))
 
 
 def parse(

@@ -52,6 +52,7 @@ class _Early:
     agent: str | None = None
     objective: str | None = None
     view: str | None = None
+    weights: str | None = None
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -85,6 +86,8 @@ def read_options(arguments: Sequence[str]) -> Any:
     in_file = str(values.pop("agent", "grpo"))
     agent = named or in_file
     _check_agent(agent, early.config)
+    if early.weights is not None:
+        _refuse_weights(agent)
     options = _options(agent)
     default = options() if early.config is None else _of_file(early.config, values, options, agent)
     return _typed(options, arguments, default, named)
@@ -108,6 +111,8 @@ def _resumed(early: _Early, named: str | None, arguments: Sequence[str]) -> Any:
     # what was used: where nothing was asked for, another machine would choose another
     ran_on = read_record(file).get("ran_on", {})
     values |= {name: ran_on[name] for name in ("threads", "device") if name in ran_on}
+    if early.weights is not None:
+        _refuse_weights(agent)
     options = _options(agent)
     started = _of_file(file, values, options, agent)
     typed = _typed(options, arguments, started, named)
@@ -130,6 +135,8 @@ def _options(agent: str) -> type:
 def _of_file(file: Path, values: dict[str, Any], options: type, agent: str) -> Any:
     defaults = leaves(options())
     refuse_unknown(file, values, defaults.keys() - set(_OF_ONE_COMMAND), agent)
+    if values.pop("weights", defaults.get("weights")) != defaults.get("weights"):
+        _refuse_weights(agent)
     for name, value in values.items():
         if isinstance(value, str) and isinstance(defaults[name], tuple):
             values[name] = (value,)  # as on the command line, a single text is a list of one
@@ -150,8 +157,6 @@ def _typed(options: type, arguments: Sequence[str], default: Any, named: str | N
         raise
     if parsed.train.agent != agent:
         raise UsageError(f"the agent comes before its options: {PROG} {parsed.train.agent} ...")
-    if agent in PRESETS and getattr(parsed.objective, "weights", None) != getattr(PRESETS[agent](), "weights", None):
-        raise UsageError(f"the weights are part of the agent's name, {agent}: another agent has others, not --weights")
     return parsed
 
 
@@ -166,6 +171,12 @@ def _check_agent(name: str, file: Path | None = None) -> None:
         hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(AGENT_NAMES)}"
         where = "" if file is None else f"{file}: "
         raise UsageError(f"{where}there is no agent {name!r}; {hint}")
+
+
+def _refuse_weights(agent: str) -> None:
+    """Refuse to be told the weights of an agent whose name says them."""
+    if agent in PRESETS and hasattr(PRESETS[agent](), "weights"):
+        raise UsageError(f"the weights are part of the agent's name, {agent}: another agent has others, not --weights")
 
 
 def _refuse_old_options(early: _Early) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -143,7 +144,9 @@ def test_help_breaks_lines_where_a_part_of_a_sentence_ends(options):
 def test_help_fits_the_screen(command, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     assert run([*command.split(), "--help"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().out
+    assert not re.search(r"default:\s*(None)?\)", out.replace("│", "")), "an option without a value shows a default"
+    lines = out.splitlines()
     assert lines[0].startswith(f"usage: llm-envs {command or 'COMMAND'} ")
     assert max(map(len, lines[1:])) <= width  # the terminal breaks a long first line
     assert len(lines) + len(lines[0]) // width <= 45

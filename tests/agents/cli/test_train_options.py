@@ -61,7 +61,9 @@ def test_the_help_of_an_agent_has_its_options_alone(agent, width, monkeypatch, c
     own = [field.name for group in option_groups(agent).values() for field in fields(group)]
     for name in own:
         shown = re.search(rf"--{name.replace('_', '-')}[ ,]", out) is not None
-        assert shown == (name != "algorithm_kwargs"), name
+        # the name of an agent decides its weights: another value is refused
+        assert shown == (name not in ("algorithm_kwargs", "weights")), name
+    assert not re.search(r"default:\s*(None)?\)", out.replace("│", "")), "an option without a value shows a default"
     assert "--eval-problems" not in out
     assert ("--clip-range" in out) == ("clip_range" in own)
     assert "llm-envs train --help" in out
