@@ -68,6 +68,8 @@ class CommonState:
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
     base_dtype: str = ""
     """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
+    weights_dtype: str = "float32"
+    """Of the parameters that are trained, or of those below adapters."""
     plain: bool = False
     """Whether the policy computes in padded batches because it was asked to."""
 
@@ -98,6 +100,7 @@ def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
         "chat": policy.chat,
         "frozen": policy.frozen_parameters,
         "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
+        "weights_dtype": policy.weights_dtype,
         "plain": policy.plain,
     }
 
@@ -402,7 +405,7 @@ def read_policy(
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the adapters in {folder} are missing or broken: {error}") from error
     else:
-        model, tokenizer = _read_model(folder)
+        model, tokenizer = _read_model(folder, _DTYPES[state.weights_dtype])
         frozen = set(state.frozen)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
@@ -415,13 +418,14 @@ def read_policy(
         device=device,
         precision=precision or state.precision,  # type: ignore[arg-type]
         chat=state.chat,
+        weights_dtype=state.weights_dtype,  # type: ignore[arg-type]
         plain=state.plain,
     )
 
 
-def _read_model(folder: Path) -> tuple[Any, Any]:
+def _read_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
-        return load_model(folder, torch.float32)
+        return load_model(folder, dtype)
     except (PolicyNotFound, SafetensorError) as error:
         raise CheckpointError(f"the model in {folder} is missing or broken: {error}") from error
 
@@ -433,7 +437,7 @@ def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
         CheckpointError: It is missing or broken.
     """
     if policy.reference is not None:
-        model, _ = _read_model(path / "reference")
+        model, _ = _read_model(path / "reference", _DTYPES[policy.weights_dtype])
         read = model.state_dict()
         with torch.no_grad():
             for name, tensor in policy.reference.state_dict().items():

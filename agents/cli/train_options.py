@@ -57,6 +57,8 @@ class Train:
     """Of processes: auto, ddp or fsdp2."""
     cpu_offload: Flag = False
     """With fsdp2, keep weights and moments on the host."""
+    weights_dtype: Annotated[Literal["float32", "bfloat16"], Choice] = "float32"
+    """Of the weights: float32 or bfloat16."""
     lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
     eval_problems: int = 200

@@ -153,6 +153,7 @@ class TrainingRun:
                 train.policy,
                 device=resolve_device(train.device),
                 precision=train.precision,
+                weights_dtype=train.weights_dtype,
                 lora_rank=train.lora_rank,
                 lora_seed=train.seed,
                 chat=train.chat,

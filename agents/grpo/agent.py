@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
+from agents.adamw import make_adamw, total_norm
 from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics, sampler_mismatch
 from agents.collect import collect, noise_seed
@@ -123,11 +124,8 @@ class GRPOAgent(Agent):
         self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())
-        self.optimizer = torch.optim.AdamW(
-            list(self._parameters.values()),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            fused=self.policy.device.type in ("cpu", "cuda"),
+        self.optimizer = make_adamw(
+            self._parameters.values(), self.config.learning_rate, self.config.weight_decay, self.config.optimizer
         )
         self._steps = StepCounter(self.optimizer)
         self._count: Counter[str] = Counter()
@@ -389,7 +387,7 @@ class GRPOAgent(Agent):
         for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
             sums[name] *= minibatch.total_tokens / tokens
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         size = whole(norm).item()
         if not math.isfinite(size):
             raise FloatingPointError(

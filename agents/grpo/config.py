@@ -32,6 +32,8 @@ class GRPOConfig:
     """The learning rate at the end, as a fraction of the peak (not used by `constant`)."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw, or adamw8bit, whose moments take 8 bits each (needs bitsandbytes)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this Euclidean norm."""
     temperature: float = 1.0

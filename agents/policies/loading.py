@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
-from agents.policies.language_model import LanguageModelPolicy, Precision, resolve_precision
+from agents.policies.language_model import LanguageModelPolicy, Precision, WeightsDtype, resolve_precision
 from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"
@@ -41,6 +41,7 @@ def load_policy(
     precision: Precision = "auto",
     lora_rank: int | None = None,
     lora_seed: int = 0,
+    weights_dtype: WeightsDtype = "float32",
     chat: ChatFormat | None = None,
 ) -> LanguageModelPolicy:
     """Load a language model as a policy.
@@ -54,6 +55,7 @@ def load_policy(
         precision: See `LanguageModelPolicy`.
         lora_rank: Train low-rank adapters of this rank on all linear layers instead of the whole model.
         lora_seed: Names the adapters' initial weights; they change nothing until they are trained.
+        weights_dtype: `"bfloat16"` halves the weights and their gradients, see `LanguageModelPolicy`.
         chat: A system prompt and worked examples to put before every prompt.
 
     Raises:
@@ -72,8 +74,9 @@ def load_policy(
         raise ValueError(f"{str(name)!r} has adapters already, which are trained on; leave lora_rank={lora_rank} out")
     has_adapters = folder is not None or lora_rank is not None
     # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
-    frozen_in_bfloat16 = has_adapters and resolve_precision(precision, torch.device(device)) == "bfloat16"
-    dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
+    resolved = resolve_precision(precision, torch.device(device), weights_dtype)
+    in_bfloat16 = weights_dtype == "bfloat16" or (has_adapters and resolved == "bfloat16")
+    dtype = torch.bfloat16 if in_bfloat16 else torch.float32
     if folder is not None:
         model, tokenizer, name = _load_adapters(folder, dtype)
     else:
@@ -83,7 +86,8 @@ def load_policy(
         model = _with_adapters(model, lora_rank, lora_seed)
         if name == SMOLLM2 or name.endswith(".gguf"):  # transformers remembers the folder of such a file alone
             model.peft_config["default"].base_model_name_or_path = name
-    return LanguageModelPolicy(model, tokenizer, name=name, device=device, precision=precision, chat=chat)
+    options: dict[str, Any] = {"device": device, "precision": precision, "weights_dtype": weights_dtype}
+    return LanguageModelPolicy(model, tokenizer, name=name, chat=chat, **options)
 
 
 def _full_name(name: str | Path) -> str:
