@@ -85,6 +85,8 @@ class AgentState(CommonState):
 
     objective: Objective
     config: GRPOConfig
+    halvings: int = 0
+    """How often the micro-batch was halved for want of memory."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
