@@ -70,6 +70,10 @@ class CommonState:
     """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
     weights_dtype: str = "float32"
     """Of the parameters that are trained, or of those below adapters."""
+    load_in: str | None = None
+    """"4bit" where the model that adapters belong to is quantised."""
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again in the backward pass."""
     plain: bool = False
     """Whether the policy computes in padded batches because it was asked to."""
 
@@ -103,6 +107,8 @@ def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
         "frozen": policy.frozen_parameters,
         "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
         "weights_dtype": policy.weights_dtype,
+        "load_in": policy.load_in,
+        "gradient_checkpointing": policy.gradient_checkpointing,
         "plain": policy.plain,
     }
 
@@ -400,7 +406,8 @@ def read_policy(
                 "give one to LanguageModelPolicy, from which it can be loaded again"
             )
         # checkpoints that do not say it are of `load_policy`
-        base, tokenizer = load_model(state.policy_name, _DTYPES[state.base_dtype or state.precision])
+        dtype = _DTYPES[state.base_dtype or state.precision]
+        base, tokenizer = load_model(state.policy_name, dtype, state.load_in)  # type: ignore[arg-type]
         try:
             # peft would read them to a GPU, whatever the device of the policy
             model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
@@ -413,7 +420,7 @@ def read_policy(
             parameter.requires_grad_(name not in frozen)
     if (lost := not_finite(dict(model.named_parameters()))) is not None:
         raise CheckpointError(f"{lost} in {folder} is not finite: training had diverged; go back to an earlier one")
-    return LanguageModelPolicy(
+    policy = LanguageModelPolicy(
         model,
         tokenizer,
         name=state.policy_name,
@@ -423,6 +430,9 @@ def read_policy(
         weights_dtype=state.weights_dtype,  # type: ignore[arg-type]
         plain=state.plain,
     )
+    if state.gradient_checkpointing:
+        policy.checkpoint_gradients()
+    return policy
 
 
 def _read_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -61,6 +61,14 @@ class Train:
     """Of the weights: float32 or bfloat16."""
     lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
+    lora_alpha: OptionalFloat = None
+    """Scale of adapters; else twice the rank."""
+    lora_targets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("all-linear",)
+    """Layers with adapters, or all-linear."""
+    load_in: Annotated[Literal["4bit"] | None, Choice] = None
+    """4bit: the model below adapters (needs bitsandbytes)."""
+    gradient_checkpointing: Flag = False
+    """Compute layers again in the backward pass."""
     eval_problems: int = 200
     """Held-out problems to ask."""
     eval_samples: int = 8
@@ -77,4 +85,4 @@ class Train:
         check_at_least(self, 1, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         check_at_least(self, 1, "checkpoint_every")
         check_at_least(self, 0, "seed")
-        check_positive(self, "reward_deadline")
+        check_positive(self, "reward_deadline", "lora_alpha")

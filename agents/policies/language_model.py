@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -111,12 +112,27 @@ class LanguageModelPolicy:
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
         self.plain = plain
+        self.gradient_checkpointing = False
         self._reference: Any = None
         self._reference_packed: PackedModel | None = None
         if not plain:
             use_onednn_products(self.model)
         self.packed_model = None if plain else _packed(model, name)
         """The model for packed tokens; None where its architecture cannot take them, or `plain` was asked for."""
+
+    def checkpoint_gradients(self) -> None:
+        """Compute layers again in the backward pass, instead of keeping what they computed.
+
+        Raises:
+            ValueError: The model does not know how.
+        """
+        model = self.model.get_base_model() if self.has_adapters else self.model
+        if not model.supports_gradient_checkpointing:
+            raise ValueError(f"gradient_checkpointing: {type(model).__name__} of transformers does not have it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of a name to come
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.gradient_checkpointing = True
 
     # -- text and tokens ---------------------------------------------------------------------------------------------
 
@@ -415,6 +431,11 @@ class LanguageModelPolicy:
         self._reference = model.requires_grad_(False)
         # that of the policy says that this one can be packed too
         self._reference_packed = None if self.packed_model is None else packed_model_of(model)
+
+    @property
+    def load_in(self) -> Literal["4bit"] | None:
+        """How the frozen model below adapters is stored, where it is quantised."""
+        return "4bit" if getattr(self.model, "is_loaded_in_4bit", False) else None
 
     @property
     def reference(self) -> Any:

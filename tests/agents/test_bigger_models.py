@@ -151,3 +151,53 @@ def test_the_norm_of_bfloat16_gradients_is_that_of_float32():
     gradients = [torch.randn(100, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(50)]
     expected = torch.cat([gradient.double() for gradient in gradients]).norm()
     assert abs(total_norm(gradients).item() - expected) < 1e-5 * expected
+
+
+# -- adapters -----------------------------------------------------------------------------------------------------------
+
+
+def adapted(policy) -> set[str]:
+    return {name.split(".lora_A")[0].rpartition(".")[2] for name, _ in policy.trainable_parameters() if "lora_A" in name}
+
+
+def test_the_scale_and_the_layers_of_adapters():
+    policy = load_policy("builtin/tiny", lora_rank=4, lora_alpha=2.0, lora_targets=("q_proj", "v_proj"))
+    assert adapted(policy) == {"q_proj", "v_proj"}
+    config = policy.model.peft_config["default"]
+    assert (config.r, config.lora_alpha) == (4, 2)
+    usual = load_policy("builtin/tiny", lora_rank=4)
+    assert usual.model.peft_config["default"].lora_alpha == 8
+    assert {"q_proj", "o_proj", "up_proj", "down_proj"} <= adapted(usual)
+    assert "lm_head" not in adapted(usual)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_rank": 2, "lora_targets": ("query",)}, "no linear layer 'query'; there are .*q_proj"),
+        ({"lora_rank": 2, "lora_targets": ("q_proj", "all-linear")}, "'all-linear' by itself"),
+        ({"lora_rank": 2, "lora_targets": ()}, "must be names of layers"),
+        ({"lora_rank": 2, "lora_targets": ("",)}, "must be names of layers"),
+        ({"lora_rank": 2, "lora_alpha": 0.0}, "lora_alpha must be positive"),
+        ({"lora_alpha": 4.0}, "give lora_rank too"),
+        ({"lora_targets": ("q_proj",)}, "give lora_rank too"),
+        ({"load_in": "4bit"}, "give lora_rank too"),
+        ({"lora_rank": 2, "load_in": "8bit"}, "load_in must be one of '4bit'"),
+    ],
+)
+def test_options_of_adapters_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_policy("builtin/tiny", **options)
+
+
+def test_layers_computed_again_give_the_same_gradient_and_stay_so_in_a_checkpoint(tmp_path):
+    agents = [agent_of(load_policy("builtin/tiny", gradient_checkpointing=again)) for again in (False, True)]
+    for agent in agents:
+        agent.learn(32)
+        assert agent.optimizer.state
+    assert_equal(*map(state_of, agents))
+    agents[1].save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent", device="cpu").policy
+    assert loaded.gradient_checkpointing
+    assert loaded.packed_model is not None
+    assert loaded.packed_model.has_gradient
