@@ -68,6 +68,12 @@ class CommonState:
     """Parameters of the model that are not trained; empty with adapters, which are all that is."""
     base_dtype: str = ""
     """Of the model that adapters belong to, such as "bfloat16"; empty without adapters."""
+    weights_dtype: str = "float32"
+    """Of the parameters that are trained, or of those below adapters."""
+    load_in: str | None = None
+    """"4bit" where the model that adapters belong to is quantised."""
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again in the backward pass."""
     plain: bool = False
     """Whether the policy computes in padded batches because it was asked to."""
 
@@ -85,6 +91,8 @@ class AgentState(CommonState):
     config: GRPOConfig
     ahead: str | None = None
     """The batch that was generated while the last update was computed, see `GRPOConfig.max_staleness`."""
+    halvings: int = 0
+    """How often the micro-batch was halved for want of memory."""
 
     def record(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
@@ -100,6 +108,9 @@ def policy_record(policy: LanguageModelPolicy) -> dict[str, Any]:
         "chat": policy.chat,
         "frozen": policy.frozen_parameters,
         "base_dtype": _base_dtype(policy.model) if policy.has_adapters else "",
+        "weights_dtype": policy.weights_dtype,
+        "load_in": policy.load_in,
+        "gradient_checkpointing": policy.gradient_checkpointing,
         "plain": policy.plain,
     }
 
@@ -397,33 +408,38 @@ def read_policy(
                 "give one to LanguageModelPolicy, from which it can be loaded again"
             )
         # checkpoints that do not say it are of `load_policy`
-        base, tokenizer = load_model(state.policy_name, _DTYPES[state.base_dtype or state.precision])
+        dtype = _DTYPES[state.base_dtype or state.precision]
+        base, tokenizer = load_model(state.policy_name, dtype, state.load_in)  # type: ignore[arg-type]
         try:
             # peft would read them to a GPU, whatever the device of the policy
             model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the adapters in {folder} are missing or broken: {error}") from error
     else:
-        model, tokenizer = _read_model(folder)
+        model, tokenizer = _read_model(folder, _DTYPES[state.weights_dtype])
         frozen = set(state.frozen)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
     if (lost := not_finite(dict(model.named_parameters()))) is not None:
         raise CheckpointError(f"{lost} in {folder} is not finite: training had diverged; go back to an earlier one")
-    return LanguageModelPolicy(
+    policy = LanguageModelPolicy(
         model,
         tokenizer,
         name=state.policy_name,
         device=device,
         precision=precision or state.precision,  # type: ignore[arg-type]
         chat=state.chat,
+        weights_dtype=state.weights_dtype,  # type: ignore[arg-type]
         plain=state.plain,
     )
+    if state.gradient_checkpointing:
+        policy.checkpoint_gradients()
+    return policy
 
 
-def _read_model(folder: Path) -> tuple[Any, Any]:
+def _read_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
-        return load_model(folder, torch.float32)
+        return load_model(folder, dtype)
     except (PolicyNotFound, SafetensorError) as error:
         raise CheckpointError(f"the model in {folder} is missing or broken: {error}") from error
 
@@ -435,7 +451,7 @@ def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
         CheckpointError: It is missing or broken.
     """
     if policy.reference is not None:
-        model, _ = _read_model(path / "reference")
+        model, _ = _read_model(path / "reference", _DTYPES[policy.weights_dtype])
         read = model.state_dict()
         with torch.no_grad():
             for name, tensor in policy.reference.state_dict().items():

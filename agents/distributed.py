@@ -14,7 +14,7 @@ import contextlib
 import os
 import subprocess
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -128,7 +128,9 @@ class Ranks:
                 total[name] = total.get(name, 0.0) + value
         return total
 
-    def micro_batches(self, groups: Tensor, tokens: Sequence[int], size: int) -> list[Tensor | None]:
+    def micro_batches(
+        self, groups: Tensor, tokens: Sequence[int], fits: Callable[[Sequence[int]], bool]
+    ) -> list[Tensor | None]:
         """This rank's micro-batches of the groups of an optimizer step.
 
         Every rank gets about as many tokens, and the same number of micro-batches, so that none waits for another.
@@ -136,23 +138,33 @@ class Ranks:
         Args:
             groups: (K,) indices of groups; those of one rank keep their order.
             tokens: Of each of the K groups.
-            size: How many groups a micro-batch holds.
+            fits: Whether a micro-batch may hold these groups together (positions in `groups`); one always may.
 
         Returns:
-            Indices of groups (at most `size`,); None where this rank has nothing more to compute and others have.
+            Indices of groups, in parts; None where this rank has nothing more to compute and others have.
         """
         if self.size == 1:
-            return list(groups.split(size))
+            return [groups[part] for part in _parts(range(len(groups)), fits)]
         loads = [0] * self.size
         mine: list[list[int]] = [[] for _ in loads]
         for i in sorted(range(len(groups)), key=lambda i: (-tokens[i], i)):
             least = min(range(self.size), key=lambda rank: (loads[rank], rank))
             loads[least] += tokens[i]
             mine[least].append(i)
-        passes = max(-(-len(part) // size) for part in mine)
-        own = groups[torch.tensor(sorted(mine[self.rank]), dtype=torch.long, device=groups.device)]
-        parts: list[Tensor | None] = list(own.split(size)) if len(own) else []
-        return parts + [None] * (passes - len(parts))
+        of_ranks = [_parts(sorted(part), fits) for part in mine]
+        own: list[Tensor | None] = [groups[part] for part in of_ranks[self.rank]]
+        return own + [None] * (max(map(len, of_ranks)) - len(own))
+
+
+def _parts(items: Iterable[int], fits: Callable[[Sequence[int]], bool]) -> list[list[int]]:
+    """Numbers in their order, in parts that are as long as fits; a part has one at least."""
+    parts: list[list[int]] = []
+    for item in items:
+        if parts and fits([*parts[-1], item]):
+            parts[-1].append(item)
+        else:
+            parts.append([item])
+    return parts
 
 
 def _join() -> None:

@@ -61,8 +61,18 @@ class Train:
     """Of processes: auto, ddp or fsdp2."""
     cpu_offload: Flag = False
     """With fsdp2, keep weights and moments on the host."""
+    weights_dtype: Annotated[Literal["float32", "bfloat16"], Choice] = "float32"
+    """Of the weights: float32 or bfloat16."""
     lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
+    lora_alpha: OptionalFloat = None
+    """Scale of adapters; else twice the rank."""
+    lora_targets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("all-linear",)
+    """Layers with adapters, or all-linear."""
+    load_in: Annotated[Literal["4bit"] | None, Choice] = None
+    """4bit: the model below adapters (needs bitsandbytes)."""
+    gradient_checkpointing: Flag = False
+    """Compute layers again in the backward pass."""
     eval_problems: int = 200
     """Held-out problems to ask."""
     eval_samples: int = 8
@@ -79,7 +89,7 @@ class Train:
         check_at_least(self, 1, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")
         check_at_least(self, 1, "checkpoint_every")
         check_at_least(self, 0, "seed")
-        check_positive(self, "reward_deadline")
         if self.engine != "vllm" and (self.server or self.engine_args):
             name = "server" if self.server else "engine_args"
             raise ValueError(f"{name} is for --engine vllm, and the engine is {self.engine}")
+        check_positive(self, "reward_deadline", "lora_alpha")

@@ -154,8 +154,13 @@ class TrainingRun:
                 train.policy,
                 device=resolve_device(train.device),
                 precision=train.precision,
+                weights_dtype=train.weights_dtype,
                 lora_rank=train.lora_rank,
+                lora_alpha=train.lora_alpha,
+                lora_targets=train.lora_targets,
                 lora_seed=train.seed,
+                load_in=train.load_in,
+                gradient_checkpointing=train.gradient_checkpointing,
                 chat=train.chat,
             )
             options = {"parallel": train.parallel, "cpu_offload": train.cpu_offload}

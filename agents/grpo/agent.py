@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
+from agents.adamw import make_adamw, total_norm
 from agents.background import in_background
 from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics, sampler_mismatch
@@ -37,6 +38,7 @@ from agents.envs import (
     spec_record,
 )
 from agents.grpo.config import GRPOConfig
+from agents.grpo.micro_batches import MicroBatches
 from agents.hardware import resolve_device
 from agents.json_values import as_json, from_json
 from agents.objectives import GRPO, Objective, name_of, objective_named
@@ -162,13 +164,11 @@ class GRPOAgent(Agent):
         self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())
-        self.optimizer = torch.optim.AdamW(
-            list(self._parameters.values()),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            fused=self.policy.device.type in ("cpu", "cuda"),
+        self.optimizer = make_adamw(
+            self._parameters.values(), self.config.learning_rate, self.config.weight_decay, self.config.optimizer
         )
         self._steps = StepCounter(self.optimizer)
+        self._micro_batches = MicroBatches(self.config, self.ranks, is_padded=self.policy.packed_model is None)
         self._count: Counter[str] = Counter()
         self._ahead: _Batch | None = None
         if engine is not None:
@@ -233,6 +233,7 @@ class GRPOAgent(Agent):
         batches = [sampled[i : i + len(rollouts)] for i in range(0, len(sampled), len(rollouts))]
         metrics["reward_calls"] = sum(max(rollout.turns for rollout in batch) for batch in batches)
         metrics["optimizer_steps"] = self._steps.take()
+        metrics["out_of_memory"] = self._micro_batches.take_halvings()
         metrics["seconds_rollout"] = collected - started
         metrics["seconds_update"] = finished - collected
         tokens = sum(rollout.num_tokens for rollout in sampled)
@@ -373,18 +374,17 @@ class GRPOAgent(Agent):
         """(N, T) log-probabilities, computed a micro-batch at a time."""
         out = torch.zeros_like(batch.sampler_logprobs)
         everything = torch.arange(len(batch.rewards), device=batch.rewards.device)
-        for groups in self._micro_batches(batch, everything):
-            # a rank with nothing more to compute takes part in the passes of the others
-            part = logprobs(batch.select_groups(everything[:1] if groups is None else groups), self.config.temperature)
-            if groups is not None:
-                out[batch.rows_of(groups), : part.shape[1]] = part
-        return self.ranks.sum(out)
 
-    def _micro_batches(self, batch: GroupBatch, groups: Tensor) -> list[Tensor | None]:
-        """This rank's, see `Ranks.micro_batches`."""
-        tokens = batch.prompt_mask.sum(1) + batch.completion_mask.view(*batch.rewards.shape, -1).sum((1, 2))
-        size = max(1, self.config.micro_batch_size // self.config.group_size)
-        return self.ranks.micro_batches(groups, tokens[groups].tolist(), size)
+        def compute(parts: list[Tensor | None]) -> None:
+            for groups in parts:
+                # a rank with nothing more to compute takes part in the passes of the others
+                selected = batch.select_groups(everything[:1] if groups is None else groups)
+                part = logprobs(selected, self.config.temperature)
+                if groups is not None:
+                    out[batch.rows_of(groups), : part.shape[1]] = part
+
+        self._micro_batches.within(compute, batch, everything)
+        return self.ranks.sum(out)
 
     def _optimize(self, batch: GroupBatch, learning_rate: float) -> dict[str, float]:
         """Take up to `epochs * minibatches` optimizer steps; the figures are means over those that were taken."""
@@ -450,7 +450,6 @@ class GRPOAgent(Agent):
         Returns:
             Figures; none where there was nothing to learn from and no step was taken.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         groups = torch.arange(len(minibatch.rewards), device=minibatch.rewards.device)
         if self.objective.ignores_zero_advantages:
@@ -459,18 +458,24 @@ class GRPOAgent(Agent):
         tokens = int(minibatch.action_mask[minibatch.rows_of(groups)].sum())
         if tokens == 0:
             return sums
-        parts = self._micro_batches(minibatch, groups)
-        for i, part in enumerate(parts):
-            with self._passes.accumulating(last=i == len(parts) - 1):
-                if part is None:  # others have more to compute
-                    self._passes.backward(self._logprobs(minibatch.select_groups(groups[:1])).sum() * 0)
-                else:
-                    self._accumulate(minibatch, part, sums, logprobs)
+
+        def compute(parts: list[Tensor | None]) -> None:
+            # from the beginning: what a pass that ran out of memory has added is not counted twice
+            self.optimizer.zero_grad(set_to_none=True)
+            sums.clear()
+            for i, part in enumerate(parts):
+                with self._passes.accumulating(last=i == len(parts) - 1):
+                    if part is None:  # others have more to compute
+                        self._passes.backward(self._logprobs(minibatch.select_groups(groups[:1])).sum() * 0)
+                    else:
+                        self._accumulate(minibatch, part, sums, logprobs)
+
+        self._micro_batches.within(compute, minibatch, groups)
         sums = self.ranks.sum_figures(sums)
         for name in _OF_EACH_TOKEN & sums.keys():  # tokens of groups that were left out have them too
             sums[name] *= minibatch.total_tokens / tokens
         gradients = [parameter.grad for parameter in self._parameters.values() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         size = whole(norm).item()
         if not math.isfinite(size):
             raise FloatingPointError(
@@ -514,6 +519,7 @@ class GRPOAgent(Agent):
             num_episodes=self.num_episodes,
             num_updates=self.num_updates,
             num_prompts=self.num_prompts,
+            halvings=self._micro_batches.halvings,
             env_state=env_state(self.envs),
             random_states=self._random_states,
             ahead=None if self._ahead is None else self._ahead.to_json(),
@@ -571,6 +577,7 @@ class GRPOAgent(Agent):
         checkpoint.read_reference(path, policy)
         checkpoint.restore_optimizer(path, agent.optimizer, agent._parameters)
         agent.num_prompts = state.num_prompts
+        agent._micro_batches.halvings = state.halvings
         if is_same:
             restore_env_state(agent.envs, state.env_state)
         agent._restore(state)

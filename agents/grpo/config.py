@@ -32,6 +32,8 @@ class GRPOConfig:
     """The learning rate at the end, as a fraction of the peak (not used by `constant`)."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw, or adamw8bit, whose moments take 8 bits each (needs bitsandbytes)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this Euclidean norm."""
     temperature: float = 1.0
@@ -54,6 +56,10 @@ class GRPOConfig:
     or loses its beginning (truncate)."""
     micro_batch_size: int = 256
     """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
+    micro_batch_tokens: int | None = None
+    """Tokens per forward and backward pass (at least one group), in place of micro_batch_size:
+    prompts once for each group, completions, and padding where the model computes it.
+    None: micro_batch_size counts."""
     max_refills: int = 0
     """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11):
     how often an update may sample another P problems until it has P groups whose rewards differ;
@@ -77,7 +83,7 @@ class GRPOConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "prompts_per_update", "epochs", "minibatches", "max_completion_tokens")
-        check_at_least(self, 1, "micro_batch_size", "top_k")
+        check_at_least(self, 1, "micro_batch_size", "micro_batch_tokens", "top_k")
         check_at_least(self, 0, "warmup_updates", "weight_decay", "max_refills", "overlong_buffer")
         check_positive(self, "learning_rate", "max_grad_norm", "temperature", "kl_target")
         check_fraction(self, "top_p", "kl_gain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from llm_envs.chat_template import (
 )
 
 Precision = Literal["auto", "float32", "bfloat16"]
+WeightsDtype = Literal["float32", "bfloat16"]
 TooLong = Literal["error", "skip", "truncate"]
 """What is done with a prompt that leaves no room for a completion: an error, another problem, or its end alone."""
 _PROBES = ("(the environment's message)", "(the system's)", "(an example)", "(its solution)")
@@ -49,7 +51,9 @@ class LanguageModelPolicy:
     """A causal language model with its tokenizer, on one device.
 
     The parameters that are trained are float32, so that small updates are not rounded away; with precision bfloat16 the
-    computation runs under autocast.
+    computation runs under autocast. With `weights_dtype="bfloat16"` they are bfloat16, and an agent's optimizer keeps
+    the bits that bfloat16 leaves out (`agents.adamw`). Adapters are always float32, and then it is the dtype of the
+    frozen model below them.
 
     Args:
         model: A transformers model with a language-model head.
@@ -58,6 +62,7 @@ class LanguageModelPolicy:
         device: Where the model is put.
         precision: `"auto"` is bfloat16 on CUDA devices that have it, float32 elsewhere.
         chat: The turns that come before every prompt.
+        weights_dtype: `"float32"` or `"bfloat16"`, of the parameters; bfloat16 makes the precision bfloat16 too.
         plain: Compute in padded batches even where the model can take packed tokens: the slow twin that tests and
             benchmarks compare with. The model must be new: attention and products of one that another policy packs
             stay those of that policy.
@@ -65,6 +70,7 @@ class LanguageModelPolicy:
     Raises:
         UnsuitableTokenizer: `chat` has turns, and the tokenizer has no chat template, or one that leaves them out; or
             the tokenizer has a token beyond the model's embedding.
+        ValueError: bfloat16 weights were to be computed with in float32.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class LanguageModelPolicy:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         chat: ChatFormat | None = None,
+        weights_dtype: WeightsDtype = "float32",
         plain: bool = False,
     ) -> None:
         self.chat = chat or ChatFormat()
@@ -89,15 +96,17 @@ class LanguageModelPolicy:
                 f"the model was loaded with device_map onto {', '.join(sorted(parts))}, and a policy is on one device: "
                 "load it without device_map; torchrun with parallel='fsdp2' shards one that does not fit"
             )
+        self.precision = resolve_precision(precision, self.device, weights_dtype)
+        self.weights_dtype: WeightsDtype = weights_dtype
+        # on another device, a model is converted before it takes room there
+        _convert(
+            model, torch.bfloat16 if weights_dtype == "bfloat16" else torch.float32, hasattr(model, "disable_adapter")
+        )
         self.model = model.to(device=self.device)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
         self.tokenizer = tokenizer
         self._marks_read, self._marks_read_from = TemplateMarks(), (None, 0)
         self._template_of_turns: str | None = None
         self.name = name or getattr(model, "name_or_path", "")
-        self.precision = resolve_precision(precision, self.device)
         self._refuse_unknown_tokens()
         if self.chat != ChatFormat():
             self._refuse_hidden_turns(self.tokenizer.chat_template)
@@ -108,12 +117,27 @@ class LanguageModelPolicy:
         # sampling and scoring must see the same function: dropout would make the ratio noise
         self.model.eval()
         self.plain = plain
+        self.gradient_checkpointing = False
         self._reference: Any = None
         self._reference_packed: PackedModel | None = None
         if not plain:
             use_onednn_products(self.model)
         self.packed_model = None if plain else _packed(model, name)
         """The model for packed tokens; None where its architecture cannot take them, or `plain` was asked for."""
+
+    def checkpoint_gradients(self) -> None:
+        """Compute layers again in the backward pass, instead of keeping what they computed.
+
+        Raises:
+            ValueError: The model does not know how.
+        """
+        model = self.model.get_base_model() if self.has_adapters else self.model
+        if not model.supports_gradient_checkpointing:
+            raise ValueError(f"gradient_checkpointing: {type(model).__name__} of transformers does not have it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of a name to come
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.gradient_checkpointing = True
 
     # -- text and tokens ---------------------------------------------------------------------------------------------
 
@@ -414,6 +438,11 @@ class LanguageModelPolicy:
         self._reference_packed = None if self.packed_model is None else packed_model_of(model)
 
     @property
+    def load_in(self) -> Literal["4bit"] | None:
+        """How the frozen model below adapters is stored, where it is quantised."""
+        return "4bit" if getattr(self.model, "is_loaded_in_4bit", False) else None
+
+    @property
     def reference(self) -> Any:
         """The frozen copy, or None where there is none (adapters, or `freeze_reference` was not called)."""
         return self._reference
@@ -458,13 +487,36 @@ class LanguageModelPolicy:
         self.tokenizer.save_pretrained(folder)
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """What `"auto"` means on a device.
+def _convert(model: torch.nn.Module, dtype: torch.dtype, has_adapters: bool) -> None:
+    """Give a model's parameters their data type: those that are trained, or those below adapters.
+
+    Frozen weights that are not float32 stay as they were loaded unless bfloat16 is asked for; quantised ones always do.
+    """
+    for parameter in model.parameters():
+        if has_adapters and parameter.requires_grad:
+            parameter.data = parameter.data.float()
+        elif parameter.is_floating_point() and (parameter.requires_grad or (has_adapters and dtype == torch.bfloat16)):
+            parameter.data = parameter.data.to(dtype).contiguous()
+
+
+def resolve_precision(
+    precision: Precision, device: torch.device, weights_dtype: WeightsDtype = "float32"
+) -> Literal["float32", "bfloat16"]:
+    """What `"auto"` means on a device; of bfloat16 weights, bfloat16 on every one.
 
     Raises:
-        ValueError: The precision is none of those that there are.
+        ValueError: The precision is none of those that there are, or bfloat16 weights were to be computed with in
+            float32.
     """
     checked("precision", precision, Precision)
+    checked("weights_dtype", weights_dtype, WeightsDtype)
+    if weights_dtype == "bfloat16":
+        if precision == "float32":
+            raise ValueError(
+                "weights_dtype='bfloat16' computes in bfloat16, got precision='float32': leave the precision out, or "
+                "use weights_dtype='float32'"
+            )
+        return "bfloat16"
     if precision != "auto":
         return precision
     # older GPUs emulate it, slower than float32

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,12 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
-from agents.policies.language_model import LanguageModelPolicy, Precision, resolve_precision
+from agents.policies.language_model import LanguageModelPolicy, Precision, WeightsDtype, resolve_precision
 from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
 _ADAPTER_CONFIG = "adapter_config.json"
+LoadIn = Literal["4bit"]
 
 
 class PolicyNotFound(ValueError):
@@ -40,7 +41,12 @@ def load_policy(
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
     lora_rank: int | None = None,
+    lora_alpha: float | None = None,
+    lora_targets: tuple[str, ...] = ("all-linear",),
     lora_seed: int = 0,
+    load_in: LoadIn | None = None,
+    gradient_checkpointing: bool = False,
+    weights_dtype: WeightsDtype = "float32",
     chat: ChatFormat | None = None,
 ) -> LanguageModelPolicy:
     """Load a language model as a policy.
@@ -52,8 +58,15 @@ def load_policy(
             and that model without them is the reference of a KL penalty.
         device: Where to put it.
         precision: See `LanguageModelPolicy`.
-        lora_rank: Train low-rank adapters of this rank on all linear layers instead of the whole model.
+        lora_rank: Train low-rank adapters of this rank on linear layers instead of the whole model.
+        lora_alpha: What adapters add is multiplied by this and divided by the rank; None is twice the rank.
+        lora_targets: The layers that get adapters, by the ends of their names, such as `("q_proj", "v_proj")`;
+            `("all-linear",)` is all but the head.
         lora_seed: Names the adapters' initial weights; they change nothing until they are trained.
+        load_in: `"4bit"` stores the frozen model below adapters in the 4-bit numbers of QLoRA (arXiv:2305.14314: nf4,
+            scales quantised too) and computes with them in the precision (needs bitsandbytes); None does not.
+        gradient_checkpointing: Compute layers again in the backward pass, instead of keeping what they computed.
+        weights_dtype: `"bfloat16"` halves the weights and their gradients, see `LanguageModelPolicy`.
         chat: A system prompt and worked examples to put before every prompt.
 
     Raises:
@@ -61,29 +74,50 @@ def load_policy(
         UnsuitableTokenizer: See `LanguageModelPolicy`.
         ImportError: There are or should be adapters, or the model is a GGUF file, and the package for it is missing.
         TypeError: `lora_rank` is no integer.
-        ValueError: `lora_rank` is not positive, or the folder has adapters already, or there is no such precision.
+        ValueError: `lora_rank` is not positive, or the folder has adapters already, or there is no such precision or
+            layer, or options of adapters are given and there are none.
     """
     checked("precision", precision, Precision)
     lora_rank = checked("lora_rank", lora_rank, int | None)
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
+    _check_lora(lora_rank, lora_alpha, lora_targets)
+    checked("load_in", load_in, LoadIn | None)
     folder = _adapter_folder(name)
     if folder is not None and lora_rank is not None:
         raise ValueError(f"{str(name)!r} has adapters already, which are trained on; leave lora_rank={lora_rank} out")
     has_adapters = folder is not None or lora_rank is not None
+    if load_in is not None and not has_adapters:
+        raise ValueError(f"load_in={load_in!r} is for the frozen model below adapters: give lora_rank too")
     # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
-    frozen_in_bfloat16 = has_adapters and resolve_precision(precision, torch.device(device)) == "bfloat16"
-    dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
+    resolved = resolve_precision(precision, torch.device(device), weights_dtype)
+    in_bfloat16 = weights_dtype == "bfloat16" or (has_adapters and resolved == "bfloat16")
+    dtype = torch.bfloat16 if in_bfloat16 else torch.float32
     if folder is not None:
-        model, tokenizer, name = _load_adapters(folder, dtype)
+        model, tokenizer, name = _load_adapters(folder, dtype, load_in)
     else:
-        model, tokenizer = load_model(name, dtype)
+        model, tokenizer = load_model(name, dtype, load_in)
     name = _full_name(name)
     if lora_rank is not None:
-        model = _with_adapters(model, lora_rank, lora_seed)
+        model = _with_adapters(model, lora_rank, lora_alpha, lora_targets, lora_seed)
         if name == SMOLLM2 or name.endswith(".gguf"):  # transformers remembers the folder of such a file alone
             model.peft_config["default"].base_model_name_or_path = name
-    return LanguageModelPolicy(model, tokenizer, name=name, device=device, precision=precision, chat=chat)
+    options: dict[str, Any] = {"device": device, "precision": precision, "weights_dtype": weights_dtype}
+    policy = LanguageModelPolicy(model, tokenizer, name=name, chat=chat, **options)
+    if gradient_checkpointing:
+        policy.checkpoint_gradients()
+    return policy
+
+
+def _check_lora(rank: int | None, alpha: float | None, targets: tuple[str, ...]) -> None:
+    alpha = checked("lora_alpha", alpha, float | None)
+    checked("lora_targets", targets, tuple[str, ...])
+    if alpha is not None and not alpha > 0:
+        raise ValueError(f"lora_alpha must be positive, got {alpha}")
+    if not targets or not all(targets):
+        raise ValueError(f"lora_targets must be names of layers, or 'all-linear', got {targets!r}")
+    if rank is None and (alpha is not None or targets != ("all-linear",)):
+        raise ValueError("lora_alpha and lora_targets are for new adapters: give lora_rank too")
 
 
 def _full_name(name: str | Path) -> str:
@@ -100,7 +134,7 @@ def _adapter_folder(name: str | Path) -> Path | None:
     return None if is_model else folder
 
 
-def _load_adapters(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, str]:
+def _load_adapters(folder: Path, dtype: torch.dtype, load_in: LoadIn | None) -> tuple[Any, Any, str]:
     """The model with adapters, its tokenizer, and the name of the model that they belong to.
 
     Raises:
@@ -122,7 +156,7 @@ def _load_adapters(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, str]:
         )
     base_name = _base_name(folder, config.base_model_name_or_path)
     try:
-        base, tokenizer = load_model(base_name, dtype)
+        base, tokenizer = load_model(base_name, dtype, load_in)
     except PolicyNotFound as error:
         raise PolicyNotFound(
             f"the adapters in {str(folder)!r} belong to the model {base_name!r}, which is missing. Get it, or write "
@@ -155,12 +189,15 @@ def _base_name(folder: Path, said: str | None) -> str:
     return str(said)
 
 
-def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def load_model(name: str | Path, dtype: torch.dtype, load_in: LoadIn | None = None) -> tuple[Any, Any]:
     """The transformers model and tokenizer under a name; see `load_policy`."""
     source = _find(str(name))
+    quantization = {} if load_in is None else {"quantization_config": _four_bits(source, dtype)}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
-        model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location, gguf_file=source.gguf_file, dtype=dtype, **quantization
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
@@ -175,6 +212,30 @@ def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     if source.gguf_file is not None:
         _forget_quantization(model)
     return model, tokenizer
+
+
+def _four_bits(source: _Source, dtype: torch.dtype) -> Any:
+    """How transformers is told of QLoRA's numbers.
+
+    Raises:
+        ImportError: bitsandbytes is missing.
+        ValueError: The model is a GGUF file, which has numbers of its own.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ImportError("load_in='4bit' needs the package bitsandbytes: pip install 'llm-envs[bitsandbytes]'")
+    if source.gguf_file is not None:
+        raise ValueError(
+            f"load_in='4bit' cannot be had of {source.gguf_file}: transformers quantises folders and models of the "
+            "hub. Load the file, save it (load_policy(...).save(folder)), and name that folder"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def load_config(name: str | Path) -> Any:
@@ -227,12 +288,25 @@ def _forget_quantization(model: Any) -> None:
         del model.config.quantization_config
 
 
-def _with_adapters(model: Any, rank: int, seed: int) -> Any:
+def _with_adapters(model: Any, rank: int, alpha: float | None, targets: tuple[str, ...], seed: int) -> Any:
     if importlib.util.find_spec("peft") is None:
         raise ImportError("training adapters needs the package peft: pip install 'llm-envs[lora]'")
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    if targets == ("all-linear",):
+        names: Any = "all-linear"
+    else:
+        names = list(targets)
+        modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        known = sorted({module.rpartition(".")[2] for module in modules})
+        for target in targets:
+            if not any(module == target or module.endswith(f".{target}") for module in modules):
+                raise ValueError(
+                    f"lora_targets: the model has no linear layer {target!r}; there are {', '.join(known)}, or "
+                    "'all-linear' by itself"
+                )
+    alpha = 2 * rank if alpha is None else int(alpha) if float(alpha).is_integer() else alpha
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, task_type="CAUSAL_LM")
     with torch.random.fork_rng(devices=[]):  # peft draws from torch's global generator
         torch.manual_seed(seed)
         return get_peft_model(model, config)

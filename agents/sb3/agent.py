@@ -72,7 +72,7 @@ class SB3Agent(Agent):
     Raises:
         TypeError: The algorithm is not an on-policy one.
         NotImplementedError: The task has several turns.
-        ValueError: There is no such view.
+        ValueError: There is no such view, or the policy's trained weights are bfloat16.
         PolicyNotFound: There is no such model.
         gymnasium.error.Error: There is no such environment.
     """
@@ -109,6 +109,11 @@ class SB3Agent(Agent):
         self.view = view
         self._learning_rate = 0.0
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
+        if any(parameter.dtype == torch.bfloat16 for _, parameter in self.policy.trainable_parameters()):
+            raise ValueError(
+                "weights_dtype='bfloat16' needs an optimizer with float32 masters, and stable-baselines3's has none: "
+                "use float32, adapters (lora_rank), or a GRPOAgent"
+            )
         self.envs = self._make_envs()
         self._shaping: KLShaping | None = None
         if self.config.kl_coef > 0:
