@@ -397,7 +397,7 @@ def read_policy(
         # checkpoints that do not say it are of `load_policy`
         base, tokenizer = load_model(state.policy_name, _DTYPES[state.base_dtype or state.precision])
         try:
-            # peft would read them to a GPU, whatever the device of the policy
+            # peft would read them to a GPU, also where the policy is on another device
             model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the adapters in {folder} are missing or broken: {error}") from error

@@ -71,7 +71,7 @@ def load_policy(
     if folder is not None and lora_rank is not None:
         raise ValueError(f"{str(name)!r} has adapters already, which are trained on; leave lora_rank={lora_rank} out")
     has_adapters = folder is not None or lora_rank is not None
-    # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
+    # weights that are trained are float32; those that adapters do not change need no more than the computation's
     frozen_in_bfloat16 = has_adapters and resolve_precision(precision, torch.device(device)) == "bfloat16"
     dtype = torch.bfloat16 if frozen_in_bfloat16 else torch.float32
     if folder is not None:
@@ -131,7 +131,7 @@ def _load_adapters(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, str]:
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     try:
-        # peft would read them to a GPU, whatever the device of the policy
+        # peft would read them to a GPU, also where the policy is on another device
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=True, torch_device="cpu")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise PolicyNotFound(
