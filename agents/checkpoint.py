@@ -411,7 +411,7 @@ def read_policy(
         dtype = _DTYPES[state.base_dtype or state.precision]
         base, tokenizer = load_model(state.policy_name, dtype, state.load_in)  # type: ignore[arg-type]
         try:
-            # peft would read them to a GPU, whatever the device of the policy
+            # peft would read them to a GPU, also where the policy is on another device
             model = PeftModel.from_pretrained(base, folder, is_trainable=True, torch_device="cpu")
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"the adapters in {folder} are missing or broken: {error}") from error

@@ -171,7 +171,7 @@ def _join() -> None:
     """Join the process group that a launcher has prepared, if one has.
 
     Raises:
-        NotDistributed: See `Ranks.current`.
+        NotDistributed: There are several processes, and nothing says how they reach each other (`Ranks.current`).
     """
     if "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         _take_slurms_numbers()
@@ -274,13 +274,13 @@ class Passes:
                 _shard(scores, policy, cpu_offload)
 
     def logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
-        """See `LanguageModelPolicy.logprobs`; every rank has to call it as often."""
+        """(N, T) log-probabilities of the completion tokens, with gradient; every rank has to call it as often."""
         compute = self._policy.logprobs if self._scores is None else self._scores
         logprobs: Tensor = compute(batch, temperature)
         return logprobs
 
     def reference_logprobs(self, batch: GroupBatch, temperature: float) -> Tensor:
-        """See `LanguageModelPolicy.reference_logprobs`; every rank has to call it as often."""
+        """(N, T) log-probabilities under the frozen reference, without gradient; every rank has to call it as often."""
         if self._scores is None:
             return self._policy.reference_logprobs(batch, temperature)
         scores, without_adapters = self._reference, contextlib.nullcontext()

@@ -108,7 +108,7 @@ def opened_reasoning(context: str, generation_prompt: str = "") -> str:
 
     Args:
         context: The prompt, or the conversation so far, as the model sees it.
-        generation_prompt: See `TemplateMarks`; finds a block behind whose opening the template has written more.
+        generation_prompt: As in `TemplateMarks`; finds a block behind whose opening the template has written more.
 
     Returns:
         From the opening mark to the end of the context; empty where no block is open.

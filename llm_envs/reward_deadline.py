@@ -1,6 +1,6 @@
 """A deadline for calls of rewards in this process: a call that takes longer ends the process.
 
-Nothing inside a process can stop a function that hangs, whatever it waits for, so the process ends. This is for a
+Nothing inside a process can stop every function that hangs, so the process ends. This is for a
 command, whose work is on disk, and off outside `end_process_after`. A function that may hang on what a model wrote
 belongs in a `rewards.WorkerPool`, which ends that function's process alone.
 """

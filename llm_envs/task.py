@@ -109,7 +109,7 @@ class Task:
 
 
 def argument_text(name: str, default: Any) -> str:
-    """An argument and its default as they are written in a call; the name alone where there is no default."""
+    """An argument and its default in the form of a call, such as `high=100`; the name alone where it has no default."""
     return name if default is inspect.Parameter.empty else f"{name}={default!r}"
 
 

@@ -17,7 +17,7 @@ class GrowingCompletions:
         rows: N.
         sampling: Says the limit and the stop strings.
         end_tokens: Token ids that end a completion.
-        decode: See `GenerativePolicy.decode`.
+        decode: Turns token ids into text (`GenerativePolicy.decode`).
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class SharedPromptCache:
         Args:
             ids: (slots,).
             positions: (slots,), each counted from the start of its own sequence.
-            column: (1,), how many tokens each completion has; given where the step must do the same whatever that is.
+            column: (1,), how many tokens each completion has; given where the operations may not depend on it.
                 It then looks at all columns, and leaves out those that are not filled.
         """
         columns = self._filled if column is None else self._columns
@@ -204,7 +204,7 @@ class SharedPromptCache:
 
 
 class _Prefill:
-    """The attention of packed prompts, whose keys and values it keeps. See `AttentionContext`."""
+    """The attention of packed prompts, whose keys and values it keeps; an `AttentionContext`."""
 
     def __init__(self, order: Tensor, padding: Tensor, kept: list[tuple[Tensor, Tensor]]) -> None:
         self._real = order >= padding[:, None]  # (P, Lp)
@@ -230,7 +230,7 @@ class _Prefill:
 
 
 class _Step:
-    """The attention of one new token for each slot, whose keys and values it adds. See `AttentionContext`."""
+    """The attention of one new token for each slot, whose keys and values it adds; an `AttentionContext`."""
 
     def __init__(
         self, cache: SharedPromptCache, unseen: dict[int | None, Tensor | None], columns: int, column: Tensor | None

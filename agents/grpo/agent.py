@@ -176,13 +176,13 @@ class GRPOAgent(Agent):
 
     @property
     def sampling(self) -> SamplingParams:
-        """See `Agent.sampling`."""
+        """How completions are drawn in training, and by `predict` and `evaluate` unless told otherwise."""
         config = self.config
         return SamplingParams(config.max_completion_tokens, config.temperature, config.top_k, config.top_p, config.stop)
 
     @property
     def too_long(self) -> TooLong:
-        """See `Agent.too_long`."""
+        """What happens to a prompt that leaves no room for a completion: "error", "skip" or "truncate"."""
         return self.config.too_long
 
     @property
@@ -192,13 +192,13 @@ class GRPOAgent(Agent):
 
     @property
     def summary(self) -> str:
-        """See `Agent.summary`."""
+        """What learns and how much per update, in one line."""
         config = self.config
         batch = f"{config.prompts_per_update} prompts x {config.group_size} completions"
         return f"{type(self.objective).__name__}: {batch} per update, learning rate {config.learning_rate:g}"
 
     def whole_weights(self) -> contextlib.AbstractContextManager[None]:
-        """See `Agent.whole_weights`."""
+        """A context in which the policy has whole weights, where its processes hold parts of them otherwise."""
         return self._passes.whole_weights()
 
     # -- the algorithm -----------------------------------------------------------------------------------------------
@@ -412,14 +412,14 @@ class GRPOAgent(Agent):
         return {name: value / steps for name, value in sums.items()} | mismatch
 
     def _mismatch(self, minibatch: GroupBatch, logprobs: Tensor) -> dict[str, float]:
-        """See `sampler_mismatch`; over the tokens of all ranks that were computed, where `logprobs` is a number."""
+        """`sampler_mismatch` over the tokens of all ranks whose `logprobs` were computed; the others are NaN."""
         computed = minibatch.action_mask.bool() & ~logprobs.isnan()
         pairs = [part[computed].cpu() for part in (logprobs, minibatch.sampler_logprobs)]
         own, reported = (torch.cat(self.ranks.gather([part])) for part in pairs)
         return sampler_mismatch(own, reported)
 
     def _informative_groups(self, batch: GroupBatch) -> Tensor:
-        """(P,) bool: whether the rewards give a group's completions anything to learn, whatever a KL penalty says.
+        """(P,) bool: whether the rewards give a group's completions anything to learn; a KL penalty does not count.
 
         An update without such a group takes no step. Its gradient is a KL penalty or rounding: AdamW would make steps
         of full size of it, and momentum and weight decay would move the weights without a reason.
@@ -506,7 +506,7 @@ class GRPOAgent(Agent):
     # -- saving and loading ------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """See `Agent.save`. The folder's `policy/` is an ordinary transformers model that any tool loads.
+        """Write a checkpoint. The folder's `policy/` is an ordinary transformers model that any tool loads.
 
         Written beside the old contents and swapped in at the end: a crash leaves either the old or the new state.
         """

@@ -40,11 +40,11 @@ class GRPOConfig:
     """Sampling temperature of training; log-probabilities are taken at the same one."""
     top_k: int | None = None
     """Sample only from the k most probable tokens.
-    As in other trainers, the update sees log-probabilities of the whole distribution, whatever was left out;
+    As in other trainers, the update sees log-probabilities of the whole distribution;
     the old ones are then the policy's own and not the sampler's."""
     top_p: float = 1.0
     """Sample only from the most probable tokens that have this probability together (nucleus sampling).
-    What is said of top_k holds for it."""
+    The update treats it as top_k."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they are part of it."""
     max_completion_tokens: int = 64
@@ -64,7 +64,7 @@ class GRPOConfig:
     """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11):
     how often an update may sample another P problems until it has P groups whose rewards differ;
     what is missing after that is made up of the other groups.
-    Episodes are counted as they are learned from. 0 takes what comes."""
+    Only episodes that are learned from count. 0: no more are sampled."""
     max_staleness: Literal[0, 1] = 0
     """1: the next batch is generated while this one is learned from, by weights that are then one update old.
     Importance weights correct for that (sampler_correction). For engines in another process (a vLLM server)."""

@@ -275,7 +275,7 @@ def soft_gate_surrogate(ratio: Tensor, advantages: Tensor, tau_pos: float, tau_n
         tau_pos: Temperature where A > 0.
         tau_neg: Temperature elsewhere.
     """
-    # two numbers would make float32 of it, whatever the ratio is
+    # two numbers would make float32 of it, for every ratio
     tau = torch.where(advantages > 0, torch.full_like(advantages, tau_pos), tau_neg)
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantages
 

@@ -89,7 +89,7 @@ def load_policy(
     has_adapters = folder is not None or lora_rank is not None
     if load_in is not None and not has_adapters:
         raise ValueError(f"load_in={load_in!r} is for the frozen model below adapters: give lora_rank too")
-    # weights that are trained are float32; those that adapters leave as they are need no more than the computation's
+    # weights that are trained are float32; those that adapters do not change need no more than the computation's
     resolved = resolve_precision(precision, torch.device(device), weights_dtype)
     in_bfloat16 = weights_dtype == "bfloat16" or (has_adapters and resolved == "bfloat16")
     dtype = torch.bfloat16 if in_bfloat16 else torch.float32
@@ -165,7 +165,7 @@ def _load_adapters(folder: Path, dtype: torch.dtype, load_in: LoadIn | None) -> 
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     try:
-        # peft would read them to a GPU, whatever the device of the policy
+        # peft would read them to a GPU, also where the policy is on another device
         model = PeftModel.from_pretrained(base, str(folder), is_trainable=True, torch_device="cpu")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise PolicyNotFound(

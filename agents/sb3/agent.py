@@ -172,17 +172,17 @@ class SB3Agent(Agent):
 
     @property
     def sampling(self) -> SamplingParams:
-        """See `Agent.sampling`."""
+        """How completions are drawn in training, and by `predict` and `evaluate` unless told otherwise."""
         return SamplingParams(self.config.max_completion_tokens, self.config.temperature)
 
     @property
     def too_long(self) -> TooLong:
-        """See `Agent.too_long`."""
+        """What happens to a prompt that leaves no room for a completion: "error", "skip" or "truncate"."""
         return self.config.too_long
 
     @property
     def max_prompt_tokens(self) -> int | None:
-        """See `SB3Config.max_prompt_tokens`."""
+        """The most tokens of a prompt, which is the length of an observation's part for it."""
         return self.config.max_prompt_tokens
 
     @property
@@ -193,7 +193,7 @@ class SB3Agent(Agent):
 
     @property
     def summary(self) -> str:
-        """See `Agent.summary`."""
+        """What learns and how much per update, in one line."""
         name = f"{type(self.algorithm).__name__} of stable-baselines3"
         steps = f"{self.envs.num_envs} x {self.n_steps} {self.view}s"
         return f"{name}: {steps} per update, learning rate {self.config.learning_rate:g}"
@@ -270,7 +270,7 @@ class SB3Agent(Agent):
     # -- saving and loading ------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """See `Agent.save`: safetensors and JSON, where stable-baselines3's own `save` would pickle the model.
+        """Write a checkpoint of safetensors and JSON; stable-baselines3's own `save` would pickle the model.
 
         The folder's `policy/` is an ordinary transformers model that any tool loads. Written beside the old contents
         and swapped in at the end: a crash leaves either the old or the new state.

@@ -33,7 +33,7 @@ class Scores:
 
 @contextlib.contextmanager
 def head_input(model: Any) -> Iterator[list[Tensor]]:
-    """Record what a model's language-model head is given: the last hidden state, whatever the architecture.
+    """Record what a model's language-model head is given: the last hidden state, for any architecture.
 
     Some models scale or cap the logits behind their head, so head and trunk alone do not make the model's distribution;
     its own forward pass does, and this watches it.

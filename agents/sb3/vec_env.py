@@ -239,7 +239,10 @@ class TextVecEnv(VecEnv):
 
 
 class CompletionVecEnv(TextVecEnv):
-    """The completion view: every step ends every episode. See `TextVecEnv`, and `TokenCompletion` for a single one."""
+    """The completion view of several environments: an action is a whole completion, and every step ends every episode.
+
+    `TextVecEnv` documents the arguments; `llm_envs.TokenCompletion` is the same view of a single environment.
+    """
 
     def __init__(
         self,
@@ -285,7 +288,7 @@ class CompletionVecEnv(TextVecEnv):
 class TokenVecEnv(TextVecEnv):
     """The token view: every step writes one token of every episode, and those that end are scored together.
 
-    See `TextVecEnv`, and `TokenLevel` for a single one.
+    `TextVecEnv` documents the arguments; `llm_envs.TokenLevel` is the same view of a single environment.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ NEW = ".new"
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Write to the path that this gives; what is there takes the place of `file` when the block ends without an error.
+    """Write to the path that this gives; the written file replaces `file` when the block ends without an error.
 
     Args:
         file: Keeps its old content until then. Missing folders above it are made.

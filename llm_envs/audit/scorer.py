@@ -1,4 +1,4 @@
-"""Calls of the reward under audit: timed, and with whatever goes wrong written down."""
+"""Calls of the reward under audit: timed, with every error recorded."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class TokenCompletion(TokenView):
     end token: a completion that the limit cut is over, and nothing after it has a value.
 
     The observation is `Box` of int64, (max_prompt_tokens,), filled up with -1; it is all -1 at the end. The action is
-    `MultiDiscrete([V] * max_completion_tokens)`. See `TokenView` for the arguments and errors.
+    `MultiDiscrete([V] * max_completion_tokens)`. `TokenView` documents the arguments and errors.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class TokenLevel(TokenView):
     make learners bootstrap from the value of a state in which nothing can follow.
 
     The observation is `Box` of int64, (max_prompt_tokens + max_completion_tokens,), filled up with -1. The action is
-    `Discrete(V)`. See `TokenView` for the arguments and errors.
+    `Discrete(V)`. `TokenView` documents the arguments and errors.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class TestSet:
     examples: tuple[Case, ...]
     hidden: tuple[Case, ...]
 
-    __test__ = False  # not a class of tests, whatever its name says to pytest
+    __test__ = False  # pytest would take it for a class of tests because of its name
 
 
 @functools.lru_cache(maxsize=4096)
