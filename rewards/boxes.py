@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from rewards.box_context import in_context
+from rewards.denials import NEGATION
 from rewards.latex import TEXT_COMMAND
 
 _COMMAND = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"  # two backslashes: escaped once too often
@@ -47,8 +48,7 @@ _FINAL_WORDS = re.compile(r"[a-zA-Z.!`\"')]")
 
 # --- what stands before a box
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|no longer|anything but)|n['\u2019]t)"
-    r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
+    NEGATION + r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
     r"|(?:\\neq?(?![a-z])|\\not ?=|\u2260|!=)\s*\Z",
     re.IGNORECASE,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
+from rewards.denials import NEGATION
 from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
@@ -57,9 +58,7 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
-    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
-    r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
+    NEGATION + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
 )
