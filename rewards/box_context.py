@@ -39,7 +39,7 @@ _VALUE_BEFORE = re.compile(
     r"|sin|cos|tan|log|ln|lfloor|lceil|binom|[dt]?frac)|(?:\\[dt]?frac|\\sqrt(?:\[[^\]]*\])?|\\overline|\^|_|\\[dt]?frac\s*\{[^{}]*\})\s*\{)\Z"
 )
 _VALUE_BEHIND = re.compile(
-    r"[\^_!%/*+'\u00b0\u00b7\u00d7\u2212-]|\((?!\s*\\?(?:text|math|[bp]?mod))|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
+    r"[\^_!%/*+'\u00b0\u00b7\u00d7\u2212-]|\((?!\s*(?:\Z|\\?(?:text|math|[bp]?mod)))|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
     r"|\\(?:cdot|times|div|pm|mp|pi|theta|sqrt|[dt]?frac|binom|right|\}|circ|rfloor|rceil)(?![a-zA-Z])"
 )
 _VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|\\?%|[0-9]")
