@@ -136,8 +136,8 @@ def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extract
     marker at the end of a line speaks of the next line that is not blank.
 
     A mark that is broken or empty is no answer. It never gives way to an earlier mark or to another rule: a completion
-    that was cut inside its final box must not be paid for an intermediate one. What is denied is no answer either: "The
-    answer isn't 5", "it is 6, not 5".
+    that was cut inside its final box must not be paid for an intermediate one. What is denied in one of the phrases
+    listed in this module is no answer either: "The answer isn't 5", "it is 6, not 5".
 
     Args:
         text: The completion.
