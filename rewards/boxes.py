@@ -55,12 +55,12 @@ _DENIED = re.compile(
 _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
     r"|,? ?\((?:wrong|incorrect|false|not)\b"
-    r"|\?*,? ?\(?(?:(?:which|that|this|it|and that) )?(?:"
+    r"|\?*,? ?\(?(?:(?:which|that|this|it|(?:and|but) (?:that|this|it)) )?(?:"
     r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
     r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
-    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
+    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:(?!only\b)\w+ )?(?:the |our |my |a |an )?"
     r"(?:correct|right|true|valid|possible|answer|solution|final|it\b|result)"
-    r"|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
+    r"|fails\b|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
