@@ -39,7 +39,7 @@ _VALUE_BEFORE = re.compile(
     r"|sin|cos|tan|log|ln|lfloor|lceil|binom|[dt]?frac)|(?:\\[dt]?frac|\\sqrt(?:\[[^\]]*\])?|\\overline|\^|_|\\[dt]?frac\s*\{[^{}]*\})\s*\{)\Z"
 )
 _VALUE_BEHIND = re.compile(
-    r"[\^_!%/*+'(\u00b0\u00b7\u00d7\u2212-]|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
+    r"[\^_!%/*+'\u00b0\u00b7\u00d7\u2212-]|\((?!\s*(?:\Z|\\?(?:text|math|[bp]?mod)))|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
     r"|\\(?:cdot|times|div|pm|mp|pi|theta|sqrt|[dt]?frac|binom|right|\}|circ|rfloor|rceil)(?![a-zA-Z])"
 )
 _VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|\\?%|[0-9]")
@@ -54,6 +54,7 @@ _SCALE_BEHIND = re.compile(
     r"|thousand|million)ths|percent|per cent|\\?%)"
     r"(?![a-zA-Z])"
 )
+_PART_LABEL = re.compile(r"\A\s*\(?(?:[a-z]|[0-9]|i{1,3})\)(?=\s|\\[ ,;q]|~)")  # (a), 1)
 _SPACE = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle(?![a-zA-Z]))*")
 _SPACE_AT_END = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle|\\left(?=[(\[|]))*\Z")
 
@@ -84,7 +85,7 @@ def in_context(text: str, start: int, end: int, content: str) -> str:
     separators = list(_SEPARATOR.finditer(before))
     last = separators[-1] if separators else None
     following = _SEPARATOR.search(behind)
-    left = before[last.end() :] if last else before
+    left = before[last.end() :] if last else _PART_LABEL.sub("", before)
     right = behind[: following.start()] if following else behind
     if last is not None and last["inequality"]:
         return _unwrapped(before + text[start:end] + right)

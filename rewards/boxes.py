@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from rewards.box_context import in_context
+from rewards.denials import NEGATION
 from rewards.latex import TEXT_COMMAND
 
 _COMMAND = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"  # two backslashes: escaped once too often
@@ -47,20 +48,19 @@ _FINAL_WORDS = re.compile(r"[a-zA-Z.!`\"')]")
 
 # --- what stands before a box
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|no longer|anything but)|n['\u2019]t)"
-    r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
+    NEGATION + r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
     r"|(?:\\neq?(?![a-z])|\\not ?=|\u2260|!=)\s*\Z",
     re.IGNORECASE,
 )
 _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
     r"|,? ?\((?:wrong|incorrect|false|not)\b"
-    r"|\?*,? ?\(?(?:(?:which|that|this|it|and that) )?(?:"
+    r"|\?*,? ?\(?(?:(?:which|that|this|it|(?:and|but) (?:that|this|it)) )?(?:"
     r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
     r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
-    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:\w+ )?(?:the |our |my |a |an )?"
+    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:(?!only\b)\w+ )?(?:the |our |my |a |an )?"
     r"(?:correct|right|true|valid|possible|answer|solution|final|it\b|result)"
-    r"|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
+    r"|fails\b|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
+from rewards.denials import NEGATION
 from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
@@ -57,9 +58,7 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
-    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
-    r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
+    NEGATION + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
 )
@@ -137,8 +136,8 @@ def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extract
     marker at the end of a line speaks of the next line that is not blank.
 
     A mark that is broken or empty is no answer. It never gives way to an earlier mark or to another rule: a completion
-    that was cut inside its final box must not be paid for an intermediate one. What is denied is no answer either: "The
-    answer isn't 5", "it is 6, not 5".
+    that was cut inside its final box must not be paid for an intermediate one. What is denied in one of the phrases
+    listed in this module is no answer either: "The answer isn't 5", "it is 6, not 5".
 
     Args:
         text: The completion.
@@ -344,8 +343,10 @@ def _first_sentence(line: str) -> str:
 
 def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
     """The value of the last equation or the last number, whichever comes last, unless it is denied."""
-    if Rule.NUMBER in rules and (bracketed := _IN_TWO_BRACKETS.search(text[-_CONTEXT:])):
-        return _extraction(bracketed[1], Rule.NUMBER)
+    end = text[-_CONTEXT:]
+    if Rule.NUMBER in rules and end.count("[[") == 1 and (bracketed := _IN_TWO_BRACKETS.search(end)):
+        is_denied = _DENIED_BEFORE.search(end[: bracketed.start()]) is not None
+        return None if is_denied else _extraction(bracketed[1], Rule.NUMBER)
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")
     if (

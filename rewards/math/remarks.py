@@ -1,8 +1,9 @@
 r"""What an answer says beside its value: reasons, qualifiers, the sentence around it.
 
 `12, which is even`, `n = 3 \text{ (since } n > 0)`, `f(x) = 0 \text{ for all } x > 0`, `The sum of the roots is 12`.
-Only words that leave the value as it is are taken off. A denial, an alternative or a condition is not among them: with
-one of these the text stays whole, and is no number.
+A remark is taken off where it begins with one of the words listed here and has none of those that deny the value,
+change it, or name another one. The lists are made of words that models were seen to write, and are not complete: a
+remark in other words stays, and then the text is no number.
 """
 
 from __future__ import annotations

@@ -1,0 +1,9 @@
+"""The words by which a text says that what follows is not its answer, for every place where answers are looked for."""
+
+from __future__ import annotations
+
+NEGATION = (
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
+    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
+)
+"""A regular expression for a negation: "not", "never", "rather than", the end of "isn't"."""
