@@ -57,7 +57,7 @@ class Candidate:
         self._spared = 0.0  # how much of both was not counted
         self._output = bytearray()
         self._printed = 0
-        self._closed = False
+        self._closed = True  # until its descriptors are there
         self._ending: CandidateError | None = None
         self._status: tuple[bytes, int, float, int] | None = None
         self._fault = ""
@@ -69,6 +69,7 @@ class Candidate:
         pairs = [socket.socketpair(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         (self._channel, channel), (self._lifeline, lifeline) = pairs
         self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
+        self._closed = False
         try:
             request = wire.REQUEST.pack(
                 limits.cpu_seconds, limits.memory_bytes, limits.value_bytes, max(limits.memory_bytes // 4, 2**20)

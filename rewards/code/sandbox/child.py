@@ -372,7 +372,7 @@ def load(messages: Channel, name: str, source: str) -> Callable[[], None] | None
         messages.send_error(wire.SYNTAX, error)
         return None
     lines = source.splitlines(keepends=True)
-    for file in (FILE, module.__file__):  # for inspect.getsource
+    for file in (FILE, os.path.abspath(FILE)):  # for inspect.getsource
         linecache.cache[file] = (len(source), None, lines, file)
     return lambda: exec(code, module.__dict__)  # noqa: S102 (this is what the jail is for)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
-import marshal
 import os
+import py_compile
 import shutil
 import socket
 import subprocess
@@ -14,7 +14,6 @@ import sysconfig
 import tempfile
 from contextlib import suppress
 from functools import cache
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -117,20 +116,28 @@ def _library_folders() -> list[str]:
 @cache
 def compiled_code() -> dict[str, bytes]:
     """Return the modules that run inside as .pyc files, so that no start of an interpreter compiles them again."""
-    header = MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)  # not to be compared with a source: PEP 552
-    return {
-        f"{name}c": header + marshal.dumps(compile((_PACKAGE / name).read_bytes(), name, "exec", dont_inherit=True))
-        for name in _INSIDE
-    }
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH  # there is no source inside to compare them with
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="llm-envs-sandbox-") as folder:
+        for name in _INSIDE:
+            file = os.path.join(folder, f"{name}c")
+            py_compile.compile(str(_PACKAGE / name), file, dfile=name, doraise=True, invalidation_mode=unchecked)
+            found[f"{name}c"] = Path(file).read_bytes()
+    return found
 
 
 def code_files() -> dict[str, int]:
     """Return each module's file name inside with a descriptor of a file in memory that holds it."""
     files = {}
-    for name, content in compiled_code().items():
-        files[name] = os.memfd_create(name)
-        os.write(files[name], content)
-        os.lseek(files[name], 0, os.SEEK_SET)
+    try:
+        for name, content in compiled_code().items():
+            files[name] = os.memfd_create(name)
+            os.write(files[name], content)
+            os.lseek(files[name], 0, os.SEEK_SET)
+    except OSError:
+        for fd in files.values():
+            os.close(fd)
+        raise
     return files
 
 
@@ -243,9 +250,10 @@ class Zygote:
             "code": str(_PACKAGE.parents[2]) if bwrap is None else f"{SCRATCH}/code",
         }
         command = [python_program(), *_FLAGS, "-c", _BOOT, json.dumps(setup)]
-        code = code_files() if bwrap else {}
+        code: dict[str, int] = {}
         try:
             with theirs:
+                code = code_files() if bwrap else {}
                 self.process = subprocess.Popen(
                     (jail_command(bwrap, code) if bwrap else []) + command,
                     stdin=subprocess.DEVNULL,
