@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from agents.policies.builtin import TINY_PATH
@@ -22,6 +22,11 @@ from agents.validation import checked
 BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
 _ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FILES = (
+    "adapter_model.safetensors", "adapter_model.bin", "tokenizer_config.json", "tokenizer.json", "tokenizer.model",
+    "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
+"""What may lie beside it on the hub; no adapters have all of them."""
 
 
 class PolicyNotFound(ValueError):
@@ -112,12 +117,15 @@ def _adapters_of_hub(name: str) -> Path | None:
     if name == SMOLLM2 or name.startswith("builtin/") or name.endswith(".gguf") or _is_path(name):
         return None
     try:
-        if find_adapter_config_file(name) is None:
-            return None
+        config = find_adapter_config_file(name)
     except (OSError, ValueError):  # there is no such name, or no way to the hub: loading the model says so
         return None
+    if config is None:
+        return None
     try:
-        return Path(snapshot_download(name))
+        for file in _ADAPTER_FILES:
+            cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        return Path(config).parent
     except (OSError, ValueError) as error:
         raise PolicyNotFound(f"the adapters {name!r} on the hub cannot be fetched: {error}") from error
 
@@ -189,7 +197,8 @@ def load_model(name: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
         model = AutoModelForCausalLM.from_pretrained(source.location, gguf_file=source.gguf_file, dtype=dtype)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
+    # RuntimeError, SafetensorError: weights that do not fit; KeyError: a file without what it should have
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
             f"with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us."
