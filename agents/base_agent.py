@@ -17,7 +17,7 @@ from agents.checkpoint import CommonState, not_finite
 from agents.collect import noise_seed
 from agents.distributed import Ranks
 from agents.engines import RolloutEngine, default_engine
-from agents.envs import EnvLike, env_spec, finite_prompts, only_here
+from agents.envs import EnvLike, env_spec, finite_prompts, only_here, task_metric
 from agents.hardware import resolve_device, use_default_threads
 from agents.interrupts import deferred_interrupt
 from agents.policies import LanguageModelPolicy, PromptTooLong, load_policy
@@ -148,17 +148,24 @@ class Agent(ABC):
         """
         if self._has_checked_prompts or self.too_long == "truncate":
             return
+        problem = self.ranks.of_first(self._misfits_of_finite_set() if self.ranks.is_first else "")
+        if problem:
+            raise PromptTooLong(problem)
+        self._has_checked_prompts = True
+
+    def _misfits_of_finite_set(self) -> str:
+        """What is wrong with the prompts of a finite set; empty where nothing is."""
         prompts = finite_prompts(self.env_spec)
         misfits = [prompt for prompt in prompts if not self.fits(prompt)]
         if misfits and (self.too_long == "error" or len(misfits) == len(prompts)):
             longest = max(misfits, key=len)
-            raise PromptTooLong(
+            return (
                 f"{len(misfits)} of the {len(prompts)} prompts of {self.env_spec.id} leave no room for a completion of "
                 f"{self.sampling.max_completion_tokens} tokens; raise the limit of the model's context or lower "
                 "max_completion_tokens, leave them out (too_long='skip', --too-long skip) or take the end of each "
                 f"(too_long='truncate'). The longest has {len(longest)} characters and begins: {longest[:80]!r}"
             )
-        self._has_checked_prompts = True
+        return ""
 
     @property
     def name(self) -> str:
@@ -215,7 +222,7 @@ class Agent(ABC):
                 "counts over its life; ask for more to go on",
                 stacklevel=2,
             )
-        monitor = TrainingMonitor()
+        monitor = TrainingMonitor(task_metric(self.env_spec))
         with deferred_interrupt() as interrupted:
             callbacks.on_training_start(self.num_updates, self._total_updates(total_episodes))
             try:

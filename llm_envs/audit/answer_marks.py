@@ -31,6 +31,12 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PHRASE = r"(?:\#\#\#\#|(?:\bthe\s+|\bfinal\s+)*\banswer(?:\s+is\b:?|\s*:|\s*=))[ \t*_$]*"
 _LINE_MARK = re.compile(rf"{_PHRASE}([^\s<\\`*_$][^\n<\\`*_$]*?)[ \t*_.$]*(?=$|[\n<\\`])", re.IGNORECASE)
 _LINE_AROUND_MARK = re.compile(rf"{_PHRASE}([<\\][^\n]*?)[ \t*_.$]*(?=$|\n)", re.IGNORECASE)
+# marks that stand around much else as well: they count where they hold the answer
+_EMPHASIS = (
+    re.compile(r"\[\[([^\n\[\]]+)\]\]"),
+    re.compile(r"(?<!\*)\*\*([^\n]+?)\*\*(?!\*)"),
+    re.compile(r"(?<!\w)__([^\n]+?)__(?!\w)"),
+)
 _DECORATION = re.compile(r"\\text|\\left|\\right|[\s{}()\[\]\"'`$.,;!?]|\\[,;: ]")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
 
@@ -106,6 +112,9 @@ def marks_of(problem: Problem) -> AnswerMarks:
             end = start + len(extraction.text)
             return AnswerMarks(solution[mark:start], extraction.text, solution[end:])
     reference = problem.reference
+    if isinstance(reference, str | int) and str(reference):
+        for place in sorted(_emphasized(solution, str(reference)), key=lambda place: place.content, reverse=True):
+            return AnswerMarks(solution[place.start : place.content], str(reference), solution[place.content_end :])
     if isinstance(reference, str | int) and str(reference) and solution.rstrip(" .\n").endswith(str(reference)):
         return AnswerMarks("", str(reference), "")
     return AnswerMarks("", solution, "")
@@ -147,6 +156,7 @@ def every_mark_of(problem: Problem) -> list[AnswerMarks]:
     first = marks_of(problem)
     solution = str(problem.solution)
     places = _places(solution)
+    places += [place for place in _emphasized(solution, first.answer) if place not in places]
     if len(places) < 2:
         return [first]
     others = tuple(dict.fromkeys(solution[place.content : place.content_end].strip() for place in places))
@@ -198,6 +208,16 @@ def _places(text: str) -> list[_Place]:
         if (brace := _closing_brace(text, mark.end())) is not None:
             found.append(_Place(mark.start(), mark.end(), brace, brace + 1))
     return [place for place in dict.fromkeys(found) if text[place.content : place.content_end].strip()]
+
+
+def _emphasized(text: str, answer: str) -> list[_Place]:
+    """Places of double brackets and of bold text that hold an answer, also one in marks of its own."""
+    found = []
+    for pattern in _EMPHASIS:
+        for mark in pattern.finditer(text):
+            if mark[1].strip(" \t$*_[].") == answer.strip(" \t$*_[]."):
+                found.append(_Place(mark.start(), mark.start(1), mark.end(1), mark.end()))
+    return found
 
 
 def _closing_brace(text: str, start: int) -> int | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from gymnasium.wrappers import TransformObservation
 
-from agents import GRPOAgent, SB3Agent
+from agents import GRPOAgent, SB3Agent, serial_vector_env
 from agents.collect import collect
 from agents.engines import CachedEngine
 from agents.envs import env_spec, make_envs
@@ -234,3 +235,35 @@ def test_an_environment_with_a_time_limit_is_made_again():
     _, _, terminated, truncated, _ = envs.step(["", ""])
     assert terminated.all()
     assert not truncated.any()
+
+
+@pytest.mark.parametrize(("own", "watched"), [(False, 2), (True, 0)])
+def test_steps_of_other_environments_are_watched(own, watched, monkeypatch):
+    """Those of a `CompletionEnv` are not: its reward sets the deadline, and ending that one would end another's."""
+    calls = []
+
+    @contextlib.contextmanager
+    def counted():
+        calls.append(1)
+        yield
+
+    class Plain(gymnasium.Env):
+        observation_space = action_space = Unicode()
+
+        def reset(self, *, seed=None, options=None):
+            return "?", {}
+
+        def step(self, action):
+            return "", 1.0, True, False, {}
+
+    monkeypatch.setattr(serial_vector_env, "watched", counted)
+    gymnasium.register("test/Watched-v0", entry_point=Plain, disable_env_checker=True)
+    try:
+        spec = gymnasium.spec("llm_envs/Arithmetic-v0" if own else "test/Watched-v0")
+        envs = serial_vector_env.SerialVectorEnv(spec, 2)
+        envs.reset(seed=[0, 1])
+        envs.step(["1", "2"])
+        envs.close()
+    finally:
+        del gymnasium.registry["test/Watched-v0"]
+    assert len(calls) == watched

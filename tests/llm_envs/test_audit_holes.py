@@ -14,6 +14,7 @@ import pytest
 
 from llm_envs import Problem, register_task
 from llm_envs.audit import Verdict, audit_task, consistency, rehearsal
+from llm_envs.audit.answer_marks import every_mark_of
 from rewards import Outcome, RewardResult
 
 
@@ -311,3 +312,23 @@ def test_a_reward_that_is_only_slow_is_not_blamed():
         return boxes(completion)[-1:] == [reference]
 
     assert audited(slowly).row("hostile strings").verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("solution", "filled"),
+    [
+        ("So it is [[58]]", ["[[x]]"]),
+        ("So it is **58**", ["**x**"]),
+        ("So it is __58__.", ["__x__."]),
+        ("#### 58", ["#### x"]),
+        ("It is [[58]], that is \\boxed{58}", ["\\boxed{x}", "[[x]]", "[[x]], that is \\boxed{x}"]),
+        ("**<answer>58</answer>**", ["<answer>x</answer>"]),
+        ("**Step 1**: add. **58**", ["**x**"]),
+    ],
+)
+def test_brackets_and_bold_text_are_marks_where_they_hold_the_answer(solution, filled):
+    marks = every_mark_of(Problem("?", 58, solution))
+    found = [mark.fill("x") for mark in marks]
+    for text in filled:
+        assert any(text == other.strip() or text in other for other in found), found
+    assert not any("Step 1" in text and "x" not in text for text in found)

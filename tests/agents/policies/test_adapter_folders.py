@@ -10,7 +10,7 @@ import torch
 
 from agents import GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.cli.app import run
-from agents.policies import PolicyNotFound
+from agents.policies import PolicyNotFound, loading
 from agents.policies.loading import load_model
 
 peft = pytest.importorskip("peft")
@@ -174,3 +174,49 @@ def test_the_command_line_takes_it(adapters, capsys, tmp_path):
     edit(adapters[0], base_model_name_or_path="/nowhere/model")
     assert run(["evaluate", str(adapters[0]), *arguments]) == 2
     assert "belong to the model '/nowhere/model'" in capsys.readouterr().err
+
+
+def test_adapters_are_named_on_the_hub(adapters, monkeypatch):
+    folder, _ = adapters
+    asked = []
+    monkeypatch.setattr(loading, "find_adapter_config_file", lambda name: str(folder / "adapter_config.json"))
+    monkeypatch.setattr(loading, "cached_file", lambda name, file, **options: asked.append((name, file)))
+    policy = load_policy("user/adapter")
+    assert ("user/adapter", "adapter_model.safetensors") in asked
+    assert policy.has_adapters
+    assert torch.equal(logits(policy), logits(load_policy(folder)))
+
+
+def test_adapters_on_the_hub_that_cannot_be_fetched_are_said_to_be_so(monkeypatch):
+    def gone(name, file, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(loading, "find_adapter_config_file", lambda name: "adapter_config.json")
+    monkeypatch.setattr(loading, "cached_file", gone)
+    with pytest.raises(PolicyNotFound, match=r"adapters 'user/adapter' on the hub cannot be fetched: no network"):
+        load_policy("user/adapter")
+
+
+@pytest.mark.parametrize("name", ["builtin/tiny", "./somewhere", "a/b/c", "/nowhere", "x.gguf"])
+def test_names_that_are_none_of_the_hub_are_not_looked_up(name, monkeypatch):
+    monkeypatch.setattr(loading, "find_adapter_config_file", lambda name: pytest.fail("asked the hub"))
+    assert loading._adapters_of_hub(name) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ([], "The folder is empty"),
+        (["notes.txt"], r"has no config.json and no weights .* and no tokenizer"),
+        (["config.json", "tokenizer.json"], r"has no weights \(model.safetensors\)"),
+        (["model.Q4.gguf"], "has a .gguf file: name it"),
+        (["checkpoint/policy/config.json", "metrics.jsonl"], "The model of this run is in .*checkpoint/policy"),
+        (["policy/config.json", "agent.json"], "The model of this run is in .*policy"),
+    ],
+)
+def test_a_folder_without_a_model_is_told_what_it_lacks(files, advice, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(PolicyNotFound, match=advice):
+        load_policy(tmp_path)

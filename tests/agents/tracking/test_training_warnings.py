@@ -60,6 +60,37 @@ def test_each_kind_is_said_once(updates, kinds):
     assert watch(*updates).keys() == kinds
 
 
+def messages(metric, *updates):
+    monitor, found = TrainingMonitor(metric), {}
+    rollouts = [SimpleNamespace(seed=i) for i in range(32)]
+    for changes in updates:
+        found |= monitor.check(SimpleNamespace(metrics=HEALTHY | changes, rollouts=rollouts))
+    return found
+
+
+def test_the_figure_that_a_task_names_is_what_must_not_fall():
+    sides = [[{"reward": 0.4, "metric/edits": 12.0 + i % 2} for i in range(10)] for _ in range(2)]
+    rising = [{**row, "reward": 0.9} for row in sides[1]]
+    falling = [{**row, "reward": 0.9, "metric/edits": row["metric/edits"] - 8} for row in sides[1]]
+    assert messages("edits", *sides[0], *rising) == {}
+    assert "while edits fell by 8.00" in messages("edits", *sides[0], *falling)["accuracy_fell"]
+    assert "accuracy_fell" not in messages(None, *sides[0], *falling)  # its accuracy is what it was
+
+
+def test_a_score_has_no_accuracy_that_falls():
+    scored = {"outcome/scored": 1.0}
+    updates = [{**scored}] * 10 + [{**scored, "reward": 0.9, "accuracy": 0.0}] * 10
+    assert messages(None, *updates) == {}
+
+
+def test_the_figure_that_a_task_names_is_told_and_no_accuracy_is_believed():
+    still = {**NONE, "reward": 1.0, "accuracy": 1.0, "metric/edits": 3.0}
+    message = messages("edits", *[still] * 5)["no_differences"]
+    assert "edits 3.00" in message
+    assert "The task is solved" not in message
+    assert "The task is solved" in messages(None, *[still] * 5)["no_differences"]
+
+
 def test_few_episodes_are_no_evidence():
     zero = {**NONE, "reward": 0.0, "accuracy": 0.0}
     assert watch(*[zero] * 3, problems=2, group_size=2) == {}
