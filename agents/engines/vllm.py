@@ -114,6 +114,10 @@ class VLLMEngine:
         """
         if any(map(is_sharded, policy.model.parameters())):
             raise ValueError("vLLM needs whole weights on every process: use parallel='ddp' (--parallel ddp) with it")
+        if policy.load_in is not None:
+            raise ValueError(
+                f"vLLM is not given weights of load_in={policy.load_in!r}: leave it out, or use engine auto"
+            )
         self._policy = policy
         self._wake()
         weights = _named_weights(without_adapters(policy.model))
