@@ -270,6 +270,10 @@ class Passes:
         if _resolved("fsdp2" if cpu_offload else parallel, policy) == "ddp":
             self._scores = DistributedDataParallel(self._scores)
         else:
+            if policy.load_in is not None:
+                raise ValueError(
+                    f"parallel='fsdp2' cannot shard a model of load_in={policy.load_in!r}: use parallel='ddp'"
+                )
             for scores in filter(None, (self._scores, self._reference)):
                 _shard(scores, policy, cpu_offload)
 

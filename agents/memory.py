@@ -30,7 +30,13 @@ class Workload:
     policy: str = "builtin/tiny"
     """As for train: builtin/tiny, smollm2, a hub name, a local folder or a .gguf file."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the computation; trained weights are float32."""
+    """Of the computation."""
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights; bfloat16 ones have float32 masters and bfloat16 gradients."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw, or adamw8bit, whose moments take 8 bits each."""
+    load_in: Literal["4bit"] | None = None
+    """4bit for the linear layers below adapters."""
     lora_rank: int | None = None
     """Rank of adapters; without it the whole model is trained."""
     has_reference: bool = True
@@ -51,11 +57,17 @@ class Workload:
     """Of each completion."""
     micro_batch_size: int = 256
     """Completions of a forward and backward pass."""
+    micro_batch_tokens: int | None = None
+    """Tokens of a pass, in place of micro_batch_size."""
 
     def __post_init__(self) -> None:
         check_types(self)
         check_at_least(self, 1, "lora_rank", "devices", "prompts", "group_size", "prompt_tokens")
-        check_at_least(self, 1, "completion_tokens", "micro_batch_size")
+        check_at_least(self, 1, "completion_tokens", "micro_batch_size", "micro_batch_tokens")
+        if self.load_in is not None and self.lora_rank is None:
+            raise ValueError(f"load_in={self.load_in!r} is for the frozen model below adapters: give lora_rank too")
+        if self.weights_dtype == "bfloat16" and self.precision == "float32":
+            raise ValueError("weights_dtype='bfloat16' computes in bfloat16, got precision='float32'")
 
 
 @dataclass(frozen=True)
@@ -94,10 +106,15 @@ def estimate_memory(work: Workload) -> MemoryEstimate:
     trained = parameters if work.lora_rank is None else _adapter_parameters(model, work.lora_rank)
     shards = work.devices if work.parallel == "fsdp2" else 1
     narrow = 2 if work.precision == "bfloat16" else 4
-    weights = 4 * trained if work.lora_rank is None else 4 * trained + narrow * parameters
-    always = {"weights": weights // shards, "moments of AdamW": 8 * trained // shards}
+    # of a number that is trained: its weight, which takes part in the computation, and its gradient
+    own = 2 if work.weights_dtype == "bfloat16" and work.lora_rank is None else 4
+    weights = own * trained if work.lora_rank is None else 4 * trained + _frozen_bytes(model, narrow, work.load_in)
+    moments = 8 if work.optimizer == "adamw" else 2
+    always = {"weights": weights // shards, "moments of AdamW": moments * trained // shards}
+    if own == 2:
+        always["what bfloat16 leaves out"] = 2 * trained // shards
     if work.has_reference and work.lora_rank is None:
-        always["reference"] = 4 * parameters // shards
+        always["reference"] = own * parameters // shards
     completions = -(-work.prompts // work.devices) * work.group_size
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -107,16 +124,19 @@ def estimate_memory(work: Workload) -> MemoryEstimate:
     if shards > 1:
         rollout["gathered weights"] = narrow * parameters
     in_pass = min(max(work.micro_batch_size, work.group_size), completions)
+    if work.micro_batch_tokens is not None:
+        of_group = work.group_size * work.completion_tokens + work.prompt_tokens
+        in_pass = min(max(1, work.micro_batch_tokens // of_group) * work.group_size, completions)
     tokens = in_pass * work.completion_tokens + in_pass // work.group_size * work.prompt_tokens
     layer = _kept_per_token(config, narrow)
     hidden = 4 * text.hidden_size
     kept = text.num_hidden_layers * (hidden if work.gradient_checkpointing else layer)
     update = {
-        "gradients": 4 * trained // shards,
+        "gradients": own * trained // shards,
         "activations": tokens * kept + (tokens * layer if work.gradient_checkpointing else 0),
         "head": 2 * _CHUNK_BYTES + min(_KEPT_BYTES, 4 * in_pass * work.completion_tokens * text.vocab_size),
     }
-    if narrow == 2 and work.lora_rank is None:
+    if narrow == 2 and own == 4 and work.lora_rank is None:
         update["weights in bfloat16"] = 2 * parameters // shards
     return MemoryEstimate(parameters, trained, always, rollout, update)
 
@@ -124,6 +144,16 @@ def estimate_memory(work: Workload) -> MemoryEstimate:
 def _on_meta(config: Any, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+def _frozen_bytes(model: nn.Module, width: int, load_in: str | None) -> int:
+    """Of a model below adapters; 4-bit numbers have a scale of 8 bits for 64 of them, and 4 bytes for 256 scales."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if load_in is None:
+        return width * parameters
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
+    return width * (parameters - linear) + round(linear * (0.5 + 1 / 64 + 4 / (64 * 256)))
 
 
 def _adapter_parameters(model: nn.Module, rank: int) -> int:

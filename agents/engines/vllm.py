@@ -117,6 +117,10 @@ class VLLMEngine:
         Raises:
             ValueError: An adapter is not of the plain low-rank kind.
         """
+        if policy.load_in is not None:
+            raise ValueError(
+                f"vLLM is not given weights of load_in={policy.load_in!r}: leave it out, or use engine auto"
+            )
         self._policy = policy
         self._wake()
         weights = named_weights(without_adapters(policy.model))

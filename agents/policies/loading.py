@@ -248,6 +248,10 @@ def load_model(name: str | Path, dtype: torch.dtype, load_in: LoadIn | None = No
         )
     if source.gguf_file is not None:
         _forget_quantization(model)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # in evaluation mode, in which a policy is, bitsandbytes would compute without a gradient on such CPUs
+            module.support_avx512bf16_for_cpu = False
     return model, tokenizer
 
 

@@ -153,7 +153,7 @@ def test_the_norm_of_bfloat16_gradients_is_that_of_float32():
     assert abs(total_norm(gradients).item() - expected) < 1e-5 * expected
 
 
-# -- adapters -----------------------------------------------------------------------------------------------------------
+# -- adapters ----------------------------------------------------------------------------------------------------------
 
 
 def adapted(policy) -> set[str]:
@@ -203,3 +203,58 @@ def test_layers_computed_again_give_the_same_gradient_and_stay_so_in_a_checkpoin
     assert loaded.gradient_checkpointing
     assert loaded.packed_model is not None
     assert loaded.packed_model.has_gradient
+
+
+# -- a base of 4 bits --------------------------------------------------------------------------------------------------
+
+
+def four_bits(**options) -> LanguageModelPolicy:
+    return load_policy("builtin/tiny", load_in="4bit", lora_rank=2, **options)
+
+
+def test_adapters_get_the_gradient_that_they_have_above_the_same_numbers_in_float32():
+    import bitsandbytes
+
+    narrow, wide = four_bits(), load_policy("builtin/tiny", lora_rank=2)
+    linear = {n: m for n, m in narrow.model.named_modules() if isinstance(m, bitsandbytes.nn.Linear4bit)}
+    assert len(linear) >= 14
+    assert narrow.packed_model is not None
+    modules = dict(wide.model.named_modules())
+    with torch.no_grad():
+        for name, module in linear.items():
+            numbers = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+            assert not torch.equal(numbers, modules[name].weight)
+            modules[name].weight.copy_(numbers)
+        for policy in (narrow, wide):  # both factors, or half of the gradients would be zero
+            for i, (_, parameter) in enumerate(policy.trainable_parameters()):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
+    agent = agent_of(wide)
+    batch = agent._make_batch(agent._sample())
+    for policy in (narrow, wide):
+        (policy.logprobs(batch) * batch.completion_mask).sum().backward()
+    found = dict(narrow.trainable_parameters())
+    for name, parameter in wide.trainable_parameters():
+        assert (found[name].grad - parameter.grad).abs().max() < 1e-4 * parameter.grad.abs().max(), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+def test_a_run_above_4_bits_goes_on_with_the_same_bits(tmp_path, optimizer):
+    without_stop, stopped = (agent_of(four_bits(), optimizer=optimizer) for _ in range(2))
+    without_stop.learn(48)
+    stopped.learn(32).save(tmp_path / "agent")
+    resumed = load_agent(tmp_path / "agent", device="cpu")
+    assert resumed.policy.load_in == "4bit"
+    assert_equal(state_of(resumed), state_of(stopped))
+    assert_equal(state_of(resumed.learn(48)), state_of(without_stop))
+    assert resumed.optimizer.state
+
+
+def test_4_bits_need_a_package_that_is_named(monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest)
+    )
+    with pytest.raises(ImportError, match=r"llm-envs\[bitsandbytes\]"):
+        four_bits()

@@ -75,3 +75,40 @@ def test_the_command(capsys):
     out = capsys.readouterr().out
     assert "each of 2 devices (fsdp2), in GiB" in out
     assert "keys and values" in out
+
+
+def test_narrow_weights_moments_and_a_base_of_4_bits():
+    usual = estimate_memory(Workload(policy="builtin/tiny"))
+    narrow = estimate_memory(Workload(policy="builtin/tiny", weights_dtype="bfloat16", optimizer="adamw8bit"))
+    count = usual.parameters
+    assert narrow.always == {
+        "weights": 2 * count,
+        "moments of AdamW": 2 * count,
+        "what bfloat16 leaves out": 2 * count,
+        "reference": 2 * count,
+    }
+    assert narrow.update["gradients"] == 2 * count
+    assert "weights in bfloat16" not in narrow.update
+    bases = [estimate_memory(Workload(policy="builtin/tiny", lora_rank=4, load_in=name)) for name in (None, "4bit")]
+    assert bases[1].always["weights"] < 0.6 * bases[0].always["weights"]
+    assert bases[1].trained == bases[0].trained
+
+
+def test_micro_batches_of_few_tokens_keep_less():
+    usual, few = (estimate_memory(Workload(policy="builtin/tiny", micro_batch_tokens=n)) for n in (None, 1_200))
+    assert few.update["activations"] < usual.update["activations"] / 10
+    one_group = estimate_memory(Workload(policy="builtin/tiny", micro_batch_tokens=1))
+    assert 0 < one_group.update["activations"] < few.update["activations"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"load_in": "4bit"}, "give lora_rank too"),
+        ({"weights_dtype": "bfloat16", "precision": "float32"}, "computes in bfloat16"),
+        ({"micro_batch_tokens": 0}, "micro_batch_tokens must be at least 1"),
+    ],
+)
+def test_what_no_run_could_have_is_not_estimated(options, message):
+    with pytest.raises(ValueError, match=message):
+        Workload(**options)
