@@ -37,6 +37,11 @@ ALLOWED = {
         *("numpy", "torch", "vllm"),
         *("agents.distributed", "agents.engines", "agents.forward", "agents.rollout"),
     },
+    "agents.engines.vllm_server": {
+        *("numpy", "torch", "safetensors", "agents.validation"),
+        *("agents.distributed", "agents.engines", "agents.forward", "agents.rollout"),
+    },
+    "agents.engines.vllm_transfer": {"torch", "vllm", "agents.distributed", "agents.engines", "agents.forward"},
     "agents.engines": {
         *("torch", "transformers"),
         *("agents.forward", "agents.engines", "agents.rollout"),

@@ -1,7 +1,7 @@
 """`VLLMServerEngine`: rollouts by a vLLM server, on other devices or another host.
 
 The server is vLLM's own and runs none of our code. Completions come over its HTTP API, with token ids in and out. New
-weights reach it by a folder that both sides see, and its `reload_weights`. docs/scaling.md says how it is started.
+weights reach it by a folder that both sides see, or by NCCL. docs/scaling.md says how it is started.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,10 @@ from safetensors.torch import save_file
 from agents.distributed import Ranks, is_sharded
 from agents.engines.rollout_engine import check_request
 from agents.engines.vllm import named_weights, warn_of_version
+from agents.engines.vllm_transfer import NCCLTransfer
 from agents.forward.packed_model import without_adapters
 from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
+from agents.validation import checked
 
 _CONNECTIONS = 64
 """Requests under way at a time; vLLM batches what it has."""
@@ -65,10 +67,12 @@ class VLLMServerEngine:
         url: Of the server, such as `http://localhost:8000`.
         weights_dir: A folder that this process can write to and the server can read, at the same path; None is a new
             one for temporary files, for a server on the same host.
+        weight_transfer: `"disk"`, by that folder; `"nccl"`, between CUDA devices (`NCCLTransfer`).
         timeout: Seconds that one request may take.
         patience: Seconds that a server which does not answer is waited for.
 
     Raises:
+        ImportError: NCCL was asked for, and vLLM is not installed here.
         ServerError: No server answers, it has another model, or it was not started as it has to be.
     """
 
@@ -82,11 +86,13 @@ class VLLMServerEngine:
         url: str,
         *,
         weights_dir: str | Path | None = None,
+        weight_transfer: Literal["disk", "nccl"] = "disk",
         timeout: float = 1800.0,
         patience: float = 60.0,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"the server's address must begin with http:// or https://, got {url!r}")
+        checked("weight_transfer", weight_transfer, Literal["disk", "nccl"])
         self.url = url.rstrip("/")
         self._policy = policy
         self._timeout = timeout
@@ -99,6 +105,10 @@ class VLLMServerEngine:
         warn_of_version(str(self._ask("/version").get("version")))
         self._check_start()
         self._check_vocabulary()
+        self._transfer: NCCLTransfer | None = None
+        if weight_transfer == "nccl":
+            workers = self._ask("/get_world_size")["world_size"]
+            self._transfer = NCCLTransfer(self.url, workers, self._ranks, policy)
         self.sync_weights(policy)
 
     def generate(
@@ -129,6 +139,17 @@ class VLLMServerEngine:
             ValueError: An adapter is not of the plain low-rank kind.
         """
         self._policy = policy
+        if self._transfer is None:
+            self._write(policy)
+        else:
+            self._transfer.send(policy)
+            if self._ranks.is_first:
+                self._forget()
+        self._ranks.wait()
+        self._compare()
+
+    def _write(self, policy: Any) -> None:
+        """Hand the weights over by the folder."""
         narrow = policy.precision == "bfloat16"
         weights = {}
         for name, tensor in named_weights(without_adapters(policy.model), with_tied_head=True):
@@ -140,14 +161,16 @@ class VLLMServerEngine:
             save_file(weights, self._folder / "new.tmp", metadata={"format": "pt"})
             (self._folder / "new.tmp").replace(self._folder / "model.safetensors")
             self._load()
-        self._ranks.wait()
-        self._compare()
 
     # -- the server --------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """Let the server read the folder, and forget keys and values of other weights."""
+        """Let the server read the folder."""
         self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}})
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let the server forget keys and values of other weights."""
         deadline = time.monotonic() + self._patience
         while not self._ask("/reset_prefix_cache", {}).get("success", True):  # requests are under way
             if time.monotonic() > deadline:
@@ -261,6 +284,8 @@ class VLLMServerEngine:
                 lost = self._lost(gone)
             finally:
                 pool.shutdown(cancel_futures=True)
+            if self._transfer is not None:
+                break  # the group of a server that was started anew is gone
             self._wait_until_ready()
             self._load()
         raise lost

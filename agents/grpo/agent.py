@@ -3,94 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections import Counter
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from agents import checkpoint
 from agents.adamw import make_adamw, total_norm
-from agents.background import in_background
-from agents.base_agent import Agent
 from agents.batch_metrics import rollout_metrics, sampler_mismatch
-from agents.collect import collect, noise_seed
 from agents.distributed import Parallel, Passes, Ranks, whole
 from agents.engines import RolloutEngine
 from agents.envs import (
     EnvLike,
     env_spec,
     env_state,
-    epoch_seeds,
     make_envs,
     max_turns,
-    num_problems,
-    prompts_of,
     restore_env_state,
     spec_record,
 )
+from agents.grpo.collection import CollectedBatch, CollectingAgent
 from agents.grpo.config import GRPOConfig
 from agents.grpo.micro_batches import MicroBatches
 from agents.hardware import resolve_device
-from agents.json_values import as_json, from_json
 from agents.objectives import GRPO, Objective, name_of, objective_named
 from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
 from agents.policies.language_model import Precision, TooLong
-from agents.prompt_lengths import seeds_that_fit, too_long_metrics
-from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
+from agents.prompt_lengths import too_long_metrics
+from agents.rollout import GroupBatch, Rollout, SamplingParams
 from agents.tracking.callback import UpdateRecord
 
 __all__ = ["GRPOAgent", "GRPOConfig"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Episodes of an update.
-
-    Attributes:
-        sampled: All that were played, whole groups.
-        chosen: The groups to learn from, by their place among them.
-        group_size: G.
-    """
-
-    sampled: list[Rollout]
-    chosen: list[int]
-    group_size: int
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        """The episodes to learn from."""
-        size = self.group_size
-        return [rollout for i in self.chosen for rollout in self.sampled[i * size : (i + 1) * size]]
-
-    def to_json(self) -> str:
-        """For a checkpoint; what JSON has no form for, as a task's reference may be, becomes text."""
-        record = {"sampled": [asdict(rollout) for rollout in self.sampled], "chosen": self.chosen}
-        return json.dumps(as_json(record), default=str)
-
-    @classmethod
-    def from_json(cls, text: str, group_size: int) -> Self:
-        """The inverse of `to_json`."""
-        record = from_json(json.loads(text))
-        sampled = [Rollout(**row | {"completion": Completion(**row["completion"])}) for row in record["sampled"]]
-        return cls(sampled, record["chosen"], group_size)
 
 
 _OF_EACH_TOKEN = {"kl", "sampler_weight", "sampler_masked", "sampler_truncated"}
 """Figures that are means per token, whether or not it is learned from."""
 
 
-class GRPOAgent(Agent):
+class GRPOAgent(CollectingAgent):
     """Group relative policy optimization (DeepSeekMath, arXiv:2402.03300, algorithm 1) of a transformers model.
 
     Each update draws P problems, resets each G times by repeating its seed, generates one completion per episode,
@@ -170,7 +127,7 @@ class GRPOAgent(Agent):
         self._steps = StepCounter(self.optimizer)
         self._micro_batches = MicroBatches(self.config, self.ranks, is_padded=self.policy.packed_model is None)
         self._count: Counter[str] = Counter()
-        self._ahead: _Batch | None = None
+        self._ahead: CollectedBatch | None = None
         if engine is not None:
             self.check_engine()
 
@@ -239,84 +196,6 @@ class GRPOAgent(Agent):
         tokens = sum(rollout.num_tokens for rollout in sampled)
         metrics["tokens_per_second"] = tokens / (finished - started)
         return UpdateRecord(self.num_updates, total_updates, self.num_episodes, metrics, tuple(sampled))
-
-    def check_engine(self) -> None:
-        """Refuse an engine that cannot generate while the policy is updated, where that was asked for.
-
-        Raises:
-            ValueError: It cannot, or several processes train.
-        """
-        if self.config.max_staleness == 0:
-            return
-        if not getattr(self.engine, "generates_elsewhere", False):
-            raise ValueError(
-                f"max_staleness={self.config.max_staleness} needs an engine that generates in another process, such as "
-                f"VLLMServerEngine (--engine vllm --server URL), and not {type(self.engine).__name__}"
-            )
-        if self.ranks.size > 1:
-            raise ValueError(
-                f"max_staleness={self.config.max_staleness} is for one training process, and these are "
-                f"{self.ranks.size}: rollouts and updates of several would cross on their way"
-            )
-
-    def _collect_ahead(self) -> Future[_Batch]:
-        """Begin to collect the next batch, with the weights that the engine has now.
-
-        It draws from streams of its own, whatever this update draws meanwhile.
-        """
-        self.check_engine()
-        rng, noise = (np.random.default_rng(noise_seed(stream)) for stream in (self.rng, self.noise))
-        return in_background(lambda: self._collect(rng, noise))
-
-    def _collect(self, *streams: np.random.Generator) -> _Batch:
-        """Groups to learn from, and others that were sampled to find them (see `GRPOConfig.max_refills`).
-
-        Args:
-            *streams: What draws problems and what seeds the engine; none are the agent's own.
-        """
-        size, wanted = self.config.group_size, self.config.prompts_per_update
-        sampled: list[Rollout] = []
-        informative: list[int] = []
-        others: list[int] = []
-        with self.rollout_phase():
-            for _ in range(1 + self.config.max_refills):
-                first = len(sampled) // size
-                sampled += self._sample(*streams)
-                if self.config.max_refills == 0:
-                    return _Batch(sampled, list(range(wanted)), size)
-                for i in range(first, len(sampled) // size):
-                    group = sampled[i * size : (i + 1) * size]
-                    differ = any(rollout.reward != group[0].reward for rollout in group)
-                    (informative if differ else others).append(i)
-                if len(informative) >= wanted:
-                    break
-        return _Batch(sampled, (informative + others)[:wanted], size)
-
-    def _sample(self, *streams: np.random.Generator) -> list[Rollout]:
-        rng, noise = streams or (self.rng, self.noise)
-        wanted, size = self.config.prompts_per_update, self.config.group_size
-        draw = partial(self._draw, rng=rng)
-        seeds = draw(wanted)
-        if self.too_long == "skip":  # others in the place of those whose prompts are too long
-            seeds = seeds_that_fit(seeds, draw, lambda found: prompts_of(self.envs, found), self.fits, self._count)
-        if self.ranks.size > 1:  # one draw on every rank, however often its episodes need the engine
-            noise = np.random.default_rng([noise_seed(noise), self.ranks.rank])
-        own = self.ranks.share(seeds)
-        rollouts = collect(self.envs, self.policy, self.engine, own, size, self.sampling, noise, too_long=self.too_long)
-        rollouts = self.ranks.gather(rollouts)
-        if self.too_long == "truncate":
-            self._count["prompts_truncated"] += sum(not self.fits(rollout.prompt) for rollout in rollouts[::size])
-        return rollouts
-
-    def _draw(self, wanted: int, rng: np.random.Generator) -> list[int]:
-        """Seeds of the next problems."""
-        problems = num_problems(self.envs)
-        if problems is None:
-            seeds = rng.integers(2**63, size=wanted).tolist()
-        else:  # a data set: each row once in an epoch
-            seeds = epoch_seeds(problems, self.num_prompts, wanted, self.seed)
-        self.num_prompts += wanted
-        return seeds
 
     def _make_batch(self, rollouts: list[Rollout]) -> GroupBatch:
         """Pad, compute advantages, and add the log-probabilities that stay fixed during the update."""
@@ -582,5 +461,5 @@ class GRPOAgent(Agent):
             restore_env_state(agent.envs, state.env_state)
         agent._restore(state)
         if state.ahead is not None and is_same:
-            agent._ahead = _Batch.from_json(state.ahead, state.config.group_size)
+            agent._ahead = CollectedBatch.from_json(state.ahead, state.config.group_size)
         return agent

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -121,6 +126,25 @@ def test_an_agent_learns_with_it(engine, policy):
     agent.learn(64)
     prompts = policy.encode_prompts(["What is 3 + 4?"])
     assert largest_difference(policy, prompts, engine.generate(prompts, 2, SamplingParams(8), 1)) < 1e-4
+
+
+def test_many_prompts_with_seeds(policy):
+    """More than vLLM takes in one step: on a CPU it cannot turn back the noise of a prompt that it has a part of."""
+    engine = VLLMEngine(policy, enforce_eager=True, max_num_seqs=64, max_num_batched_tokens=512)
+    prompts = [LONG[i:] for i in range(40)]
+    groups = engine.generate(prompts, 2, SamplingParams(4), 1)
+    assert [len(group) for group in groups] == [2] * 40
+    assert largest_difference(policy, prompts, groups) < 1e-4
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_each_of_two_processes_has_an_engine_and_whole_weights(parallel):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command = [*launcher, "--nproc-per-node", "2", str(Path(__file__).with_name("vllm_ranks.py")), parallel]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert sorted(done.stdout.split("\n")[:2]) == [f"rank {rank} {parallel} close" for rank in (0, 1)]
 
 
 def test_adapters_are_added_for_the_copy_alone():

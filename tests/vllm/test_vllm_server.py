@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from agents import GRPOAgent, GRPOConfig, SamplingParams, load_policy
 from agents.engines import StaticCacheEngine
 from agents.engines.vllm_server import VLLMServerEngine
+from tests.agents.engines.fake_vllm import FakeVLLM, serving
 from tests.vllm.test_vllm_engine import LONG, change, largest_difference
 
 
@@ -163,3 +164,36 @@ def test_a_server_that_is_started_anew_gets_the_last_weights(server):
         assert [c.ids for c in engine.generate(prompts, 4, SamplingParams(16), 1)[0]] == [c.ids for c in expected[0]]
     finally:
         anew.join()
+
+
+def test_weights_by_nccl_are_named_and_announced_as_vllm_asks(monkeypatch):
+    """Without CUDA the broadcast alone is left out: what it would send is given to the other side by hand."""
+    from vllm.distributed.weight_transfer import nccl_engine
+
+    policy = load_policy("builtin/tiny")
+    fake = FakeVLLM(policy)
+    opened = []
+
+    def broadcast(self, source, meta):
+        weights = {name: tensor.clone() for name, tensor in self._checked_iter(source, meta)}
+        assert "lm_head.weight" not in weights  # it is the embedding
+        fake.policy.model.load_state_dict(weights, strict=False)
+
+    monkeypatch.setattr(nccl_engine, "open_trainer_endpoint", opened.append)
+    monkeypatch.setattr(nccl_engine.NCCLTrainerWeightTransferEngine, "_broadcast", broadcast)
+    with serving(fake) as url:
+        engine = VLLMServerEngine(policy, url, weight_transfer="nccl")
+        assert opened[0].world_size == 3
+        change(policy)
+        fake.requests.clear()
+        engine.sync_weights(policy)
+        assert fake.requests[:4] == [
+            "/start_weight_update",
+            "/update_weights",
+            "/finish_weight_update",
+            "/reset_prefix_cache",
+        ]
+        assert largest_difference(policy, [LONG], engine.generate([LONG], 2, SamplingParams(8), 1)) < 1e-4
+        fake.lose = 1
+        with pytest.raises(ConnectionError, match="start it anew"):
+            engine.generate([LONG], 2, SamplingParams(8), 1)

@@ -66,6 +66,10 @@ class FakeVLLM:
                 weights = load_file(content["kwargs"]["weights_path"] + "/model.safetensors")
                 self.policy.model.load_state_dict(weights)
             return 200, {"results": [None]}
+        if path in ("/init_weight_transfer_engine", "/start_weight_update", "/update_weights", "/finish_weight_update"):
+            return 200, {"message": "done"}
+        if path.startswith("/get_world_size"):
+            return 200, {"world_size": 2}
         if path == "/reset_prefix_cache":
             self.cache_is_busy -= 1
             return 200, {"success": self.cache_is_busy < 0}
@@ -103,7 +107,7 @@ def serving(fake: FakeVLLM) -> Iterator[str]:
             self.reply(None)
 
         def do_POST(self) -> None:
-            self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "{}"))
 
         def reply(self, content: dict[str, Any] | None) -> None:
             with fake.lock:
