@@ -23,7 +23,7 @@ from llm_envs.vector_env import CompletionVectorEnv
 if TYPE_CHECKING:
     from llm_envs.audit import AuditFailed, AuditReport, audit_task
     from llm_envs.curriculum import register_curriculum
-    from llm_envs.export import from_trl, from_verl, to_trl
+    from llm_envs.export import from_trl, from_verl, to_trl, to_verl
     from llm_envs.wrappers import FewShot, PromptTemplate, SystemPrompt, TokenCompletion, TokenLevel
 
 _MODULES = {
@@ -39,6 +39,7 @@ _MODULES = {
     "from_verl": "llm_envs.export",
     "register_curriculum": "llm_envs.curriculum",
     "to_trl": "llm_envs.export",
+    "to_verl": "llm_envs.export",
 }
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "register_problems",
     "register_task",
     "to_trl",
+    "to_verl",
 ]
 
 
