@@ -191,10 +191,13 @@ class TrainingRun:
         checkpoint = run_checkpoint(run_dir)
         ran_on = read_record(run_dir / "config.json").get("ran_on", {})
         if checkpoint is not None:
-            options = {"parallel": self._train.parallel, "cpu_offload": self._train.cpu_offload}
-            if self._ranks.size == 1:  # what several processes have sharded, one goes on with whole
-                options = {}
-            agent = load_agent(checkpoint, device=self._train.device, **options)
+            is_alone = self._ranks.size == 1  # what several processes have sharded, one goes on with whole
+            agent = load_agent(
+                checkpoint,
+                device=self._train.device,
+                parallel="auto" if is_alone else self._train.parallel,
+                cpu_offload=self._train.cpu_offload and not is_alone,
+            )
             agent = self._with_engine(agent)
             threads = use_threads(self._train.threads, agent.policy)
         elif ran_on:  # it was killed in its first moments

@@ -31,8 +31,11 @@ G = 4
 CONFIG = GRPOConfig(prompts_per_update=6, group_size=G, micro_batch_size=G, epochs=1, minibatches=2)
 DEVICE = f"cuda:{local_rank()}" if "cuda" in sys.argv else "cpu"
 PRECISION = "bfloat16" if "bfloat16" in sys.argv else "float32"
-TOLERANCE = 0.15 if PRECISION == "bfloat16" else 1e-4 if "cuda" in sys.argv else 1e-6
-"""Of gradients, as a share of the largest; a GPU adds up in an order of its own."""
+TOLERANCE = 0.4 if PRECISION == "bfloat16" else 1e-4 if "cuda" in sys.argv else 1e-6
+"""Of gradients, as a share of the largest; a GPU adds up in an order of its own.
+
+In bfloat16 those of one process are themselves that far from float32 here; a gradient that is halved or doubled shows.
+"""
 TIMES = ("seconds_rollout", "seconds_update", "tokens_per_second")
 
 
