@@ -34,7 +34,7 @@ PRECISION = "bfloat16" if "bfloat16" in sys.argv else "float32"
 TOLERANCE = 0.4 if PRECISION == "bfloat16" else 1e-4 if "cuda" in sys.argv else 1e-6
 """Of gradients, as a share of the largest; a GPU adds up in an order of its own.
 
-In bfloat16 those of one process are themselves that far from float32 here; a gradient that is halved or doubled shows.
+A gradient that is halved or doubled shows in bfloat16 too.
 """
 TIMES = ("seconds_rollout", "seconds_update", "tokens_per_second")
 
@@ -230,7 +230,9 @@ def cases() -> list[tuple[str, str, dict[str, bool]]]:
             ("gspo", {"checkpointing": True}),
         )
     ]
-    return [*found, ("grpo", "fsdp2", plain | {"offload": True})]
+    found.append(("grpo", "fsdp2", plain | {"offload": True}))
+    # in bfloat16 the gradients of this model's adapters are mostly rounding, in one process too
+    return [case for case in found if PRECISION == "float32" or not case[2]["lora"]]
 
 
 def updates() -> list[tuple[str, dict[str, Any]]]:
