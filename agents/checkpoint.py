@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents import objectives
-from agents.distributed import is_sharded, sharded_like, whole, whole_state
+from agents.distributed import is_sharded, sharded_like, whole_on_first, whole_state
 from agents.envs import EnvLike, env_spec, recorded_spec, spec_record
 from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
@@ -461,7 +461,7 @@ def read_reference(path: Path, policy: LanguageModelPolicy) -> None:
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The optimizer's state as tensors named `parameter|entry`; empty before the first step."""
     return {
-        f"{name}|{entry}": whole(torch.as_tensor(value)).contiguous()
+        f"{name}|{entry}": whole_on_first(torch.as_tensor(value)).contiguous()
         for name, parameter in parameters.items()
         for entry, value in optimizer.state.get(parameter, {}).items()
     }

@@ -405,10 +405,21 @@ def is_sharded(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def whole_on_first(tensor: Tensor) -> Tensor:
+    """A tensor that may be sharded, whole in the memory of rank 0's host; every rank has to call it.
+
+    One that was sharded is empty on the other ranks: they write nothing, and would fill their hosts.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    found = tensor.full_tensor()
+    return found.cpu() if dist.get_rank() == 0 else torch.empty(0, dtype=found.dtype)
+
+
 def whole_state(model: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
-    """The weights of a sharded model, or those of some names, on the CPU; every rank has to call it."""
+    """The weights of a sharded model, or those of some names, see `whole_on_first`."""
     state = model.state_dict()
-    return {name: whole(tensor).cpu() for name, tensor in state.items() if names is None or name in names}
+    return {name: whole_on_first(tensor) for name, tensor in state.items() if names is None or name in names}
 
 
 def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:

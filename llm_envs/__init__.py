@@ -23,7 +23,7 @@ from rewards.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from llm_envs.audit import AuditFailed, AuditReport, audit_task
     from llm_envs.curriculum import register_curriculum
-    from llm_envs.export import from_trl, from_verl, to_trl
+    from llm_envs.export import from_trl, from_verl, to_trl, to_verl
     from llm_envs.wrappers import FewShot, PromptTemplate, SystemPrompt, TokenCompletion, TokenLevel
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "register_problems",
     "register_task",
     "to_trl",
+    "to_verl",
 ]
 
 
@@ -59,7 +60,7 @@ if not TYPE_CHECKING:
         {
             "llm_envs.audit": ["AuditFailed", "AuditReport", "audit_task"],
             "llm_envs.curriculum": ["register_curriculum"],
-            "llm_envs.export": ["from_trl", "from_verl", "to_trl"],
+            "llm_envs.export": ["from_trl", "from_verl", "to_trl", "to_verl"],
             "llm_envs.wrappers": ["FewShot", "PromptTemplate", "SystemPrompt", "TokenCompletion", "TokenLevel"],
         },
     )

@@ -8,16 +8,19 @@ and takes a float, or a mapping with `score`.
 
 from __future__ import annotations
 
+import ast
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llm_envs.chat_template import opened_reasoning, template_marks
+from llm_envs.problem import Problem
 from llm_envs.stream import ProblemStream
-from llm_envs.task import find_task
+from llm_envs.task import Task, find_task
 from rewards.base import Outcome, Reward, RewardResult, score
 
 SEED_COLUMN = "problem_seed"
@@ -60,24 +63,132 @@ def to_trl(
         TypeError: The id is no task of `register_task`, or has no argument of that name.
         ValueError: `problems` is less than 1, or an argument is refused.
     """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "to_trl makes a datasets.Dataset: pip install datasets (it comes with TRL)"
-        ) from error
-    if problems < 1:
-        raise ValueError(f"problems must be at least 1, got {problems}")
-    task, arguments = find_task(id, kwargs)
-    if task.reply is not None:
-        raise TypeError(f"{task.id} has several turns, and TRL's data sets of prompts have one")
-    stream = task.problems(split=split, **arguments)
-    seeds = _seeds(stream, problems, seed)
+    datasets = _datasets("to_trl")
+    task, stream, seeds = _problems(id, problems, split, seed, kwargs)
     texts = [stream.draw(s).prompt for s in seeds]
     prompts: list[Any] = [[{"role": "user", "content": text}] for text in texts] if conversational else list(texts)
     dataset = datasets.Dataset.from_dict({"prompt": prompts, SEED_COLUMN: seeds})
     generation_prompt = "" if tokenizer is None else template_marks(tokenizer).generation_prompt
     return dataset, _trl_reward(stream, task.reward, task.id, generation_prompt)
+
+
+_REWARD_FILE = '''"""The reward of {id} for verl; llm_envs.to_verl wrote this file."""
+
+import {module}  # registers the task
+from llm_envs.export import verl_score
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    return verl_score({id!r}, {arguments!r}, solution_str, extra_info)
+'''
+
+
+def to_verl(
+    id: str, folder: str | Path, *, problems: int = 1000, split: str = "train", seed: int = 0, **kwargs: Any
+) -> tuple[Path, Path]:
+    """Write a task as what verl takes: a table of prompts and a file with the function `compute_score`.
+
+    `to_verl("llm_envs/Arithmetic-v0", "data")`, again with `split="test"`, then verl's options
+    `data.train_files=data/train.parquet data.val_files=data/test.parquet` and
+    `custom_reward_function.path=data/compute_score.py`. The references stay out of the table: a row names its problem.
+
+    Args:
+        id: The task's id. The module that registers it must be importable where verl runs.
+        folder: Where both are written; made if it is missing.
+        problems: How many rows; a finite task gives each of its problems once and at most this many.
+        split: `"train"` or `"test"`, also the name of the table.
+        seed: Names the problems.
+        kwargs: Arguments of the task, as Python literals can write them.
+
+    Returns:
+        The table and the file of the function.
+
+    Raises:
+        ModuleNotFoundError: The package `datasets` is missing.
+        TypeError: The id is no task of `register_task`, has several turns, or has no argument of that name.
+        ValueError: `problems` is less than 1, an argument is refused, or the task is registered by the program itself.
+    """
+    datasets = _datasets("to_verl")
+    task, stream, seeds = _problems(id, problems, split, seed, kwargs)
+    if task.module == "__main__":
+        raise ValueError(f"{task.id} is registered by this program; put it into a module that verl's can import")
+    if not _is_literal(kwargs):
+        raise ValueError(f"arguments for to_verl must be Python literals, got {kwargs!r}")
+    rows = [
+        {
+            "data_source": task.id,
+            "prompt": [{"role": "user", "content": stream.draw(s).prompt}],
+            "ability": "verifiable",
+            "reward_model": {"style": "rule", "ground_truth": ""},
+            "extra_info": {"split": split, "index": i, SEED_COLUMN: s},
+        }
+        for i, s in enumerate(seeds)
+    ]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table, file = folder / f"{split}.parquet", folder / "compute_score.py"
+    datasets.Dataset.from_list(rows).to_parquet(str(table))
+    module = "llm_envs" if task.module.startswith("llm_envs.") else task.module
+    file.write_text(_REWARD_FILE.format(id=task.id, module=module, arguments=kwargs), encoding="utf-8")
+    return table, file
+
+
+def verl_score(
+    id: str, arguments: Mapping[str, Any], completion: str, extra_info: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """The verdict on a completion to a row of `to_verl`: `score`, and `acc`, 1 where it is right.
+
+    Args:
+        id: The task's id.
+        arguments: Of the task.
+        completion: What the model wrote.
+        extra_info: The row's column of that name.
+
+    Raises:
+        ValueError: The row is not one of `to_verl`.
+    """
+    if extra_info is None or not {"split", SEED_COLUMN} <= extra_info.keys():
+        raise ValueError(f"extra_info must have split and {SEED_COLUMN}, as to_verl writes them, got {extra_info!r}")
+    reward, draw = _reward_and_problems(id, str(extra_info["split"]), repr(dict(arguments)))
+    problem = draw(int(extra_info[SEED_COLUMN]))
+    [result] = score(reward, [problem.prompt], [completion], [problem.reference])
+    return {"score": float(result.reward), "acc": float(result.outcome is Outcome.CORRECT)}
+
+
+@functools.lru_cache(maxsize=16)
+def _reward_and_problems(id: str, split: str, arguments: str) -> tuple[Reward, Callable[[int], Problem]]:
+    task, found = find_task(id, ast.literal_eval(arguments))
+    return task.reward, functools.lru_cache(maxsize=65_536)(task.problems(split=split, **found).draw)
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError):
+        return False
+
+
+def _datasets(function: str) -> Any:
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{function} makes a datasets.Dataset: pip install datasets (it comes with TRL and verl)"
+        ) from error
+    return datasets
+
+
+def _problems(
+    id: str, problems: int, split: str, seed: int, kwargs: dict[str, Any]
+) -> tuple[Task, ProblemStream, list[int]]:
+    """A task, its stream and the seeds of some of its problems, for a trainer whose data sets hold prompts."""
+    if problems < 1:
+        raise ValueError(f"problems must be at least 1, got {problems}")
+    task, arguments = find_task(id, kwargs)
+    if task.reply is not None:
+        raise TypeError(f"{task.id} has several turns, and data sets of prompts have one")
+    stream = task.problems(split=split, **arguments)
+    return task, stream, _seeds(stream, problems, seed)
 
 
 def _seeds(stream: ProblemStream, problems: int, seed: int) -> list[int]:

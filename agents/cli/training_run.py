@@ -209,11 +209,12 @@ class TrainingRun:
         checkpoint = run_checkpoint(run_dir)
         ran_on = read_record(run_dir / "config.json").get("ran_on", {})
         if checkpoint is not None:
+            is_alone = self._ranks.size == 1  # what several processes have sharded, one goes on with whole
             agent = load_agent(
                 checkpoint,
                 device=self._train.device,
-                parallel=self._train.parallel,
-                cpu_offload=self._train.cpu_offload,
+                parallel="auto" if is_alone else self._train.parallel,
+                cpu_offload=self._train.cpu_offload and not is_alone,
             )
             agent = self._with_engine(agent)
             threads = use_threads(self._train.threads, agent.policy)

@@ -18,8 +18,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import agents.cli.common
 from agents import GRPOAgent, LanguageModelPolicy, distributed
+from agents.cli.app import run as main
 from agents.distributed import Ranks
 from agents.policies import load_policy
 from llm_envs import register_curriculum
@@ -168,18 +171,26 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_the_command_line_trains_and_goes_on_in_two_processes(tmp_path):
+def test_the_command_line_trains_in_two_processes_and_goes_on_in_two_and_in_one(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    done = torchrun("-m", "agents.cli", "train", *SMALL, "--total-episodes", "32", "--run-dir", str(run))
+    sharded = [*SMALL, "--parallel", "fsdp2", "--cpu-offload", "--run-dir", str(run)]
+    done = torchrun("-m", "agents.cli", "train", *sharded, "--total-episodes", "32")
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("Run folder:") == 1  # one process prints
     for done in run_ranks("-m", "agents.cli", "train", "--resume", "--run-dir", run, "--total-episodes", 48):
         assert done.returncode == 0, done.stderr[-4000:]
+    monkeypatch.setattr(agents.cli.common.hardware, "use_threads", lambda *_: 1)  # those of the other tests stay
+    assert main(["train", "--resume", "--run-dir", str(run), "--total-episodes", "64"]) == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["update"] for row in rows] == [1, 2, 3]
+    assert [row["update"] for row in rows] == [1, 2, 3, 4]
     report = json.loads((run / "evaluation_after.json").read_text())
     assert (report["problems"], len(report["sampled_rollouts"])) == (3, 6)
     assert json.loads((run / "config.json").read_text())["ran_on"]["processes"] == 2
+    model = AutoModelForCausalLM.from_pretrained(run / "checkpoint" / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(run / "checkpoint" / "policy")
+    ids = tokenizer("What is 2 + 2?", return_tensors="pt").input_ids
+    expected = GRPOAgent.load(run / "checkpoint").policy.model(ids).logits
+    assert torch.equal(model(ids).logits, expected)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,10 @@
-"""One of two processes of gloo; `test_distributed.py` starts them. What they compute must be what one process does."""
+"""One of two processes; `test_distributed.py` starts them. What they compute must be what one process does.
+
+python two_ranks.py [cuda] [bfloat16]
+
+With `cuda` each process takes a GPU, and NCCL connects them; `tests/gpu` starts them so. With `bfloat16` gradients are
+compared as far as that precision goes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents import GRPOAgent, GRPOConfig, LanguageModelPolicy
-from agents.distributed import Passes, Ranks, is_sharded, whole
+from agents.distributed import Passes, Ranks, is_sharded, local_rank, whole
 from agents.engines.vllm import named_weights
 from agents.forward.packed_model import without_adapters
 from agents.objectives import PRESETS
@@ -25,6 +31,13 @@ from rewards import Outcome, RewardResult
 
 G = 4
 CONFIG = GRPOConfig(prompts_per_update=6, group_size=G, micro_batch_size=G, epochs=1, minibatches=2)
+DEVICE = f"cuda:{local_rank()}" if "cuda" in sys.argv else "cpu"
+PRECISION = "bfloat16" if "bfloat16" in sys.argv else "float32"
+TOLERANCE = 0.4 if PRECISION == "bfloat16" else 1e-4 if "cuda" in sys.argv else 1e-6
+"""Of gradients, as a share of the largest; a GPU adds up in an order of its own.
+
+A gradient that is halved or doubled shows in bfloat16 too.
+"""
 TIMES = ("seconds_rollout", "seconds_update", "tokens_per_second")
 
 
@@ -99,7 +112,7 @@ def make_policy(tied: bool, lora: bool, checkpointing: bool) -> LanguageModelPol
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=0.1)
-    return LanguageModelPolicy(model, tokenizer, name="random")
+    return LanguageModelPolicy(model, tokenizer, name="random", device=DEVICE, precision=PRECISION)
 
 
 def rollouts() -> list[Rollout]:
@@ -189,11 +202,11 @@ def main() -> None:
     ranks = Ranks.current()
     assert ranks.size == 2
     check_weights_for_vllm(ranks)
-    for objective, parallel, model in cases() if "updates" not in sys.argv else []:
+    for objective, parallel, model in cases():
         with mock.patch.object(Ranks, "current", return_value=Ranks()):
             expected = gradients(objective, "auto", **{**model, "offload": False})
         check_equal(gradients(objective, parallel, **model), expected, (objective, parallel, model))
-    for objective, changed in updates():
+    for objective, changed in updates() if PRECISION == "float32" else []:
         with mock.patch.object(Ranks, "current", return_value=Ranks()):
             expected = whole_update(objective, "auto", changed)
         assert any(value > 0 for name, value in expected[1].items() if "prompts_skipped" in name)
@@ -204,7 +217,7 @@ def main() -> None:
 
 
 def check_equal(found: tuple[dict[str, Any], dict[str, float]], expected: Any, case: object) -> None:
-    """Gradients to 1e-6 of the largest, figures to 1e-5, anything else exactly."""
+    """Gradients to a share of the largest, figures to ten times that, anything else exactly."""
     gradients, figures = found
     expected_gradients, expected_figures = expected
     assert gradients.keys() == expected_gradients.keys(), (case, gradients.keys() ^ expected_gradients.keys())
@@ -214,13 +227,13 @@ def check_equal(found: tuple[dict[str, Any], dict[str, float]], expected: Any, c
     for name, gradient in gradients.items():
         if isinstance(gradient, torch.Tensor):
             difference = (gradient - expected_gradients[name]).abs().max().item()
-            assert difference < 1e-6 * largest, (case, name, difference / largest)
+            assert difference < TOLERANCE * largest, (case, name, difference / largest)
         else:
             assert gradient == expected_gradients[name], (case, name)
     assert figures.keys() == expected_figures.keys(), (case, figures.keys() ^ expected_figures.keys())
     for name, value in figures.items():
         other = expected_figures[name]
-        assert abs(value - other) <= 1e-5 * (1 + abs(value)), (case, name, value, other)
+        assert abs(value - other) <= 10 * TOLERANCE * (1 + abs(value)), (case, name, value, other)
 
 
 def cases() -> list[tuple[str, str, dict[str, bool]]]:
@@ -236,7 +249,9 @@ def cases() -> list[tuple[str, str, dict[str, bool]]]:
             ("gspo", {"checkpointing": True}),
         )
     ]
-    return [*found, ("grpo", "fsdp2", plain | {"offload": True})]
+    found.append(("grpo", "fsdp2", plain | {"offload": True}))
+    # in bfloat16 the gradients of this model's adapters are mostly rounding, in one process too
+    return [case for case in found if PRECISION == "float32" or not case[2]["lora"]]
 
 
 def updates() -> list[tuple[str, dict[str, Any]]]:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import subprocess
 import sys
+from dataclasses import replace
 
 import gymnasium
 import pytest
 
-from llm_envs import Problem, register_dataset, register_task
+from llm_envs import Problem, export, register_dataset, register_task
 from llm_envs.audit import Verdict, audit_task
-from llm_envs.export import SEED_COLUMN, from_trl, from_verl, text_of, to_trl
+from llm_envs.export import SEED_COLUMN, from_trl, from_verl, text_of, to_trl, to_verl, verl_score
 from llm_envs.task import find_task
 from rewards import Outcome
 
@@ -185,3 +190,77 @@ def test_trl_trains_on_it(tmp_path, micro_policy):
     assert len(seen) == 2
     assert all(len(values) == 4 and set(values) <= {0.0, 1.0} for _, _, values in seen)
     assert any(not tensor.equal(before[name]) for name, tensor in micro_policy.model.state_dict().items())
+
+
+# --- verl -------------------------------------------------------------------------------------------------------------
+
+
+def loaded(file):
+    """The function of a file as verl loads it."""
+    spec = importlib.util.spec_from_file_location("custom_module", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.compute_score
+
+
+@pytest.mark.parametrize(
+    ("id", "kwargs"),
+    [(ARITHMETIC, {"operands": 2}), ("llm_envs/Countdown-v0", {}), ("llm_envs/Equations-v0", {"kind": "linear"})],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_task_is_given_to_verl(id, kwargs, split, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    table, file = to_verl(id, tmp_path / "data", problems=5, split=split, **kwargs)
+    assert (table.name, file.name) == (f"{split}.parquet", "compute_score.py")
+    rows = datasets.Dataset.from_parquet(str(table), cache_dir=str(tmp_path / "cache"))
+    assert set(rows.column_names) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
+    compute_score = loaded(file)
+    task, arguments = find_task(id, kwargs)
+    stream = task.problems(split=split, **arguments)
+    for row in rows:
+        problem = stream.draw(row["extra_info"][SEED_COLUMN])
+        assert row["prompt"] == [{"role": "user", "content": problem.prompt}]
+        assert row["data_source"] == id
+        given = {"ground_truth": row["reward_model"]["ground_truth"], "extra_info": row["extra_info"]}
+        found = compute_score(data_source=row["data_source"], solution_str=problem.solution, **given, more=1)
+        assert found == {"score": 1.0, "acc": 1.0}
+        assert compute_score(row["data_source"], "I do not know.", **given) == {"score": 0.0, "acc": 0.0}
+
+
+def test_a_task_of_ones_own_is_found_where_verl_runs(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "own_tasks_for_verl.py").write_text(
+        "from llm_envs import Problem, register_task\nfrom rewards import MathReward\n\n"
+        "@register_task('demo/Double-v0', reward=MathReward())\ndef double(rng, high: int = 100):\n"
+        "    n = int(rng.integers(high))\n    return Problem(f'2 * {n}?', reference=str(2 * n))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("own_tasks_for_verl")
+    table, _ = to_verl("demo/Double-v0", tmp_path, problems=1, high=10)
+    row = datasets.Dataset.from_parquet(str(table), cache_dir=str(tmp_path / "cache"))[0]
+    answer = 2 * int(row["prompt"][0]["content"].removeprefix("2 * ").rstrip("?"))
+    program = (
+        "import json, sys; from compute_score import compute_score\n"
+        f"print(compute_score('', '\\\\boxed{{{answer}}}', '', json.loads(sys.argv[1])))"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(row["extra_info"])],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "{'score': 1.0, 'acc': 1.0}\n", done.stderr
+
+
+def test_what_verl_cannot_be_given_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        to_verl(ARITHMETIC, tmp_path, problems=0)
+    with pytest.raises(TypeError, match="several turns"):
+        to_verl("llm_envs/GuessNumber-v0", tmp_path)
+    with pytest.raises(ValueError, match="extra_info must have split and problem_seed"):
+        verl_score(ARITHMETIC, {}, "4", {"index": 3})
+    with pytest.raises(ValueError, match="extra_info must have split"):
+        verl_score(ARITHMETIC, {}, "4", None)
+    monkeypatch.setattr(export, "find_task", lambda *_: (replace(find_task(ARITHMETIC)[0], module="__main__"), {}))
+    with pytest.raises(ValueError, match="put it into a module"):
+        to_verl(ARITHMETIC, tmp_path)
