@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # what waits for work sleeps instead of spinning; see agents/cli/__init__.py
 export OMP_WAIT_POLICY ?= passive
+# the tests start many processes: without it each of them compiles the packages anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help train test test-fast test-vllm check lint format types tiny-model clean
 
