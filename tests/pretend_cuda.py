@@ -8,9 +8,9 @@ write, and replaying runs them again. As with a true graph, capturing changes no
 garbage in what it allocated; Python is not run again; waiting for the device or copying from or to the host is refused
 while capturing; memory from outside that was freed since is not read.
 
-What each part is for: the graph and the list of waiting operators serve the captured decoding step. The checks of devices
-and the backward pass serve updates, checkpoints and evaluations of agents on a GPU: on a machine without one nothing
-else shows that their tensors are all on the device.
+What each part is for: the graph and the list of waiting operators serve the captured decoding step. The checks of
+devices and the backward pass serve updates, checkpoints and evaluations of agents on a GPU: on a machine without one
+nothing else shows that their tensors are all on the device.
 
 What it cannot show: kernels that CUDA lacks or computes otherwise, streams, the memory allocator, speed.
 """
