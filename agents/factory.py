@@ -13,7 +13,7 @@ from agents.envs import EnvLike
 from agents.grpo.config import GRPOConfig
 from agents.objectives import PRESETS, Objective
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision
+from agents.policies.precision import Precision
 from agents.sb3.config import SB3Config, View
 from agents.validation import checked
 

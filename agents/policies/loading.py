@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
-from agents.policies.language_model import LanguageModelPolicy, Precision, WeightsDtype, resolve_precision
+from agents.policies.language_model import LanguageModelPolicy
+from agents.policies.precision import Precision, WeightsDtype, resolve_precision
 from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"
