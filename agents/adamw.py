@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
-OptimizerName = Literal["adamw", "adamw8bit"]
+from agents.grpo.config import GRPOConfig
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
@@ -30,22 +30,20 @@ _MIN_QUANTIZED = 4096
 _CHUNK = 2**24
 
 
-def make_adamw(
-    parameters: Iterable[Tensor], learning_rate: float, weight_decay: float, name: OptimizerName = "adamw"
-) -> torch.optim.Optimizer:
+def make_adamw(parameters: Iterable[Tensor], config: GRPOConfig) -> torch.optim.Optimizer:
     """AdamW for parameters of one data type: PyTorch's own, or the one that takes less memory where that is needed.
 
     Args:
         parameters: float32, or bfloat16, which get float32 masters.
-        learning_rate: The step size.
-        weight_decay: Decoupled.
-        name: `"adamw"` has float32 moments, `"adamw8bit"` those of bitsandbytes.
+        config: Its learning rate, its weight decay, and its `optimizer`: `"adamw"` has float32 moments, `"adamw8bit"`
+            those of bitsandbytes.
 
     Raises:
         ImportError: bitsandbytes is missing.
         ValueError: 8-bit moments of parameters that are sharded.
     """
     parameters = list(parameters)
+    name, learning_rate, weight_decay = config.optimizer, config.learning_rate, config.weight_decay
     if name == "adamw" and not any(parameter.dtype == torch.bfloat16 for parameter in parameters):
         on_known_device = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
         return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=on_known_device)

@@ -21,7 +21,8 @@ from agents.envs import EnvLike, env_spec, finite_prompts, only_here, task_metri
 from agents.hardware import resolve_device, use_default_threads
 from agents.interrupts import deferred_interrupt
 from agents.policies import LanguageModelPolicy, PromptTooLong, load_policy
-from agents.policies.language_model import Precision, TooLong
+from agents.policies.language_model import TooLong
+from agents.policies.precision import Precision
 from agents.rollout import SamplingParams
 from agents.tracking.callback import AnyCallback, UpdateRecord, as_callback, ends_training
 from agents.tracking.run_config import run_config

@@ -33,8 +33,8 @@ from agents.envs import EnvLike, env_spec, recorded_spec, spec_record
 from agents.grpo.config import GRPOConfig
 from agents.objectives import Objective
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound
-from agents.policies.language_model import Precision
 from agents.policies.loading import load_model
+from agents.policies.precision import Precision
 from agents.tracking import files
 
 FORMAT = 2

@@ -274,6 +274,8 @@ class Passes:
                 raise ValueError(
                     f"parallel='fsdp2' cannot shard a model of load_in={policy.load_in!r}: use parallel='ddp'"
                 )
+            if any(parameter.dtype == torch.bfloat16 for _, parameter in policy.trainable_parameters()):
+                raise ValueError("parallel='fsdp2' shards float32 weights, not weights_dtype='bfloat16': use 'ddp'")
             for scores in filter(None, (self._scores, self._reference)):
                 _shard(scores, policy, cpu_offload)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loading torch is left to the functions: the command line re
     from agents.engines import RolloutEngine
     from agents.envs import EnvLike
     from agents.policies import LanguageModelPolicy
-    from agents.policies.language_model import Precision
+    from agents.policies.precision import Precision
 
 SB3_AGENTS: dict[str, tuple[str, View]] = {
     "ppo": ("PPO", "completion"),

@@ -35,7 +35,8 @@ from agents.objectives import GRPO, Objective, name_of, objective_named
 from agents.objectives.ops import DEVIATION_FLOOR, adapted_kl_coef, soft_overlong_penalty
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision, TooLong
+from agents.policies.language_model import TooLong
+from agents.policies.precision import Precision
 from agents.prompt_lengths import too_long_metrics
 from agents.rollout import GroupBatch, Rollout, SamplingParams
 from agents.tracking.callback import UpdateRecord
@@ -121,9 +122,7 @@ class GRPOAgent(CollectingAgent):
         self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())
-        self.optimizer = make_adamw(
-            self._parameters.values(), self.config.learning_rate, self.config.weight_decay, self.config.optimizer
-        )
+        self.optimizer = make_adamw(self._parameters.values(), self.config)
         self._steps = StepCounter(self.optimizer)
         self._micro_batches = MicroBatches(self.config, self.ranks, is_padded=self.policy.packed_model is None)
         self._count: Counter[str] = Counter()
@@ -345,7 +344,10 @@ class GRPOAgent(CollectingAgent):
             for i, part in enumerate(parts):
                 with self._passes.accumulating(last=i == len(parts) - 1):
                     if part is None:  # others have more to compute
-                        self._passes.backward(self._logprobs(minibatch.select_groups(groups[:1])).sum() * 0)
+                        self._passes.backward(
+                            self._passes.logprobs(minibatch.select_groups(groups[:1]), self.config.temperature).sum()
+                            * 0
+                        )
                     else:
                         self._accumulate(minibatch, part, sums, logprobs)
 
@@ -367,13 +369,10 @@ class GRPOAgent(CollectingAgent):
         sums["grad_norm"] = size
         return sums
 
-    def _logprobs(self, batch: GroupBatch) -> Tensor:
-        return self._passes.logprobs(batch, self.config.temperature)
-
     def _accumulate(self, minibatch: GroupBatch, groups: Tensor, sums: dict[str, float], out: Tensor) -> None:
         """Forward and backward pass of some groups of a minibatch; figures are added up, log-probabilities written."""
         micro_batch = minibatch.select_groups(groups, of_step=minibatch)
-        logprobs = self._logprobs(micro_batch)
+        logprobs = self._passes.logprobs(micro_batch, self.config.temperature)
         out[minibatch.rows_of(groups), : logprobs.shape[1]] = logprobs.detach()
         if self._rescores and self._takes_one_step:
             micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())  # no pass of its own for them

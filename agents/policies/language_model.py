@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_model_of
-from agents.forward.packed_model import checkpointed_layers_train
+from agents.forward.packed_model import checkpointed_layers_train, without_adapters
 from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
+from agents.policies.precision import Precision, WeightsDtype, convert, resolve_precision
 from agents.rollout import GroupBatch, position_ids
-from agents.validation import checked
 from llm_envs.chat_template import (
     MARK,
     ConversationRefused,
@@ -30,8 +30,6 @@ from llm_envs.chat_template import (
     template_marks,
 )
 
-Precision = Literal["auto", "float32", "bfloat16"]
-WeightsDtype = Literal["float32", "bfloat16"]
 TooLong = Literal["error", "skip", "truncate"]
 """What is done with a prompt that leaves no room for a completion: an error, another problem, or its end alone."""
 _PROBES = ("(the environment's message)", "(the system's)", "(an example)", "(its solution)")
@@ -98,11 +96,7 @@ class LanguageModelPolicy:
             )
         self.precision = resolve_precision(precision, self.device, weights_dtype)
         self.weights_dtype: WeightsDtype = weights_dtype
-        # on another device, a model is converted before it takes room there
-        _convert(
-            model, torch.bfloat16 if weights_dtype == "bfloat16" else torch.float32, hasattr(model, "disable_adapter")
-        )
-        self.model = model.to(device=self.device)
+        self.model = convert(model, weights_dtype).to(device=self.device)
         self.tokenizer = tokenizer
         self._marks_read, self._marks_read_from = TemplateMarks(), (None, 0)
         self._template_of_turns: str | None = None
@@ -131,7 +125,7 @@ class LanguageModelPolicy:
         Raises:
             ValueError: The model does not know how.
         """
-        model = self.model.get_base_model() if self.has_adapters else self.model
+        model = without_adapters(self.model)
         if not model.supports_gradient_checkpointing:
             raise ValueError(f"gradient_checkpointing: {type(model).__name__} of transformers does not have it")
         with warnings.catch_warnings():
@@ -485,43 +479,6 @@ class LanguageModelPolicy:
         options = {"save_embedding_layers": False} if self.has_adapters else {}
         self.model.save_pretrained(folder, state_dict=weights, **options)
         self.tokenizer.save_pretrained(folder)
-
-
-def _convert(model: torch.nn.Module, dtype: torch.dtype, has_adapters: bool) -> None:
-    """Give a model's parameters their data type: those that are trained, or those below adapters.
-
-    Frozen weights that are not float32 stay as they were loaded unless bfloat16 is asked for; quantised ones always do.
-    """
-    for parameter in model.parameters():
-        if has_adapters and parameter.requires_grad:
-            parameter.data = parameter.data.float()
-        elif parameter.is_floating_point() and (parameter.requires_grad or (has_adapters and dtype == torch.bfloat16)):
-            parameter.data = parameter.data.to(dtype).contiguous()
-
-
-def resolve_precision(
-    precision: Precision, device: torch.device, weights_dtype: WeightsDtype = "float32"
-) -> Literal["float32", "bfloat16"]:
-    """What `"auto"` means on a device; of bfloat16 weights, bfloat16 on every one.
-
-    Raises:
-        ValueError: The precision is none of those that there are, or bfloat16 weights were to be computed with in
-            float32.
-    """
-    checked("precision", precision, Precision)
-    checked("weights_dtype", weights_dtype, WeightsDtype)
-    if weights_dtype == "bfloat16":
-        if precision == "float32":
-            raise ValueError(
-                "weights_dtype='bfloat16' computes in bfloat16, got precision='float32': leave the precision out, or "
-                "use weights_dtype='float32'"
-            )
-        return "bfloat16"
-    if precision != "auto":
-        return precision
-    # older GPUs emulate it, slower than float32
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def _packed(model: Any, name: str) -> PackedModel | None:

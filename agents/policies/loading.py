@@ -16,7 +16,8 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from agents.policies.builtin import TINY_PATH
 from agents.policies.chat import ChatFormat
-from agents.policies.language_model import LanguageModelPolicy, Precision, WeightsDtype, resolve_precision
+from agents.policies.language_model import LanguageModelPolicy
+from agents.policies.precision import Precision, WeightsDtype, resolve_precision
 from agents.validation import checked
 
 BUILTIN_TINY = "builtin/tiny"

@@ -29,7 +29,8 @@ from agents.envs import EnvLike, env_spec, max_turns, spec_record
 from agents.hardware import resolve_device
 from agents.optimization import StepCounter, scheduled_learning_rate
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import Precision, TooLong
+from agents.policies.language_model import TooLong
+from agents.policies.precision import Precision
 from agents.rollout import Rollout, SamplingParams
 from agents.sb3.completion_policy import CompletionPolicy
 from agents.sb3.config import SB3Config, View

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from agents import adamw
-from agents.adamw import CompactAdamW, joined, make_adamw, split
+from agents.adamw import CompactAdamW, joined, split
+from agents.grpo.config import GRPOConfig
+
+
+def make_adamw(parameters, learning_rate, weight_decay, name="adamw"):
+    config = GRPOConfig(learning_rate=learning_rate, weight_decay=weight_decay, optimizer=name)
+    return adamw.make_adamw(parameters, config)
 
 
 def gradients(steps: int, shape: tuple[int, ...], seed: int = 0) -> list[torch.Tensor]:
