@@ -283,6 +283,7 @@ def test_circles_are_found():
 STANDARD_MODULES = {"os", "sys", "threading", "atexit"}  # underscored functions of theirs that have no other name
 # members of other libraries that have no public name
 OF_LIBRARIES = {
+    "agents.distributed": {"_get_default_store"},  # torch: the list that the processes of a run share
     "agents.forward.packed_model": {"_gradient_checkpointing_func"},  # transformers: how a layer is checkpointed
     "agents.forward.products": {
         "_linear_pointwise",

@@ -76,6 +76,22 @@ def token_logprobs_of_hidden(
         return _TokenLogprobs.apply(hidden, weight, bias, targets, temperature, transform, torch.is_grad_enabled())
 
 
+def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each token under `softmax(logits / temperature)`.
+
+    Args:
+        logits: (N, T, V); cast to float32 where they are less.
+        ids: (N, T).
+        temperature: Positive.
+
+    Returns:
+        (N, T) nats, float32 at least.
+    """
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    chosen = scaled.gather(2, ids.unsqueeze(2)).squeeze(2)
+    return chosen - scaled.logsumexp(dim=2)
+
+
 def exponentiate(logits: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Let logits be their exponentials, the largest of a row 1, in place.
 

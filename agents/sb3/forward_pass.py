@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.forward.head import token_logprobs
 from agents.policies import LanguageModelPolicy
-from agents.policies.language_model import token_logprobs
 from agents.rollout import position_ids
 from agents.sb3.token_rows import completion_mask, left_padded
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from agents.forward.head import token_logprobs
 from agents.policies import ChatFormat, LanguageModelPolicy, PolicyNotFound, PromptTooLong, load_policy
-from agents.policies.language_model import token_logprobs
 from agents.rollout import Completion, GroupBatch, Rollout
 
 
