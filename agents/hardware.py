@@ -6,7 +6,6 @@ import ctypes
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -143,16 +142,3 @@ def keep_freed_memory() -> bool:
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
     settings = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26))
     return all(mallopt(name, value) == 1 for name, value in settings)
-
-
-def refuse_several_devices(model: Any) -> None:
-    """Refuse a model whose layers `device_map` has put on several devices: a policy computes on one.
-
-    Raises:
-        ValueError: The model is on more than one.
-    """
-    if len(parts := set(map(str, getattr(model, "hf_device_map", {}).values()))) > 1:
-        raise ValueError(
-            f"the model was loaded with device_map onto {', '.join(sorted(parts))}, and a policy is on one device: "
-            "load it without device_map; torchrun with parallel='fsdp2' shards one that does not fit"
-        )

@@ -17,7 +17,6 @@ from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_
 from agents.forward.head import token_logprobs
 from agents.forward.packed_model import checkpointed_layers_train, without_adapters
 from agents.forward.products import use_onednn_products
-from agents.hardware import refuse_several_devices
 from agents.policies.chat import ChatFormat
 from agents.policies.precision import Precision, WeightsDtype, convert, resolve_precision
 from agents.rollout import GroupBatch, position_ids
@@ -91,7 +90,7 @@ class LanguageModelPolicy:
                 f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
             )
         self.device = torch.device(device)
-        refuse_several_devices(model)
+        _refuse_several_devices(model)
         self.precision = resolve_precision(precision, self.device, weights_dtype)
         self.weights_dtype: WeightsDtype = weights_dtype
         self.model = convert(model, weights_dtype).to(device=self.device)
@@ -485,3 +484,11 @@ def _packed(model: Any, name: str) -> PackedModel | None:
     except UnsupportedModel as reason:
         _log.warning("%s is computed in padded batches, which is slower: %s", name or "model", reason)
         return None
+
+
+def _refuse_several_devices(model: Any) -> None:
+    if len(parts := set(map(str, getattr(model, "hf_device_map", {}).values()))) > 1:
+        raise ValueError(
+            f"the model was loaded with device_map onto {', '.join(sorted(parts))}, and a policy is on one device: "
+            "load it without device_map; torchrun with parallel='fsdp2' shards one that does not fit"
+        )
