@@ -7,15 +7,21 @@ is counted there, so that it holds for any architecture.
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from agents.distributed import is_sharded
+from agents.forward.packed_model import without_adapters
 from agents.policies.loading import load_config
 from agents.validation import check_at_least, check_types
+
+if TYPE_CHECKING:
+    from agents.grpo.agent import GRPOAgent
 
 # what the fused head keeps (agents/forward/head.py): a chunk of logits and its gradient, and softmax values up to this
 _CHUNK_BYTES = 2**26
@@ -94,13 +100,17 @@ class MemoryEstimate:
         return sum(self.always.values()) + max(sum(self.rollout.values()), sum(self.update.values()))
 
 
-def estimate_memory(work: Workload) -> MemoryEstimate:
+def estimate_memory(work: Workload, config: Any = None) -> MemoryEstimate:
     """Estimate what each device needs; libraries, fragments of memory and CUDA graphs come on top.
+
+    Args:
+        work: What is trained, and how.
+        config: The model's, of transformers; None reads that of `work.policy`.
 
     Raises:
         PolicyNotFound: There is no such model.
     """
-    config = load_config(work.policy)
+    config = load_config(work.policy) if config is None else config
     model = _on_meta(config, torch.float32)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = parameters if work.lora_rank is None else _adapter_parameters(model, work.lora_rank)
@@ -139,6 +149,54 @@ def estimate_memory(work: Workload) -> MemoryEstimate:
     if narrow == 2 and own == 4 and work.lora_rank is None:
         update["weights in bfloat16"] = 2 * parameters // shards
     return MemoryEstimate(parameters, trained, always, rollout, update)
+
+
+def estimate_of_run(agent: GRPOAgent, prompt_tokens: int) -> MemoryEstimate:
+    """Estimate what an agent's training takes on each device.
+
+    Args:
+        agent: It has its policy, and has not learned yet.
+        prompt_tokens: Of a long prompt of its task.
+    """
+    policy, config = agent.policy, agent.config
+    adapters = getattr(policy.model, "peft_config", {})
+    work = Workload(
+        policy=policy.name,
+        precision=policy.precision,
+        weights_dtype=policy.weights_dtype,
+        optimizer=config.optimizer,
+        load_in=policy.load_in,
+        lora_rank=next(iter(adapters.values())).r if policy.has_adapters else None,
+        has_reference=policy.reference is not None,
+        parallel="fsdp2" if any(map(is_sharded, policy.model.parameters())) else "ddp",
+        devices=agent.ranks.size,
+        gradient_checkpointing=policy.gradient_checkpointing,
+        prompts=config.prompts_per_update,
+        group_size=config.group_size,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=config.max_completion_tokens,
+        micro_batch_size=config.micro_batch_size,
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+    config_of_model = without_adapters(policy.model).config
+    entries = config_of_model.to_dict()  # without the attention that a policy chose
+    entries.pop("quantization_config", None)
+    return estimate_memory(work, type(config_of_model).from_dict(entries))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process held at most: of a GPU what torch allocated, on a CPU all, libraries included.
+
+    0 where the system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _on_meta(config: Any, dtype: torch.dtype) -> Any:

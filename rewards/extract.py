@@ -343,9 +343,9 @@ def _first_sentence(line: str) -> str:
 
 def _unmarked(text: str, rules: Collection[Rule]) -> Extraction | None:
     """The value of the last equation or the last number, whichever comes last, unless it is denied."""
-    end = text[-_CONTEXT:]
-    if Rule.NUMBER in rules and end.count("[[") == 1 and (bracketed := _IN_TWO_BRACKETS.search(end)):
-        is_denied = _DENIED_BEFORE.search(end[: bracketed.start()]) is not None
+    tail = text[-_CONTEXT:]
+    if Rule.NUMBER in rules and tail.count("[[") == 1 and (bracketed := _IN_TWO_BRACKETS.search(tail)):
+        is_denied = _DENIED_BEFORE.search(tail[: bracketed.start()]) is not None
         return None if is_denied else _extraction(bracketed[1], Rule.NUMBER)
     last_digit = max((text.rfind(digit) for digit in "0123456789"), default=-1)
     equals = text.rfind("=")

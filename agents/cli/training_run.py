@@ -35,6 +35,7 @@ from agents.grpo.agent import GRPOAgent
 from agents.hardware import DeviceNotFound, resolve_device
 from agents.interrupts import Terminated, deferred_interrupt
 from agents.json_values import as_json
+from agents.memory import estimate_of_run, peak_memory
 from agents.policies import PolicyNotFound, PromptTooLong, load_policy
 from agents.run_lock import LOCK_FILE, run_lock
 from agents.tracking import files
@@ -129,8 +130,10 @@ class TrainingRun:
             ]
         agent.check_prompts()
         before = self._before(agent, run_dir, callbacks)
+        memory = self._estimate_memory(agent, before)
         interrupted = self._learn(agent, run_dir, callbacks)
         if self._ranks.is_first:
+            self._compare_memory(agent, run_dir, memory)
             self._plot(run_dir, before, None)
         if interrupted:
             console.print("Stopped; what was learned is saved. Evaluating it (Ctrl-C again to skip) ...")
@@ -263,6 +266,24 @@ class TrainingRun:
             before.save(file)
         deliver_evaluation(callbacks, agent, before, "before", run_dir)
         return before
+
+    def _estimate_memory(self, agent: Agent, before: EvaluationReport) -> int | None:
+        """Bytes that learning will take on each device, said and returned; None for agents of other packages."""
+        if not isinstance(agent, GRPOAgent):
+            return None
+        prompts = [rollout.prompt for rollout in before.rollouts]
+        longest = max(map(len, agent.policy.encode_prompts(prompts, too_long="truncate")))
+        estimate = estimate_of_run(agent, longest)
+        self._console.print(run_report.memory_line(estimate), highlight=False)
+        return estimate.peak
+
+    def _compare_memory(self, agent: Agent, run_dir: Path, estimated: int | None) -> None:
+        """Say, and write, what the run took beside what was estimated."""
+        if estimated is None or not (peak := peak_memory(agent.policy.device)):
+            return
+        record = {"estimated_bytes": estimated, "peak_bytes": peak, "device": agent.policy.device.type}
+        files.write_text(run_dir / "memory.json", json.dumps(record) + "\n")
+        self._console.print(run_report.peak_line(estimated, peak, agent.policy.device.type), highlight=False)
 
     def _learn(self, agent: Agent, run_dir: Path, callbacks: list[AnyCallback]) -> bool:
         """Learn and save; returns whether Ctrl-C ended it.

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from agents.evaluation.estimates import Estimate, mean_estimate, paired_difference
 from agents.evaluation.held_out import EvaluationReport
+from agents.memory import MemoryEstimate
 from agents.rollout import Rollout
 from agents.tracking import files
 from agents.tracking.figures import ACCURACY, REWARD, column_of, is_graded, main_figure
@@ -33,6 +34,24 @@ def header(agent: Any, run_dir: Path, threads: int) -> Text:
         f"{policy.name}: {size}; {where}, {policy.precision}\n"
         f"{agent.summary}; run folder {run_dir}"
     )
+
+
+def memory_line(estimate: MemoryEstimate) -> str:
+    """What learning is estimated to take on each device."""
+    always = sum(estimate.always.values())
+    phases = {"rollouts": estimate.rollout, "updates": estimate.update}
+    parts = ", ".join(f"{name} {_gib(always + sum(phase.values()))}" for name, phase in phases.items())
+    return f"Memory, estimated: {parts} (without libraries)"
+
+
+def peak_line(estimated: int, peak: int, device: str) -> str:
+    """What a run took beside what was estimated, in bytes."""
+    what = "with libraries" if device == "cpu" else "allocated by torch"
+    return f"Memory, at most: {_gib(peak)} ({what}); estimated {_gib(estimated)}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
 
 
 def print_comparison(console: Console, before: EvaluationReport, after: EvaluationReport) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from agents import GRPOAgent, GRPOConfig
 from agents.cli import memory as command
-from agents.memory import Workload, estimate_memory
+from agents.memory import Workload, estimate_memory, estimate_of_run, peak_memory
 from agents.policies import PolicyNotFound, load_policy
 from agents.rollout import Completion, GroupBatch, Rollout
 
@@ -46,6 +47,19 @@ def test_parameters_and_what_comes_of_them():
     }
     assert estimate.update["gradients"] == 4 * parameters
     assert estimate.peak == sum(estimate.always.values()) + sum(estimate.update.values())
+
+
+def test_an_agent_takes_what_its_work_takes():
+    config = GRPOConfig(prompts_per_update=8, group_size=4, max_completion_tokens=24, micro_batch_size=16)
+    agent = GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", config=config)
+    sizes = {"prompts": 8, "group_size": 4, "completion_tokens": 24, "micro_batch_size": 16, "prompt_tokens": 20}
+    assert estimate_of_run(agent, 20) == estimate_memory(Workload(precision="float32", **sizes))
+
+
+def test_a_process_has_held_what_it_holds():
+    block = torch.zeros(2**24)  # 64 MiB
+    assert peak_memory(torch.device("cpu")) >= 2**26
+    assert block.sum() == 0
 
 
 def test_shards_adapters_and_checkpointing():
