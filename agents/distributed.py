@@ -276,6 +276,8 @@ class Passes:
                 )
             if any(parameter.dtype == torch.bfloat16 for _, parameter in policy.trainable_parameters()):
                 raise ValueError("parallel='fsdp2' shards float32 weights, not weights_dtype='bfloat16': use 'ddp'")
+            if policy.has_reference_elsewhere:
+                raise ValueError("parallel='fsdp2' shards the reference beside the policy: leave out reference_device")
             for scores in filter(None, (self._scores, self._reference)):
                 _shard(scores, policy, cpu_offload)
 

@@ -46,7 +46,7 @@ class Workload:
     lora_rank: int | None = None
     """Rank of adapters; without it the whole model is trained."""
     has_reference: bool = True
-    """Whether a frozen reference is kept, for a KL penalty; adapters need none."""
+    """Whether a frozen reference is kept on the device, for a KL penalty; adapters need none."""
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     """ddp: each device has everything; fsdp2: weights, gradients and moments are sharded."""
     devices: int = 1
@@ -167,7 +167,7 @@ def estimate_of_run(agent: GRPOAgent, prompt_tokens: int) -> MemoryEstimate:
         optimizer=config.optimizer,
         load_in=policy.load_in,
         lora_rank=next(iter(adapters.values())).r if policy.has_adapters else None,
-        has_reference=policy.reference is not None,
+        has_reference=policy.reference is not None and not policy.has_reference_elsewhere,
         parallel="fsdp2" if any(map(is_sharded, policy.model.parameters())) else "ddp",
         devices=agent.ranks.size,
         gradient_checkpointing=policy.gradient_checkpointing,

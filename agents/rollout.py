@@ -7,7 +7,7 @@ tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
@@ -145,6 +145,16 @@ class GroupBatch:
     total_tokens: int
     token_limit: int | None = None
     sampler_is_exact: bool = True
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on a device; itself where it is there already."""
+        if self.prompt_ids.device == device:
+            return self
+        tensors: dict[str, Any] = {}
+        for entry in fields(self):
+            if torch.is_tensor(value := getattr(self, entry.name)):
+                tensors[entry.name] = value.to(device)
+        return replace(self, **tensors)
 
     @classmethod
     def from_rollouts(

@@ -118,7 +118,7 @@ class GRPOAgent(CollectingAgent):
             )
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         if self.objective.needs_reference:
-            self.policy.freeze_reference()
+            self.policy.freeze_reference("cpu" if self.config.reference_device == "cpu" else None)
         self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())

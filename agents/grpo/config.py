@@ -60,6 +60,9 @@ class GRPOConfig:
     """Tokens per forward and backward pass (at least one group), in place of micro_batch_size:
     prompts once for each group, completions, and padding where the model computes it.
     None: micro_batch_size counts."""
+    reference_device: Literal["policy", "cpu"] = "policy"
+    """Where the frozen reference of a KL penalty is kept and computes: beside the policy, or on the CPU,
+    which saves a GPU the room of a second model and takes longer. Adapters need no second model."""
     max_refills: int = 0
     """Dynamic sampling (DAPO, arXiv:2503.14476, eq. 11):
     how often an update may sample another P problems until it has P groups whose rewards differ;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.forward import PackedModel, TokenLogprobs, UnsupportedModel, packed_model_of
+from agents.forward import PackedModel, TokenLogprobs, packed_model_of
 from agents.forward.head import token_logprobs
 from agents.forward.packed_model import checkpointed_layers_train, without_adapters
 from agents.forward.products import use_onednn_products
 from agents.policies.chat import ChatFormat
+from agents.policies.model_support import packed_or_none, refuse_several_devices
 from agents.policies.precision import Precision, WeightsDtype, convert, resolve_precision
 from agents.rollout import GroupBatch, position_ids
 from llm_envs.chat_template import (
@@ -34,8 +34,6 @@ from llm_envs.chat_template import (
 TooLong = Literal["error", "skip", "truncate"]
 """What is done with a prompt that leaves no room for a completion: an error, another problem, or its end alone."""
 _PROBES = ("(the environment's message)", "(the system's)", "(an example)", "(its solution)")
-
-_log = logging.getLogger(__name__)
 
 
 class PromptTooLong(ValueError):
@@ -90,7 +88,7 @@ class LanguageModelPolicy:
                 f"the tokenizer of {name or 'this model'} has no chat template for a system prompt or examples"
             )
         self.device = torch.device(device)
-        _refuse_several_devices(model)
+        refuse_several_devices(model)
         self.precision = resolve_precision(precision, self.device, weights_dtype)
         self.weights_dtype: WeightsDtype = weights_dtype
         self.model = convert(model, weights_dtype).to(device=self.device)
@@ -113,7 +111,7 @@ class LanguageModelPolicy:
         self._reference_packed: PackedModel | None = None
         if not plain:
             use_onednn_products(self.model)
-        self.packed_model = None if plain else _packed(model, name)
+        self.packed_model = None if plain else packed_or_none(model, name)
         """The model for packed tokens; None where its architecture cannot take them, or `plain` was asked for."""
 
     def checkpoint_gradients(self) -> None:
@@ -373,7 +371,7 @@ class LanguageModelPolicy:
     def _logprobs(self, model: Any, packed: PackedModel | None, batch: GroupBatch, temperature: float) -> Tensor:
         if packed is None or (torch.is_grad_enabled() and not packed.has_gradient):
             return self._plain_logprobs(model, batch, temperature)
-        with self.autocast():
+        with self.autocast(batch.prompt_ids.device):
             return TokenLogprobs(model, packed)(batch, temperature)
 
     def _plain_logprobs(self, model: Any, batch: GroupBatch, temperature: float) -> Tensor:
@@ -382,7 +380,7 @@ class LanguageModelPolicy:
         input_ids = torch.cat([prompts, batch.completion_ids], dim=1)  # (N, Tp + T)
         mask = torch.cat([prompt_mask, batch.completion_mask], dim=1)
         completion_length = batch.completion_ids.shape[1]
-        with self.autocast(), checkpointed_layers_train(model):
+        with self.autocast(input_ids.device), checkpointed_layers_train(model):
             logits = model(
                 input_ids=input_ids,
                 attention_mask=mask,
@@ -403,10 +401,14 @@ class LanguageModelPolicy:
         has_tf32 = self.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
         return self.precision == "float32" and not has_narrow_weights and not has_tf32
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The context in which forward passes run: autocast in bfloat16, nothing in float32."""
+    def autocast(self, device: torch.device | None = None) -> contextlib.AbstractContextManager[Any]:
+        """The context in which forward passes run: autocast in bfloat16, nothing in float32.
+
+        Args:
+            device: Where they run, by default where the policy is.
+        """
         if self.precision == "bfloat16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+            return torch.autocast((device or self.device).type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
     # -- the frozen reference ----------------------------------------------------------------------------------------
@@ -416,10 +418,14 @@ class LanguageModelPolicy:
         """Whether the model is a peft model, whose base without adapters is the reference."""
         return hasattr(self.model, "disable_adapter")
 
-    def freeze_reference(self) -> None:
-        """Keep the policy as it is now as the reference; with adapters, the base model serves and nothing is copied."""
+    def freeze_reference(self, device: torch.device | str | None = None) -> None:
+        """Keep the policy as it is now as the reference; with adapters, the base model serves and nothing is copied.
+
+        Args:
+            device: Where the copy is kept and computes, by default beside the policy.
+        """
         if not self.has_adapters:
-            self._set_reference(copy.deepcopy(self.model))
+            self._set_reference(copy.deepcopy(self.model).to(device or self.device))
 
     def _set_reference(self, model: Any) -> None:
         if hasattr(model, "_require_grads_hook"):  # of gradient checkpointing, which a copy has no use for
@@ -432,6 +438,11 @@ class LanguageModelPolicy:
     def load_in(self) -> Literal["4bit"] | None:
         """How the frozen model below adapters is stored, where it is quantised."""
         return "4bit" if getattr(self.model, "is_loaded_in_4bit", False) else None
+
+    @property
+    def has_reference_elsewhere(self) -> bool:
+        """Whether the frozen copy is on another kind of device than the policy."""
+        return self._reference is not None and next(self._reference.parameters()).device.type != self.device.type
 
     @property
     def reference(self) -> Any:
@@ -450,7 +461,8 @@ class LanguageModelPolicy:
                 return self._logprobs(self.model, self.packed_model, batch, temperature)
         if self._reference is None:
             raise RuntimeError("there is no reference: call freeze_reference() first")
-        return self._logprobs(self._reference, self._reference_packed, batch, temperature)
+        batch = batch.to(next(self._reference.parameters()).device)
+        return self._logprobs(self._reference, self._reference_packed, batch, temperature).to(self.device)
 
     # -- parameters and files ----------------------------------------------------------------------------------------
 
@@ -476,19 +488,3 @@ class LanguageModelPolicy:
         options = {"save_embedding_layers": False} if self.has_adapters else {}
         self.model.save_pretrained(folder, state_dict=weights, **options)
         self.tokenizer.save_pretrained(folder)
-
-
-def _packed(model: Any, name: str) -> PackedModel | None:
-    try:
-        return packed_model_of(model)
-    except UnsupportedModel as reason:
-        _log.warning("%s is computed in padded batches, which is slower: %s", name or "model", reason)
-        return None
-
-
-def _refuse_several_devices(model: Any) -> None:
-    if len(parts := set(map(str, getattr(model, "hf_device_map", {}).values()))) > 1:
-        raise ValueError(
-            f"the model was loaded with device_map onto {', '.join(sorted(parts))}, and a policy is on one device: "
-            "load it without device_map; torchrun with parallel='fsdp2' shards one that does not fit"
-        )

@@ -54,6 +54,11 @@ def test_a_checkpoint_goes_on_on_the_other_device(device, tmp_path):
     test_cuda.test_a_checkpoint_goes_on_on_either_device(tmp_path, ("cuda", "cpu"))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_reference_may_stay_on_the_cpu(device, precision):
+    test_cuda.test_the_reference_may_stay_on_the_cpu(precision)
+
+
 @pytest.mark.parametrize(("architecture", "extra"), test_cuda.FAMILIES)
 def test_families(device, caplog, random_policy, architecture, extra):
     test_cuda.test_families_sample_what_they_score(caplog, random_policy, architecture, extra)

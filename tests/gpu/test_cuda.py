@@ -128,6 +128,28 @@ def test_bfloat16_scores_near_float32():
     assert (rounded - exact)[mask].abs().max() > 0  # it really ran in bfloat16
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_reference_may_stay_on_the_cpu(precision):
+    config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
+    elsewhere, beside = (
+        GRPOAgent(
+            load_policy("builtin/tiny", device="cuda", precision=precision),
+            ARITHMETIC,
+            config=replace(config, reference_device=place),
+            objective=GRPO(kl_coef=0.5),
+        )
+        for place in ("cpu", "policy")
+    )
+    assert {parameter.device.type for parameter in elsewhere.policy.reference.parameters()} == {"cpu"}
+    batch = generate(beside.policy, SamplingParams(24))
+    mask = batch.completion_mask.bool()
+    found, expected = (agent.policy.reference_logprobs(batch)[mask] for agent in (elsewhere, beside))
+    assert found.device.type == "cuda"
+    assert (found - expected).abs().mean() < (1e-5 if precision == "float32" else 0.05)
+    elsewhere.learn(32)
+    assert elsewhere.num_updates == 2
+
+
 @pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_checkpoint_goes_on_on_either_device(tmp_path, devices):
     config = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
