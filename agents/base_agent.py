@@ -186,6 +186,13 @@ class Agent(ABC):
     def _total_updates(self, total_episodes: int) -> int:
         """At how many updates `learn(total_episodes)` ends, as far as that is known."""
 
+    def check_engine(self) -> None:  # noqa: B027 - most agents take any engine
+        """Refuse an engine that does not suit what the agent was asked for.
+
+        Raises:
+            ValueError: It does not.
+        """
+
     def learn(
         self,
         total_episodes: int,
@@ -212,6 +219,7 @@ class Agent(ABC):
         """
         total_episodes = checked("total_episodes", total_episodes, int)
         run_dir = checked("run_dir", run_dir, str | Path | None)
+        self.check_engine()
         self.check_prompts()
         callbacks = as_callback(callback)
         callbacks.attach(self, run_config(self), None if run_dir is None else Path(run_dir))

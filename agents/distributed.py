@@ -270,14 +270,8 @@ class Passes:
         if _resolved("fsdp2" if cpu_offload else parallel, policy) == "ddp":
             self._scores = DistributedDataParallel(self._scores)
         else:
-            if policy.load_in is not None:
-                raise ValueError(
-                    f"parallel='fsdp2' cannot shard a model of load_in={policy.load_in!r}: use parallel='ddp'"
-                )
-            if any(parameter.dtype == torch.bfloat16 for _, parameter in policy.trainable_parameters()):
-                raise ValueError("parallel='fsdp2' shards float32 weights, not weights_dtype='bfloat16': use 'ddp'")
-            if policy.has_reference_elsewhere:
-                raise ValueError("parallel='fsdp2' shards the reference beside the policy: leave out reference_device")
+            if (reason := _why_not_sharded(policy)) is not None:
+                raise ValueError(f"parallel='fsdp2' {reason}: use parallel='ddp'")
             for scores in filter(None, (self._scores, self._reference)):
                 _shard(scores, policy, cpu_offload)
 
@@ -348,11 +342,24 @@ class _Scores(nn.Module):
 def _resolved(parallel: Parallel, policy: LanguageModelPolicy) -> Literal["ddp", "fsdp2"]:
     if parallel != "auto":
         return parallel
-    if policy.device.type != "cuda":
+    if policy.device.type != "cuda" or _why_not_sharded(policy) is not None:
         return "ddp"
-    needed = _BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in policy.model.parameters())
+    needed = sum(
+        p.numel() * (_BYTES_PER_PARAMETER if p.requires_grad else p.element_size()) for p in policy.model.parameters()
+    )
     available = torch.cuda.get_device_properties(policy.device).total_memory
     return "fsdp2" if needed > _SHARE_OF_MEMORY * available else "ddp"
+
+
+def _why_not_sharded(policy: LanguageModelPolicy) -> str | None:
+    """What about a policy cannot be sharded; None where all can."""
+    if policy.load_in is not None:
+        return f"cannot shard a model of load_in={policy.load_in!r}"
+    if any(parameter.dtype == torch.bfloat16 for _, parameter in policy.trainable_parameters()):
+        return "shards float32 weights, not weights_dtype='bfloat16'"
+    if policy.has_reference_elsewhere:
+        return "shards the reference beside the policy, not on reference_device='cpu'"
+    return None
 
 
 def _shard(scores: Any, policy: LanguageModelPolicy, cpu_offload: bool) -> None:

@@ -74,6 +74,13 @@ class Workload:
             raise ValueError(f"load_in={self.load_in!r} is for the frozen model below adapters: give lora_rank too")
         if self.weights_dtype == "bfloat16" and self.precision == "float32":
             raise ValueError("weights_dtype='bfloat16' computes in bfloat16, got precision='float32'")
+        if self.parallel == "fsdp2" and self.devices > 1:
+            narrow = self.weights_dtype == "bfloat16" and self.lora_rank is None
+            if narrow or self.load_in is not None or self.optimizer != "adamw":
+                raise ValueError(
+                    "parallel='fsdp2' shards float32 weights or adapters with AdamW alone, got "
+                    f"weights_dtype={self.weights_dtype!r}, load_in={self.load_in!r}, optimizer={self.optimizer!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -100,20 +107,27 @@ class MemoryEstimate:
         return sum(self.always.values()) + max(sum(self.rollout.values()), sum(self.update.values()))
 
 
-def estimate_memory(work: Workload, config: Any = None) -> MemoryEstimate:
+class CannotEstimate(ValueError):
+    """A model computes something that takes real numbers, so that what it keeps cannot be counted."""
+
+
+def estimate_memory(work: Workload, config: Any = None, trained: int | None = None) -> MemoryEstimate:
     """Estimate what each device needs; libraries, fragments of memory and CUDA graphs come on top.
 
     Args:
         work: What is trained, and how.
         config: The model's, of transformers; None reads that of `work.policy`.
+        trained: How many parameters are trained, where that is known.
 
     Raises:
+        CannotEstimate: The model's forward pass needs real numbers.
         PolicyNotFound: There is no such model.
     """
     config = load_config(work.policy) if config is None else config
     model = _on_meta(config, torch.float32)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    trained = parameters if work.lora_rank is None else _adapter_parameters(model, work.lora_rank)
+    if trained is None:
+        trained = parameters if work.lora_rank is None else _adapter_parameters(model, work.lora_rank)
     shards = work.devices if work.parallel == "fsdp2" else 1
     narrow = 2 if work.precision == "bfloat16" else 4
     # of a number that is trained: its weight, which takes part in the computation, and its gradient
@@ -157,16 +171,18 @@ def estimate_of_run(agent: GRPOAgent, prompt_tokens: int) -> MemoryEstimate:
     Args:
         agent: It has its policy, and has not learned yet.
         prompt_tokens: Of a long prompt of its task.
+
+    Raises:
+        CannotEstimate: The model's forward pass needs real numbers.
     """
     policy, config = agent.policy, agent.config
-    adapters = getattr(policy.model, "peft_config", {})
     work = Workload(
         policy=policy.name,
         precision=policy.precision,
         weights_dtype=policy.weights_dtype,
         optimizer=config.optimizer,
         load_in=policy.load_in,
-        lora_rank=next(iter(adapters.values())).r if policy.has_adapters else None,
+        lora_rank=1 if policy.has_adapters else None,  # the true number of trained parameters is given below
         has_reference=policy.reference is not None and not policy.has_reference_elsewhere,
         parallel="fsdp2" if any(map(is_sharded, policy.model.parameters())) else "ddp",
         devices=agent.ranks.size,
@@ -181,7 +197,8 @@ def estimate_of_run(agent: GRPOAgent, prompt_tokens: int) -> MemoryEstimate:
     config_of_model = without_adapters(policy.model).config
     entries = config_of_model.to_dict()  # without the attention that a policy chose
     entries.pop("quantization_config", None)
-    return estimate_memory(work, type(config_of_model).from_dict(entries))
+    trained = sum(parameter.numel() for _, parameter in policy.trainable_parameters())
+    return estimate_memory(work, type(config_of_model).from_dict(entries), trained)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -228,9 +245,13 @@ def _kept_per_token(config: Any, width: int) -> int:
     length; packed tokens have none, and two lengths tell the parts apart.
     """
     dtype = torch.bfloat16 if width == 2 else torch.float32
-    short, long = (
-        _kept(config, 2, dtype, tokens) - _kept(config, 1, dtype, tokens) for tokens in (_FEW_TOKENS, 2 * _FEW_TOKENS)
-    )
+    lengths = (_FEW_TOKENS, 2 * _FEW_TOKENS)
+    try:
+        short, long = (_kept(config, 2, dtype, tokens) - _kept(config, 1, dtype, tokens) for tokens in lengths)
+    except Exception as error:  # of any model's code, which was not written for shapes without numbers
+        raise CannotEstimate(
+            f"what {config.model_type} keeps for its backward pass cannot be counted without its weights"
+        ) from error
     return (4 * short - long) // (2 * _FEW_TOKENS)
 
 

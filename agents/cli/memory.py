@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from agents.cli.common import UsageError
 from agents.cli.options import parse
-from agents.memory import MemoryEstimate, Workload, estimate_memory
+from agents.memory import CannotEstimate, MemoryEstimate, Workload, estimate_memory
 
 _GIB = 2**30
 
@@ -17,7 +18,10 @@ def run(arguments: Sequence[str]) -> None:
     """Run `llm-envs memory` with the words that follow it."""
     work = parse(Workload, arguments, "llm-envs memory")
     console = Console()
-    estimate = estimate_memory(work)
+    try:
+        estimate = estimate_memory(work)
+    except CannotEstimate as error:
+        raise UsageError(str(error)) from error
     size = f"{estimate.parameters / 1e6:,.0f} million parameters"
     size += "" if work.lora_rank is None else f", {estimate.trained / 1e6:,.1f} million trained"
     where = f"each of {work.devices} devices ({work.parallel})" if work.devices > 1 else "one device"

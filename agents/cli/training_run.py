@@ -35,7 +35,7 @@ from agents.grpo.agent import GRPOAgent
 from agents.hardware import DeviceNotFound, resolve_device
 from agents.interrupts import Terminated, deferred_interrupt
 from agents.json_values import as_json
-from agents.memory import estimate_of_run, peak_memory
+from agents.memory import CannotEstimate, estimate_of_run, peak_memory
 from agents.policies import PolicyNotFound, PromptTooLong, load_policy
 from agents.run_lock import LOCK_FILE, run_lock
 from agents.tracking import files
@@ -273,7 +273,11 @@ class TrainingRun:
             return None
         prompts = [rollout.prompt for rollout in before.rollouts]
         longest = max(map(len, agent.policy.encode_prompts(prompts, too_long="truncate")))
-        estimate = estimate_of_run(agent, longest)
+        try:
+            estimate = estimate_of_run(agent, longest)
+        except CannotEstimate as error:
+            self._console.print(f"Memory: no estimate, {error}", highlight=False)
+            return None
         self._console.print(run_report.memory_line(estimate), highlight=False)
         return estimate.peak
 

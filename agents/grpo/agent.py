@@ -119,6 +119,8 @@ class GRPOAgent(CollectingAgent):
         super().__init__(policy, env, seed=seed, device=device, precision=precision, engine=engine)
         if self.objective.needs_reference:
             self.policy.freeze_reference("cpu" if self.config.reference_device == "cpu" else None)
+        if parallel == "auto" and self.config.optimizer == "adamw8bit" and not cpu_offload:
+            parallel = "ddp"  # its moments are not sharded
         self._passes = Passes(self.policy, self.ranks, parallel, cpu_offload)
         self.num_prompts = 0
         self._parameters = dict(self.policy.trainable_parameters())

@@ -18,6 +18,7 @@ from agents.collect import collect, noise_seed
 from agents.envs import epoch_seeds, num_problems, prompts_of
 from agents.grpo.config import GRPOConfig
 from agents.json_values import as_json, from_json
+from agents.objectives import Objective
 from agents.prompt_lengths import seeds_that_fit
 from agents.rollout import Completion, Rollout
 
@@ -60,11 +61,13 @@ class CollectingAgent(Agent):
 
     Attributes:
         config: How much is collected, and of what.
+        objective: What is made of it.
         envs: What the episodes of one process are played in.
         num_prompts: Problems that were drawn so far.
     """
 
     config: GRPOConfig
+    objective: Objective
     envs: VectorEnv[Any, Any, Any]
     num_prompts: int
     _count: Counter[str]
@@ -73,10 +76,15 @@ class CollectingAgent(Agent):
         """Refuse an engine that cannot generate while the policy is updated, where that was asked for.
 
         Raises:
-            ValueError: It cannot, or several processes train.
+            ValueError: It cannot, or several processes train, or the objective does not correct for older weights.
         """
         if self.config.max_staleness == 0:
             return
+        if not hasattr(self.objective, "sampler_correction"):
+            raise ValueError(
+                f"max_staleness={self.config.max_staleness} learns from completions of older weights, and the "
+                f"objective {self.name} has no sampler_correction for that"
+            )
         if not getattr(self.engine, "generates_elsewhere", False):
             raise ValueError(
                 f"max_staleness={self.config.max_staleness} needs an engine that generates in another process, such as "

@@ -55,7 +55,8 @@ class GRPOConfig:
     gives way to another problem (skip),
     or loses its beginning (truncate)."""
     micro_batch_size: int = 256
-    """Completions per forward and backward pass (at least one group): bounds memory, does not change the gradient."""
+    """Completions per forward and backward pass (at least one group): bounds memory, and does not change
+    the gradient (with bfloat16 weights up to the rounding of its sums)."""
     micro_batch_tokens: int | None = None
     """Tokens per forward and backward pass (at least one group), in place of micro_batch_size:
     prompts once for each group, completions, and padding where the model computes it.
@@ -70,7 +71,8 @@ class GRPOConfig:
     Only episodes that are learned from count. 0: no more are sampled."""
     max_staleness: Literal[0, 1] = 0
     """1: the next batch is generated while this one is learned from, by weights that are then one update old.
-    Importance weights correct for that (sampler_correction). For engines in another process (a vLLM server)."""
+    Importance weights correct for that (sampler_correction), so it is for objectives that have them,
+    and for engines in another process (a vLLM server)."""
     mask_truncated: bool = False
     """Overlong filtering (DAPO, section 3.4): completions that were cut at the token limit stay out of the loss."""
     overlong_buffer: int = 0

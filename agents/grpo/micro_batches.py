@@ -23,7 +23,7 @@ class MicroBatches:
     """Parts of whole groups, by completions or by tokens.
 
     Where a pass runs out of memory, what was being computed begins again with half as much at a time, for the rest of
-    the run. The gradient is that of the whole step either way.
+    the run. The gradient is that of the whole step either way, with bfloat16 weights up to the rounding of its sums.
 
     Args:
         config: Its `micro_batch_tokens` or `micro_batch_size`.
@@ -91,7 +91,7 @@ class MicroBatches:
             smaller = self._parts(batch, groups)
         self._new_halvings += 1
         _log.warning(
-            "out of memory with up to %d completions at a time: going on with %s, and the same gradient",
+            "out of memory with up to %d completions at a time: going on with %s, and the same gradient up to rounding",
             largest * size,
             self._setting,
         )

@@ -425,7 +425,14 @@ class LanguageModelPolicy:
             device: Where the copy is kept and computes, by default beside the policy.
         """
         if not self.has_adapters:
-            self._set_reference(copy.deepcopy(self.model).to(device or self.device))
+            # numbers are copied to where they belong, so that no second model is on the policy's device on the way
+            place, model = device or self.device, self.model
+            copies: dict[int, Any] = {
+                id(p): torch.nn.Parameter(p.detach().to(place, copy=True), requires_grad=False)
+                for p in model.parameters()
+            }
+            copies |= {id(buffer): buffer.to(place, copy=True) for buffer in model.buffers()}
+            self._set_reference(copy.deepcopy(model, copies))
 
     def _set_reference(self, model: Any) -> None:
         if hasattr(model, "_require_grads_hook"):  # of gradient checkpointing, which a copy has no use for

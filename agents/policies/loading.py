@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -368,7 +369,8 @@ def _with_adapters(model: Any, rank: int, alpha: float | None, targets: tuple[st
         names: Any = "all-linear"
     else:
         names = list(targets)
-        modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        # GPT-2 and its kin have linear layers of their own class
+        modules = [name for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))]
         known = sorted({module.rpartition(".")[2] for module in modules})
         for target in targets:
             if not any(module == target or module.endswith(f".{target}") for module in modules):

@@ -115,6 +115,8 @@ class SB3Agent(Agent):
                 "weights_dtype='bfloat16' needs an optimizer with float32 masters, and stable-baselines3's has none: "
                 "use float32, adapters (lora_rank), or a GRPOAgent"
             )
+        if self.policy.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing has no effect on stable-baselines3's agents: use a GRPOAgent")
         self.envs = self._make_envs()
         self._shaping: KLShaping | None = None
         if self.config.kl_coef > 0:

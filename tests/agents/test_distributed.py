@@ -258,6 +258,16 @@ def test_ddp_offloads_nothing(monkeypatch):
         GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", parallel="ddp", cpu_offload=True)
 
 
+def policy_of(model: nn.Module, device: torch.device, load_in: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(
+        model=model,
+        device=device,
+        load_in=load_in,
+        has_reference_elsewhere=False,
+        trainable_parameters=model.named_parameters,
+    )
+
+
 @pytest.mark.parametrize(
     ("asked", "device", "memory", "found"),
     [
@@ -270,11 +280,21 @@ def test_ddp_offloads_nothing(monkeypatch):
 )
 def test_auto_shards_what_would_take_more_than_half_of_a_device(monkeypatch, asked, device, memory, found):
     weights = nn.Linear(100, 100)
-    policy = SimpleNamespace(model=weights, device=torch.device(device))
+    policy = policy_of(weights, torch.device(device))
     if memory is not None:
         has = SimpleNamespace(total_memory=memory * 16 * 10_100)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: has)
     assert distributed._resolved(asked, policy) == found
+
+
+def test_auto_shards_nothing_that_cannot_be_sharded_or_needs_no_moments(monkeypatch):
+    memory = SimpleNamespace(total_memory=1.9 * 16 * 10_100)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    cuda = torch.device("cuda")
+    assert distributed._resolved("auto", policy_of(nn.Linear(100, 100), cuda)) == "fsdp2"
+    assert distributed._resolved("auto", policy_of(nn.Linear(100, 100), cuda, load_in="4bit")) == "ddp"
+    assert distributed._resolved("auto", policy_of(nn.Linear(100, 100).bfloat16(), cuda)) == "ddp"
+    assert distributed._resolved("auto", policy_of(nn.Linear(100, 100).requires_grad_(False), cuda)) == "ddp"
 
 
 def test_a_model_that_lies_on_several_devices_is_refused():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from agents import GRPOAgent, GRPOConfig
 from agents.cli import memory as command
-from agents.memory import Workload, estimate_memory, estimate_of_run, peak_memory
+from agents.cli.app import main
+from agents.memory import CannotEstimate, Workload, estimate_memory, estimate_of_run, peak_memory
 from agents.policies import PolicyNotFound, load_policy
 from agents.rollout import Completion, GroupBatch, Rollout
 
@@ -54,6 +56,31 @@ def test_an_agent_takes_what_its_work_takes():
     agent = GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", config=config)
     sizes = {"prompts": 8, "group_size": 4, "completion_tokens": 24, "micro_batch_size": 16, "prompt_tokens": 20}
     assert estimate_of_run(agent, 20) == estimate_memory(Workload(precision="float32", **sizes))
+
+
+@pytest.mark.parametrize("family", ["opt", "mixtral"])
+def test_some_models_need_real_numbers(family):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 64}
+    with pytest.raises(CannotEstimate, match=f"what {family} keeps"):
+        estimate_memory(Workload(), AutoConfig.for_model(family, **sizes))
+
+
+def test_a_run_goes_on_without_an_estimate(tmp_path, monkeypatch, capsys):
+    def cannot(*_):
+        raise CannotEstimate("what it keeps cannot be counted")
+
+    monkeypatch.setattr("agents.cli.training_run.estimate_of_run", cannot)
+    small = ["--prompts-per-update", "2", "--group-size", "2", "--eval-problems", "2", "--eval-samples", "1"]
+    words = ["train", *small, "--total-episodes", "4", "--threads", "1", "--run-dir", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert "Memory: no estimate, what it keeps cannot be counted" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "memory.json").exists()
+
+
+@pytest.mark.parametrize("options", [{"load_in": "4bit", "lora_rank": 2}, {"weights_dtype": "bfloat16"}])
+def test_what_cannot_be_sharded_is_not_estimated(options):
+    with pytest.raises(ValueError, match="parallel='fsdp2' shards float32 weights"):
+        Workload(parallel="fsdp2", devices=2, **options)
 
 
 def test_a_process_has_held_what_it_holds():

@@ -176,6 +176,13 @@ def test_an_error_of_the_rollout_ends_the_update():
     assert agent.in_update
 
 
+def test_objectives_that_do_not_correct_are_refused():
+    config = GRPOConfig(max_staleness=1)
+    agent = GRPOAgent("builtin/tiny", "llm_envs/Arithmetic-v0", config=config, objective=PRESETS["rejection"]())
+    with pytest.raises(ValueError, match="objective rejection has no sampler_correction"):
+        agent.learn(256)
+
+
 def test_engines_of_this_process_are_refused():
     with pytest.raises(ValueError, match=r"needs an engine that generates in another process.*not StaticCacheEngine"):
         agent_with(engine=StaticCacheEngine)
