@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from agents import GRPOAgent, GRPOConfig
 from agents.cli import memory as command
-from agents.cli.app import main
+from agents.cli.app import run as main
 from agents.memory import CannotEstimate, Workload, estimate_memory, estimate_of_run, peak_memory
 from agents.policies import PolicyNotFound, load_policy
 from agents.rollout import Completion, GroupBatch, Rollout

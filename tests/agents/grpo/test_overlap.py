@@ -11,7 +11,7 @@ import torch
 
 from agents import GRPO, Callback, GRPOAgent, GRPOConfig, load_policy
 from agents.engines import StaticCacheEngine
-from agents.objectives import PolicyGradient
+from agents.objectives import PRESETS, PolicyGradient
 from agents.rollout import Completion, Rollout
 from agents.tracking.completions_file import CompletionsWriter
 
