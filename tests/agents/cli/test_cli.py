@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from agents import load_policy
 from agents.cli.app import run
 from agents.cli.common import UsageError, parse_env_args
 from agents.evaluation.held_out import EvaluationReport
@@ -169,6 +170,8 @@ def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(
         assert (stopped / name).read_bytes() == (straight / name).read_bytes()
     weights = [load_file(folder / "checkpoint" / "policy" / "model.safetensors") for folder in (straight, stopped)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    begun = load_policy("builtin/tiny").model.state_dict()
+    assert any(not torch.equal(begun[name], tensor) for name, tensor in weights[0].items())
 
 
 TASKS = """
