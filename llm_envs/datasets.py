@@ -126,11 +126,11 @@ def register_dataset(
     Args:
         id: Namespace, name and version.
         path_or_dataset: A file of JSON lines (`.jsonl`, `.ndjson`), JSON (`.json`: a list of objects), CSV (`.csv`,
-            `.tsv`; all values are texts) or Parquet (`.parquet`, extra `parquet`), each but the last also compressed
-            (`.gz`); a folder with files whose names begin with `train` and `test`; a list of mappings, a
-            `datasets.Dataset`, or a data frame of pandas or polars; a mapping from `"train"` and `"test"` to any of
-            these but a folder; or the name of a data set on the hub, with a configuration where it has several, such
-            as `"openai/gsm8k:main"` (extra `datasets`).
+            with commas or semicolons, or `.tsv`; all values are texts) or Parquet (`.parquet`, extra `parquet`), each
+            but the last also compressed (`.gz`); a folder with files whose names begin with `train` and `test`; a
+            list of mappings, a `datasets.Dataset`, or a data frame of pandas or polars; a mapping from `"train"` and
+            `"test"` to any of these but a folder; or the name of a data set on the hub, with a configuration where it
+            has several, such as `"openai/gsm8k:main"` (extra `datasets`).
         prompt: What is asked: a column, or a function of the row.
         reference: What the reward compares with: a column, or a function of the row.
         solution: A right completion, for `evaluate` and the audit: a column, or a function of the row.
@@ -178,7 +178,7 @@ def register_dataset(
 
 def _hub_name(source: Source) -> str:
     """The name of a data set on the hub, such as `"openai/gsm8k:main"`; empty where a source is something else."""
-    if not isinstance(source, str) or not _HUB_NAME.fullmatch(source) or source.endswith(KINDS):
+    if not isinstance(source, str) or not _HUB_NAME.fullmatch(source) or source.lower().endswith(KINDS):
         return ""
     return "" if Path(source).expanduser().exists() else source
 

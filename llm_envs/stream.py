@@ -124,7 +124,10 @@ class FiniteStream(ProblemStream):
             _check_problem(number, problem)
         self._problems = tuple(problem for problem in problems if problem.split == split)
         if split in SPLITS and not self._problems:
-            raise ValueError(f"none of {len(problems)} problems belongs to the split {split!r}")
+            raise ValueError(
+                f"none of {len(problems)} problems belongs to the split {split!r}: give it some "
+                "(register_dataset takes split='fifth', 'all', 'none' or a column), or use the other split"
+            )
         self._order: tuple[tuple[int, int], np.ndarray] | None = None
         super().__init__(self._refuse, reward, split, prompt_template)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -74,16 +75,23 @@ def read_table(table: Table, where: str = "") -> Iterator[Located]:
     path = Path(table).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if not path.name.endswith(KINDS):
+    if not path.name.lower().endswith(KINDS):
         raise ValueError(f"{path.name} is none of the files that are read: {', '.join(KINDS)}")
     try:
+        with _open(path) as file:
+            if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise ValueError(f"{path} is in UTF-16: save it as UTF-8")
         yield from _reader(path)(path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
 
 
+def _uncompressed_name(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz")
+
+
 def _reader(path: Path) -> Callable[[Path], Iterator[Located]]:
-    name = path.name.removesuffix(".gz")
+    name = _uncompressed_name(path)
     if name.endswith(".parquet"):
         return _parquet
     if name.endswith((".csv", ".tsv")):
@@ -118,7 +126,7 @@ def _rows_of_frame(table: Any) -> Any:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _json_lines(path: Path) -> Iterator[Located]:
@@ -173,13 +181,17 @@ def _json(path: Path) -> Iterator[Located]:
 def _csv(path: Path) -> Iterator[Located]:
     """The rows of a file whose first line names the columns. Every value is a text.
 
+    Cells are separated by commas, in `.tsv` by tabs; by semicolons where the first line has those and no comma, as
+    spreadsheets write in countries whose decimal mark is the comma.
+
     Raises:
         ValueError: The first line names a column twice.
     """
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
     # bytes that are not UTF-8 become lone surrogates, so that they spoil their own row alone
     with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        first_line = text.readline()
+        text.seek(0)
+        reader = csv.reader(text, delimiter=_delimiter(path, first_line), strict=True)
         columns: list[str] | None = None
         while True:
             where = f"{path}, line {reader.line_num + 1}"
@@ -196,6 +208,12 @@ def _csv(path: Path) -> Iterator[Located]:
                 columns = cells
             elif cells:  # else the line is blank
                 yield where, _csv_row(where, columns, cells)
+
+
+def _delimiter(path: Path, first_line: str) -> str:
+    if _uncompressed_name(path).endswith(".tsv"):
+        return "\t"
+    return ";" if ";" in first_line and "," not in first_line else ","
 
 
 def _csv_row(where: str, columns: list[str], cells: list[str]) -> Mapping[str, Any] | BadRow:
@@ -230,7 +248,9 @@ def _files_of_folder(path: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for suffixes in (_FIRST_KINDS, _FURTHER_KINDS):
         for split in SPLITS:
-            files = sorted(file for file in path.iterdir() if file.name.endswith(suffixes) and _is_of(file.name, split))
+            files = sorted(
+                file for file in path.iterdir() if file.name.lower().endswith(suffixes) and _is_of(file.name, split)
+            )
             kinds = {file.name.partition(".")[2] for file in files}
             if len(kinds) > 1:
                 raise ValueError(

@@ -180,11 +180,19 @@ def find_task(id: str, kwargs: Mapping[str, Any] | None = None) -> tuple[Task, d
 
     Raises:
         gymnasium.error.Error: There is no such id.
+        ModuleNotFoundError: The module that an id names, or one that it needs, cannot be found.
         TypeError: The id is no task of `register_task`.
     """
     module, _, name = id.rpartition(":")
     if module:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"the module {module!r}, which should register {name!r}, cannot be imported: {error}; "
+                "run in the folder of its file, or put that folder on PYTHONPATH",
+                name=error.name,
+            ) from error
     spec = gymnasium.spec(name)
     task = task_of(spec)
     if task is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -30,6 +31,20 @@ _MISTAKES = (
     ImportError,
     OSError,  # a folder that cannot be written, a disk that is full
 )
+_NO_RIGHT = "you may not do that there: name another place, or have its rights changed"
+_FULL = "make room; a run goes on from its last checkpoint with llm-envs train --resume --run-dir RUN"
+_REMEDIES = {
+    errno.ENOENT: "check the spelling",
+    errno.EEXIST: "a file is where a folder is wanted: name another folder",
+    errno.ENOTDIR: "a file is where a folder is wanted: name another folder",
+    errno.EISDIR: "a folder is where a file is wanted: name the file",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+}
+"""What to do about what the operating system refuses."""
 _SAVED = "The traceback is in "
 
 
@@ -79,9 +94,17 @@ def one_line(error: Exception) -> str:
     if _is_lost_process(error):
         return "another process of this run has ended; its message says why"
     if not _is_of_reward(error):
-        return str(error)
+        return _of_system(error) if isinstance(error, OSError) else str(error)
     parts = [f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, *_notes(error)]
     return ". ".join(" ".join(part.split()).rstrip(".") for part in parts)
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, of which file, and what to do; the message of any other such error."""
+    if error.errno is None or error.errno not in _REMEDIES:
+        return str(error)
+    place = "" if error.filename is None else f": {str(error.filename)!r}"
+    return f"{error.strerror}{place}; {_REMEDIES[error.errno]}"
 
 
 def _notes(error: Exception) -> list[str]:

@@ -22,7 +22,9 @@ from agents.sb3.config import SB3Config
 from llm_envs import Problem, register_task
 from llm_envs.curriculum import register_curriculum
 from llm_envs.wrappers import PromptTemplate
+from rewards.base import RewardResult
 from rewards.math import MathReward
+from tests.learned import weights_learned, weights_of
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
@@ -32,14 +34,30 @@ def small_agent(policy="builtin/tiny", env=ARITHMETIC, **kwargs) -> GRPOAgent:
     return GRPOAgent(policy, env, **{"config": SMALL, "device": "cpu", **kwargs})
 
 
-def weights(agent) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in agent.policy.model.parameters()])
+EVEN = "test/EvenLengths-v0"
+
+
+def even_lengths(prompts, completions, references):
+    """A reward that random text earns in about half of the cases, so that every group has something to teach."""
+    return [
+        RewardResult(float(len(text) % 2 == 0), "correct" if len(text) % 2 == 0 else "wrong") for text in completions
+    ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def even_lengths_task():
+    @register_task(EVEN, reward=even_lengths)
+    def sampler(rng, digits: int = 6):
+        return Problem(f"Write {rng.integers(10**digits)} letters.", reference="1")
+
+    yield
+    del gymnasium.registry[EVEN]
 
 
 @pytest.fixture
-def climb():
-    levels = [{"operands": operands} for operands in (2, 3, 4)]
-    register_curriculum("test/Climb-v0", ARITHMETIC, levels, threshold=0.01, window=16)
+def climb(even_lengths_task):
+    levels = [{"digits": digits} for digits in (4, 5, 6)]
+    register_curriculum("test/Climb-v0", EVEN, levels, threshold=0.01, window=16)
     yield "test/Climb-v0"
     del gymnasium.registry["test/Climb-v0"]
 
@@ -125,11 +143,11 @@ def test_an_objective_with_a_reference_cannot_replace_one_without(tmp_path):
 def test_parameters_that_were_frozen_stay_frozen(random_policy, tmp_path):
     policy = random_policy("llama")
     policy.model.model.embed_tokens.requires_grad_(False)
-    agent = small_agent(policy).learn(32)
+    agent = small_agent(policy, EVEN).learn(32)
     agent.save(tmp_path / "agent")
     loaded = GRPOAgent.load(tmp_path / "agent", device="cpu")
     assert list(loaded._parameters) == list(agent._parameters)
-    assert torch.equal(weights(loaded.learn(48)), weights(agent.learn(48)))
+    assert torch.equal(weights_learned(loaded, 48), weights_learned(agent, 48))
 
 
 @pytest.mark.parametrize(
@@ -142,10 +160,10 @@ def test_the_model_below_adapters_keeps_its_type(micro_policy, tmp_path, base, p
     micro_policy.save(tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=base)
     model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    agent = small_agent(LanguageModelPolicy(model, micro_policy.tokenizer, precision=precision)).learn(32)
+    agent = small_agent(LanguageModelPolicy(model, micro_policy.tokenizer, precision=precision), EVEN).learn(32)
     agent.save(tmp_path / "agent")
     resumed = load_agent(tmp_path / "agent", device="cpu")
-    assert torch.equal(weights(resumed.learn(48)), weights(agent.learn(48)))
+    assert torch.equal(weights_learned(resumed, 48), weights_learned(agent, 48))
 
 
 def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
@@ -157,9 +175,10 @@ def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
         return LanguageModelPolicy(peft.get_peft_model(model, config), micro_policy.tokenizer)
 
     micro_policy.save(tmp_path / "base")
-    agent = small_agent(adapted(AutoModelForCausalLM.from_pretrained(tmp_path / "base"))).learn(16)
+    agent = small_agent(adapted(AutoModelForCausalLM.from_pretrained(tmp_path / "base")), EVEN)
+    weights_learned(agent, 16)
     agent.save(tmp_path / "agent")
-    assert torch.equal(weights(load_agent(tmp_path / "agent", device="cpu")), weights(agent))
+    assert torch.equal(weights_of(load_agent(tmp_path / "agent", device="cpu")), weights_of(agent))
     cut(tmp_path / "agent" / "policy" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="adapters"):
         load_agent(tmp_path / "agent", device="cpu")
@@ -172,7 +191,7 @@ def test_adapters_find_the_model_they_belong_to(micro_policy, tmp_path):
 
 
 def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
-    @register_task("test/Numbers-v0", reward=MathReward())
+    @register_task("test/Numbers-v0", reward=even_lengths)
     def sampler(rng, high: int = 9, path: object = ""):
         return Problem(f"What is {rng.integers(high * 10**6)} + 1, {path}?", reference="1")
 
@@ -181,7 +200,7 @@ def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
     agent.save(tmp_path / "agent")
     loaded = load_agent(tmp_path / "agent", device="cpu")
     assert (loaded.seed, loaded.env_spec.kwargs) == (7, {"high": 3, "path": "here"})
-    assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
+    assert torch.equal(weights_learned(loaded, 32), weights_learned(agent, 32))
     with pytest.raises(TypeError, match=r"policy\.save"):
         small_agent(env=gymnasium.make("test/Numbers-v0", path=frozenset({1}))).save(tmp_path / "set")
     load_agent(tmp_path / "agent", gymnasium.make("test/Numbers-v0", path=frozenset({1})), device="cpu")
@@ -189,13 +208,13 @@ def test_seeds_and_arguments_may_be_numbers_of_numpy_and_paths(tmp_path):
 
 
 def test_an_environment_with_wrappers_is_not_silently_one_without(tmp_path):
-    env = PromptTemplate(gymnasium.make(ARITHMETIC), "Hello. {prompt}")
+    env = PromptTemplate(gymnasium.make(EVEN), "Hello. {prompt}")
     agent = small_agent(env=env)
     agent.learn(16).save(tmp_path / "agent")
     with pytest.raises(CheckpointError, match="PromptTemplate"):
         load_agent(tmp_path / "agent", device="cpu")
     resumed = GRPOAgent.load(tmp_path / "agent", env, device="cpu")
-    assert torch.equal(weights(resumed.learn(32)), weights(agent.learn(32)))
+    assert torch.equal(weights_learned(resumed, 32), weights_learned(agent, 32))
 
 
 @pytest.mark.parametrize("kind", ["grpo", "sb3"])
@@ -210,7 +229,7 @@ def test_the_same_task_goes_on_and_another_begins_anew(climb, tmp_path, kind):
     assert env_state_of(first)["level"] > 0
     resumed = load_agent(tmp_path / "agent", climb, device="cpu")
     assert env_state_of(resumed) == env_state_of(first)
-    assert torch.equal(weights(resumed.learn(64)), weights(straight))
+    assert torch.equal(weights_learned(resumed, 64), weights_of(straight))
     other = load_agent(tmp_path / "agent", gymnasium.make(climb, start=0), device="cpu")
     assert env_state_of(other)["level"] == 0
     assert load_agent(tmp_path / "agent", ARITHMETIC, device="cpu").learn(48).num_updates == 3
@@ -316,11 +335,11 @@ def test_a_policy_that_is_lost_learns_nothing(micro_policy):
 def test_a_plain_policy_stays_plain(random_policy, tmp_path):
     made = random_policy("llama")
     policy = LanguageModelPolicy(made.model, made.tokenizer, plain=True)
-    agent = small_agent(policy).learn(16)
+    agent = small_agent(policy, EVEN).learn(16)
     agent.save(tmp_path / "agent")
     loaded = load_agent(tmp_path / "agent", device="cpu")
     assert (loaded.policy.plain, loaded.policy.packed_model) == (True, None)
-    assert torch.equal(weights(loaded.learn(32)), weights(agent.learn(32)))
+    assert torch.equal(weights_learned(loaded, 32), weights_learned(agent, 32))
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def main(folder: str, parallel: str, *kill: str) -> None:
     agent.save(folder)
     again = GRPOAgent.load(folder, parallel=parallel)
     same(agent, again)
+    before = weights(agent)
     agent.learn(100)
     again.learn(100)
+    assert any(not torch.equal(a, b) for a, b in zip(before, weights(agent), strict=True))
     same(agent, again)
     if agent.ranks.is_first:
         print("the same")

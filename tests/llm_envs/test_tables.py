@@ -74,6 +74,10 @@ FILES = {
     "blank_end.csv": as_csv() + "\r\n\r\n",
     "marked.csv": "\ufeff" + as_csv(),
     "rows.tsv": as_csv(delimiter="\t"),
+    "semicolons.csv": as_csv(delimiter=";"),
+    "marked_semicolons.csv": "\ufeff" + as_csv(delimiter=";"),
+    "ROWS.CSV": as_csv(),
+    "Rows.Tsv": as_csv(delimiter="\t"),
 }
 
 
@@ -240,6 +244,22 @@ def test_a_broken_line_is_named_and_may_be_left_out(tmp_path, name, broken, mess
     with pytest.raises(BadRow, match=f"{name}, {message}"):
         references(file)
     assert references(file, skip_bad_rows=True) == [row["answer"] for row in rows]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.json", "rows.csv.gz"])
+@pytest.mark.parametrize("byte_order", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_as_what_it_is(tmp_path, name, byte_order):
+    content = ("\ufeff" + as_csv()).encode(byte_order)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(ValueError, match=f"{name} is in UTF-16: save it as UTF-8"):
+        references(tmp_path / name)
+
+
+def test_semicolons_within_cells_and_quoted_lines(tmp_path):
+    rows = [{"question": f'Is {n},5; or "{n}"\nright; {n}?', "answer": f"{n}"} for n in range(5)]
+    for delimiter in ",;":
+        (tmp_path / "rows.csv").write_bytes(as_csv(rows, delimiter).encode())
+        assert references(tmp_path / "rows.csv") == [row["answer"] for row in rows]
 
 
 def test_a_broken_row_of_a_list_is_left_out_too(tmp_path):

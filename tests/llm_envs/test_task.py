@@ -185,3 +185,13 @@ def test_a_task_replaces_an_earlier_one_of_its_id():
         assert find_task("test/Twice-v0")[0] is later
     finally:
         remove_task("test/Twice-v0")
+
+
+def test_a_module_that_cannot_be_found_is_named_with_its_task_and_a_remedy(tmp_path, monkeypatch):
+    (tmp_path / "needs_another.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, missing in (("no_such_tasks", "no_such_tasks"), ("needs_another", "no_such_package")):
+        with pytest.raises(
+            ModuleNotFoundError, match=f"'{module}', which should register 'demo/X-v0'.*{missing}.*PYTHONPATH"
+        ):
+            find_task(f"{module}:demo/X-v0")

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from agents import load_policy
 from agents.cli.app import run
 from agents.cli.common import UsageError, parse_env_args
+from agents.cli.failures import exit_code, one_line
 from agents.evaluation.held_out import EvaluationReport
 from agents.grpo.agent import GRPOAgent
 from agents.policies.builtin import TINY_PATH
@@ -173,6 +178,8 @@ def test_a_resumed_run_keeps_its_settings_and_ends_as_if_never_stopped(
         assert (stopped / name).read_bytes() == (straight / name).read_bytes()
     weights = [load_file(folder / "checkpoint" / "policy" / "model.safetensors") for folder in (straight, stopped)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    begun = load_policy("builtin/tiny").model.state_dict()
+    assert any(not torch.equal(begun[name], tensor) for name, tensor in weights[0].items())
 
 
 TASKS = """
@@ -444,3 +451,38 @@ def test_list_shows_whole_ids_in_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["list"]) == 0
     assert "llm_envs/PythonFunctions-v0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--config", "{}/nowhere.json"], "No such file or directory: '{}/nowhere.json'; check the spelling"),
+        (["train", "--config", "{}"], "Is a directory: '{}'; a folder is where a file is wanted"),
+        (["train", *SMALL, "--run-dir", "{}/notes"], "File exists: '{}/notes'; a file is where a folder is wanted"),
+        (["train", *SMALL, "--run-dir", "{}/notes/run"], "Not a directory: '{}/notes/run'; a file is where a folder"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_a_remedy(tmp_path, capsys, words, message):
+    (tmp_path / "notes").write_text("mine")
+    assert run([word.format(tmp_path) for word in words]) == 2
+    found = capsys.readouterr().err
+    assert f"llm-envs: {message.format(tmp_path, tmp_path)}" in found
+    assert "Errno" not in found
+    assert "Traceback" not in found
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room; .*--resume"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), "Permission denied: 'runs'; .*another place"),
+        (OSError(errno.EROFS, "Read-only file system", Path("runs")), "Read-only file system: 'runs'; .*another place"),
+        (FileNotFoundError("there is no file x"), "there is no file x$"),
+        (OSError(errno.EIO, "Input/output error", "x"), "Input/output error: 'x'$"),
+    ],
+    ids=repr,
+)
+def test_remedies_for_what_the_system_refuses(error, message):
+    assert re.search(message, one_line(error))
+    assert exit_code(error) == 2

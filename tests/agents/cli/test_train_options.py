@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from agents import load_policy
 from agents.cli.agent_options import A2COptions, PPOOptions, make_agent, option_groups
 from agents.cli.app import run
 from agents.cli.callbacks import load_callback
@@ -361,6 +362,8 @@ def test_a_resumed_run_keeps_its_threads_and_ends_with_the_same_weights(
     assert torch.get_num_threads() == 1
     weights = [load_file(folder / "checkpoint" / "policy" / "model.safetensors") for folder in (straight, stopped)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    begun = load_policy("builtin/tiny").model.state_dict()
+    assert any(not torch.equal(begun[name], tensor) for name, tensor in weights[0].items())
     assert "will end with other weights" not in capsys.readouterr().out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from agents import GRPOAgent, GRPOConfig, SamplingParams, load_policy
 from agents.engines.vllm_server import ServerError, VLLMServerEngine
 from tests.agents.engines.fake_vllm import FakeVLLM, serving
+from tests.learned import weights_learned
 
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11], [12, 13], [14]]
 SAMPLING = SamplingParams(6)
@@ -168,9 +170,9 @@ def test_a_server_that_fails_again_and_again(policy, fake, url):
 
 
 def test_a_run_goes_on_from_its_checkpoint(policy, tmp_path):
-    fake = FakeVLLM(policy)
+    fake, config = FakeVLLM(policy), replace(SMALL, max_completion_tokens=24)
     with serving(fake) as url:
-        straight = GRPOAgent(policy, "llm_envs/Arithmetic-v0", config=SMALL, engine=VLLMServerEngine(policy, url))
+        straight = GRPOAgent(policy, "llm_envs/Arithmetic-v0", config=config, engine=VLLMServerEngine(policy, url))
         straight.learn(16)
         straight.save(tmp_path / "agent")
         straight.learn(32)
@@ -183,7 +185,7 @@ def test_a_run_goes_on_from_its_checkpoint(policy, tmp_path):
         agent.learn(32)
     with serving(fake) as url:
         agent = GRPOAgent.load(tmp_path / "agent", engine=VLLMServerEngine(other, url))
-        agent.learn(32)
+        weights_learned(agent, 32)
     for name, tensor in straight.policy.model.state_dict().items():
         assert torch.equal(tensor, agent.policy.model.state_dict()[name])
 

@@ -19,6 +19,7 @@ from agents.objectives import DAPO, PRESETS, DrGRPO, PolicyGradient
 from agents.policies import LanguageModelPolicy
 from agents.rollout import Completion, GroupBatch, Rollout
 from llm_envs.curriculum import register_curriculum
+from tests.learned import weights_learned
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24)
@@ -77,7 +78,7 @@ def test_learning_counts_over_life_and_a_callback_can_stop_it():
 def test_equal_seeds_repeat_a_run_and_others_do_not():
     first, second, third = small_agent(seed=1), small_agent(seed=1), small_agent(seed=2)
     for agent in (first, second, third):
-        agent.learn(48)
+        weights_learned(agent, 48)
     assert torch.equal(weights(first), weights(second))
     assert not torch.equal(weights(first), weights(third))
 
@@ -87,7 +88,7 @@ def test_predicting_does_not_disturb_training():
     first.learn(32)
     second.learn(16)
     second.predict(["What is 1 + 1?"] * 3)
-    second.learn(32)
+    weights_learned(second, 32)
     assert torch.equal(weights(first), weights(second))
 
 
@@ -97,7 +98,7 @@ def test_micro_batches_do_not_change_the_update(kl_coef):
         small_agent(config=replace(SMALL, micro_batch_size=size), objective=GRPO(kl_coef=kl_coef)) for size in (256, 4)
     ]
     for agent in agents:
-        agent.learn(16)
+        weights_learned(agent, 16)
     # the first steps of AdamW are sign-like: rounding moves single weights by more than it moves gradients
     assert torch.allclose(weights(agents[0]), weights(agents[1]), atol=1e-5)
 
@@ -125,7 +126,8 @@ def test_the_kl_coefficient_adapts_to_a_target_and_a_run_resumes_with_it(tmp_pat
     assert used == pytest.approx([0.04 * 1.2**i for i in range(4)])
     assert whole.objective.kl_coef == pytest.approx(0.04 * 1.2**4)
     small_agent(config=config).learn(16 * 4, Recorder(stop_after=2)).save(tmp_path / "half")
-    resumed = GRPOAgent.load(tmp_path / "half", device="cpu").learn(16 * 4)
+    resumed = GRPOAgent.load(tmp_path / "half", device="cpu")
+    weights_learned(resumed, 16 * 4)
     assert resumed.objective == whole.objective
     assert torch.equal(weights(resumed), weights(whole))
     falling = small_agent(config=replace(config, kl_target=100.0)).learn(16)
@@ -268,7 +270,7 @@ def test_every_objective_trains_saves_and_resumes(tmp_path, name):
     first.save(tmp_path / "agent")
     resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
     assert resumed.objective == objective
-    assert torch.equal(weights(resumed.learn(32)), weights(straight))
+    assert torch.equal(weights_learned(resumed, 32), weights(straight))
 
 
 @pytest.mark.parametrize("name", ["dr-grpo", "reinforce++", "rloo", "rejection"])
@@ -407,8 +409,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path, kl_coef):
     resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
     assert (resumed.num_updates, resumed.config, resumed.objective) == (2, SMALL, objective)
     # the learning rate depends on the total, which is the same; so do the problems, the noise and AdamW's moments
-    resumed.learn(64)
-    assert torch.equal(weights(resumed), weights(straight))
+    assert torch.equal(weights_learned(resumed, 64), weights(straight))
     # as did the separate stream of predict
     assert resumed.predict(["What is 1 + 1?"] * 8) == first.predict(["What is 1 + 1?"] * 8)
 
@@ -439,7 +440,7 @@ def test_a_save_that_was_killed_between_its_renames_loses_nothing(tmp_path, left
 
 @pytest.fixture
 def climb():
-    levels = [{"operands": operands} for operands in (2, 3, 4)]
+    levels = [{"operands": 2, "operators": operators} for operators in ("+", "+-", "+-*")]
     register_curriculum("test/Climb-v0", "llm_envs/Arithmetic-v0", levels, threshold=0.1, window=16)
     yield "test/Climb-v0"
     del gymnasium.registry["test/Climb-v0"]
@@ -456,7 +457,7 @@ def test_a_curriculum_goes_on_where_the_run_stopped(climb, tmp_path):
     first.save(tmp_path / "agent")
     resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
     assert env_state(resumed.envs) == stands
-    resumed.learn(64)
+    weights_learned(resumed, 64)
     assert env_state(resumed.envs) == env_state(straight.envs)
     assert torch.equal(weights(resumed), weights(straight))
 
@@ -494,8 +495,8 @@ def test_adapters_are_saved_and_resume(tmp_path, precision):
     first.learn(48, Recorder(stop_after=2))
     first.save(tmp_path / "agent")
     assert not (tmp_path / "agent" / "reference").exists()
-    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu").learn(48)
-    assert torch.equal(weights(resumed), weights(straight))
+    resumed = GRPOAgent.load(tmp_path / "agent", device="cpu")
+    assert torch.equal(weights_learned(resumed, 48), weights(straight))
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "version", "optimizer", "objective"])

@@ -14,6 +14,7 @@ from agents.engines import StaticCacheEngine
 from agents.objectives import PRESETS, PolicyGradient
 from agents.rollout import Completion, Rollout
 from agents.tracking.completions_file import CompletionsWriter
+from tests.learned import weights_learned
 
 ARITHMETIC = "llm_envs/Arithmetic-v0"
 SMALL = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=24, max_staleness=1)
@@ -106,7 +107,7 @@ def test_generating_and_learning_happen_at_the_same_time():
 def test_equal_seeds_repeat_a_run():
     agents = [agent_with(), agent_with()]
     for agent in agents:
-        agent.learn(48)
+        weights_learned(agent, 48)
     assert torch.equal(weights(agents[0]), weights(agents[1]))
 
 
@@ -122,7 +123,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_batch_in_flight(tmp_path, re
     used = len(stopped.engine.used)
     policy = load_policy("builtin/tiny", device="cpu")
     resumed, rest = GRPOAgent.load(tmp_path / "checkpoint", engine=OtherProcess(policy)), Recorder()
-    resumed.learn(64, [rest, CompletionsWriter(tmp_path / "stopped")])
+    weights_learned(resumed, 64, [rest, CompletionsWriter(tmp_path / "stopped")])
     assert torch.equal(weights(straight), weights(resumed))
     assert [record.rollouts for record in rest.records] == [record.rollouts for record in recorder.records[2:]]
     assert used + len(resumed.engine.used) == len(straight.engine.used)  # nothing was drawn twice

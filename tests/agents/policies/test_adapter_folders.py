@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from agents import GRPOAgent, GRPOConfig, evaluate, load_policy
 from agents.cli.app import run
 from agents.policies import PolicyNotFound, loading
 from agents.policies.loading import load_model
+from tests.learned import weights_learned
 
 peft = pytest.importorskip("peft")
 CONFIG = GRPOConfig(prompts_per_update=4, group_size=4, max_completion_tokens=12, learning_rate=1e-2, warmup_updates=0)
@@ -69,13 +71,16 @@ def test_a_folder_that_peft_alone_wrote(tmp_path):
 
 
 def test_a_runs_own_policy_folder_and_training_on_from_it(tmp_path):
-    agent = GRPOAgent(load_policy("builtin/tiny", lora_rank=4), ARITHMETIC, config=CONFIG, device="cpu").learn(32)
+    config = replace(CONFIG, max_completion_tokens=24, learning_rate=1e-3)
+    agent = GRPOAgent(load_policy("builtin/tiny", lora_rank=4), ARITHMETIC, config=config, device="cpu")
+    weights_learned(agent, 32)
     agent.save(tmp_path / "checkpoint")
     folder = tmp_path / "checkpoint" / "policy"
     policy = load_policy(folder)
     assert torch.equal(logits(policy), logits(agent.policy))
     assert evaluate(policy, ARITHMETIC, problems=4, samples=2).problems == 4
-    further = GRPOAgent(policy, ARITHMETIC, config=CONFIG, device="cpu").learn(16)
+    further = GRPOAgent(policy, ARITHMETIC, config=config, device="cpu")
+    weights_learned(further, 16)
     further.save(tmp_path / "further")
     reloaded = GRPOAgent.load(tmp_path / "further", device="cpu")
     assert torch.equal(logits(reloaded.policy), logits(further.policy))
