@@ -18,3 +18,7 @@ def main() -> None:
         print(f"llm-envs: {problem}", file=sys.stderr)
         sys.exit(2)
     importlib.import_module("agents.cli").main()
+
+
+if __name__ == "__main__":  # python -m llm_envs.command
+    main()
