@@ -11,7 +11,7 @@ import torch
 from agents import GRPOAgent, GRPOConfig, SamplingParams, load_policy
 from agents.distributed import Ranks
 from agents.engines.vllm import named_weights
-from agents.engines.vllm_server import ServerError, VLLMServerEngine
+from agents.engines.vllm_server import ServerError, VLLMServerEngine, _is_loopback
 from agents.forward.packed_model import without_adapters
 from tests.agents.engines.fake_vllm import FakeVLLM, serving
 
@@ -366,3 +366,62 @@ def test_a_proxy_is_not_asked_for_a_server_of_this_host(policy, fake, url, monke
         assert VLLMServerEngine(policy, address).generate(PROMPTS, 1, SAMPLING, 1)
     with pytest.raises(ServerError, match="does not answer"):  # the proxy is asked, and is not there
         VLLMServerEngine(policy, "http://server.invalid:8000", patience=0)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_loopback"),
+    [
+        ("http://localhost:8000", True),
+        ("http://LOCALHOST", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://127.1.2.3", True),
+        ("http://[::1]:8000", True),
+        ("http://10.0.0.1:8000", False),
+        ("http://localhost.example.org", False),
+        ("http://0.0.0.0:8000", False),
+    ],
+)
+def test_loopback(url, is_loopback):
+    assert _is_loopback(url) == is_loopback
+
+
+class Second(Ranks):
+    """The second of two processes; the first has handed weights over to process `instance` of the server."""
+
+    instance = "1"
+
+    def of_first(self, value):
+        return self.instance
+
+    def wait(self):
+        pass
+
+
+def test_the_second_training_process_writes_nothing_and_knows_what_the_first_did(
+    policy, fake, url, tmp_path, monkeypatch
+):
+    second = Second(1, 2)
+    monkeypatch.setattr(Ranks, "current", lambda: second)
+    engine = VLLMServerEngine(policy, url, weights_dir=tmp_path / "weights")
+    assert "/collective_rpc" not in fake.requests
+    assert not (tmp_path / "weights").exists()
+    fake.restart()
+    Second.instance = "2"  # the first has met it after it was started anew
+    engine.sync_weights(policy)
+    assert engine.generate(PROMPTS, 1, SAMPLING, 1)
+
+
+def test_a_hand_over_by_nccl_that_fails_is_a_clear_error(policy, fake, url):
+    class Transfer:
+        def send(self, policy):
+            raise ConnectionResetError("reset by peer")
+
+    engine = VLLMServerEngine(policy, url)
+    engine._transfer = Transfer()
+    with pytest.raises(ServerError, match=r"reset by peer.*go on from the last checkpoint"):
+        engine.sync_weights(policy)
+    fake.restart()
+    with pytest.raises(ServerError, match="weights cannot be sent to it: it has left the group of NCCL"):
+        engine.sync_weights(policy)
+    with pytest.raises(ServerError, match="it has left the group of NCCL"):
+        engine.generate(PROMPTS, 1, SAMPLING, 1)
