@@ -13,6 +13,7 @@ import gymnasium
 
 from agents.checkpoint import CheckpointError
 from agents.cli.common import CheckFailed, UsageError
+from agents.engines.vllm_server import ServerError
 from agents.grpo.micro_batches import UpdateOutOfMemory
 from agents.hardware import DeviceNotFound
 from agents.policies import PolicyNotFound, PromptTooLong, UnsuitableTokenizer
@@ -53,7 +54,7 @@ def exit_code(error: Exception) -> int | None:
 
     It is 2 for a mistake of the person at the keyboard, and 1 where the work itself failed.
     """
-    if isinstance(error, CheckFailed | FloatingPointError | UpdateOutOfMemory):
+    if isinstance(error, CheckFailed | FloatingPointError | ServerError | UpdateOutOfMemory):
         return 1
     if _is_of_reward(error) or _is_lost_process(error):
         return 1

@@ -41,6 +41,7 @@ class VLLMEngine:
 
     Raises:
         ImportError: vLLM is not installed.
+        ValueError: vLLM cannot be given the policy's weights, see `check_weights`.
     """
 
     exact_logprobs = False
@@ -55,6 +56,7 @@ class VLLMEngine:
         sleeps: bool | None = None,
         **options: Any,
     ) -> None:
+        check_weights(policy)
         # the engine's core in this process: its weights can be written to without a copy on the way
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         try:
@@ -97,6 +99,7 @@ class VLLMEngine:
 
         Raises:
             ValueError: There are no prompts, an empty prompt, or `group_size` is not positive.
+            RuntimeError: vLLM did not finish a completion.
         """
         check_request(prompt_ids, group_size)
         self._wake()
@@ -109,18 +112,20 @@ class VLLMEngine:
             use_tqdm=False,
         )
         groups = [[_completion(output) for output in request.outputs] for request in outputs]
+        count = 1 if greedy else group_size
+        if any(len(group) != count for group in groups):
+            raise RuntimeError(
+                f"vLLM gave {[len(group) for group in groups]} completions of prompts, not {count} of each"
+            )
         return [group * group_size for group in groups] if greedy else groups
 
     def sync_weights(self, policy: Any) -> None:
         """Copy the policy's weights, with its adapters added, and forget keys and values of the old ones.
 
         Raises:
-            ValueError: An adapter is not of the plain low-rank kind.
+            ValueError: vLLM cannot be given these weights, see `check_weights`.
         """
-        if policy.load_in is not None:
-            raise ValueError(
-                f"vLLM is not given weights of load_in={policy.load_in!r}: leave it out, or use engine auto"
-            )
+        check_weights(policy)
         self._policy = policy
         self._wake()
         weights = named_weights(without_adapters(policy.model))
@@ -171,7 +176,45 @@ def warn_of_version(version: str) -> None:
 def _completion(output: Any) -> Completion:
     ids = list(output.token_ids)
     logprobs = [found[token].logprob for found, token in zip(output.logprobs, ids, strict=True)]
+    check_finished(output.finish_reason)
     return Completion(ids, logprobs, truncated=output.finish_reason == "length")
+
+
+def check_finished(reason: str | None) -> None:
+    """Refuse a completion that was broken off: it would be learned from as if the policy had ended it there.
+
+    Args:
+        reason: vLLM's `finish_reason`: `stop`, `length`, `abort`, `error` or `repetition`.
+
+    Raises:
+        RuntimeError: It is neither `stop` nor `length`.
+    """
+    if reason not in ("stop", "length"):
+        raise RuntimeError(f"vLLM broke a completion off: finish_reason={reason!r}, expected 'stop' or 'length'")
+
+
+def check_weights(policy: Any) -> None:
+    """Refuse a policy whose weights vLLM cannot be given.
+
+    Raises:
+        ValueError: They are quantised, or an adapter is on an embedding or a head that are tied to each other.
+    """
+    if policy.load_in is not None:
+        raise ValueError(f"vLLM is not given weights of load_in={policy.load_in!r}: leave it out, or use engine auto")
+    _check_tied(without_adapters(policy.model))
+
+
+def _check_tied(model: Any) -> None:
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if _is_tied(model) and any(hasattr(module, "get_delta_weight") for module in ends):
+        raise ValueError(
+            "an adapter is on the embedding or the head of a model that ties them, and vLLM has one tensor for both: "
+            "leave lm_head and the embedding out of lora_targets (--lora-targets), or use engine auto"
+        )
+
+
+def _is_tied(model: Any) -> bool:
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
 
 
 def named_weights(model: Any, *, with_tied_head: bool = False) -> Iterator[tuple[str, Tensor]]:
@@ -186,9 +229,10 @@ def named_weights(model: Any, *, with_tied_head: bool = False) -> Iterator[tuple
         with_tied_head: Whether the head is named too where it is the embedding.
 
     Raises:
-        ValueError: An adapter is not of the plain low-rank kind.
+        ValueError: An adapter is not of the plain low-rank kind, or is on an embedding or a head that are tied.
     """
-    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    _check_tied(model)
+    tied = _is_tied(model)
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in model.state_dict().items():
         if "lora_" in name or (tied and name == "lm_head.weight" and not with_tied_head):

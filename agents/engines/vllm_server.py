@@ -7,13 +7,15 @@ weights reach it by a folder that both sides see, or by NCCL. docs/scaling.md sa
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ from safetensors.torch import save_file
 
 from agents.distributed import Ranks, is_sharded
 from agents.engines.rollout_engine import check_request
-from agents.engines.vllm import named_weights, warn_of_version
+from agents.engines.vllm import check_finished, check_weights, named_weights, warn_of_version
 from agents.engines.vllm_transfer import NCCLTransfer
 from agents.forward.packed_model import without_adapters
 from agents.rollout import Completion, GroupBatch, Rollout, SamplingParams
@@ -55,12 +57,14 @@ class _Gone(Exception):
 class VLLMServerEngine:
     """Generates by a vLLM server that was given the policy's model, and hands the policy's weights over to it.
 
-    One request per prompt draws its G completions. A server that is lost in the middle is waited for: one that comes
-    back within `patience` gets the last weights again, and the batch is drawn anew, with the same seeds. Its
+    One request per prompt draws its G completions. A server that is lost is waited for: one that comes back within
+    `patience` gets the last weights again, and the batch is drawn anew, with the same seeds. That another process
+    answers is known by the `instance_id` of its configuration, which is read before and after each batch. Its
     log-probabilities differ from the policy's by the rounding of other kernels, so an update computes those that it
     starts from anew.
 
-    Where several processes train together, each asks for its own episodes, and the first hands the weights over.
+    Where several processes train together, each asks for its own episodes, and the first hands the weights over. They
+    cannot agree in the middle of a batch to hand them over again: a server that was started anew then ends the run.
 
     Args:
         policy: A `LanguageModelPolicy` whose model the server has.
@@ -74,6 +78,7 @@ class VLLMServerEngine:
     Raises:
         ImportError: NCCL was asked for, and vLLM is not installed here.
         ServerError: No server answers, it has another model, or it was not started as it has to be.
+        ValueError: The address is none, or the server cannot be given the policy's weights, see `check_weights`.
     """
 
     exact_logprobs = False
@@ -93,23 +98,34 @@ class VLLMServerEngine:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"the server's address must begin with http:// or https://, got {url!r}")
         checked("weight_transfer", weight_transfer, Literal["disk", "nccl"])
+        check_weights(policy)
         self.url = url.rstrip("/")
+        # a proxy of the environment (http_proxy) cannot reach a server of this host by a loopback address
+        self._open = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if _is_loopback(url) else [])).open
         self._policy = policy
         self._timeout = timeout
         self._patience = patience
-        self._temporary = tempfile.TemporaryDirectory(prefix="llm-envs-weights-") if weights_dir is None else None
-        self._folder = Path(self._temporary.name if self._temporary else weights_dir).resolve()  # type: ignore[arg-type]
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._ranks = Ranks.current()
+        if self._ranks.is_first:  # the others write nothing
+            self._temporary = tempfile.TemporaryDirectory(prefix="llm-envs-weights-") if weights_dir is None else None
+            self._folder = Path(self._temporary.name if self._temporary else weights_dir).resolve()  # type: ignore[arg-type]
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._has_begun = False
+        self._instance: str | None = None
+        """Of the server process that has the last weights; None where it is not known."""
+        self._transfer: NCCLTransfer | None = None
         self._wait_until_ready()
         warn_of_version(str(self._ask("/version").get("version")))
-        self._check_start()
+        try:
+            self._instance = self._check_start()
+        except _Gone as error:
+            raise self._lost(error) from error
         self._check_vocabulary()
-        self._transfer: NCCLTransfer | None = None
         if weight_transfer == "nccl":
             workers = self._ask("/get_world_size")["world_size"]
             self._transfer = NCCLTransfer(self.url, workers, self._ranks, policy)
         self.sync_weights(policy)
+        self._has_begun = True
 
     def generate(
         self, prompt_ids: list[list[int]], group_size: int, sampling: SamplingParams, seed: int
@@ -134,19 +150,37 @@ class VLLMServerEngine:
 
         Afterwards the server completes a prompt, and its log-probabilities are compared with the policy's own.
 
+        A server that is gone is waited for, as in `generate`, where weights go by the folder.
+
         Raises:
             ServerError: The server is gone, or what it computes is not what the policy does.
-            ValueError: An adapter is not of the plain low-rank kind.
+            ValueError: The server cannot be given these weights, see `check_weights`.
         """
+        check_weights(policy)
         self._policy = policy
         if self._transfer is None:
             self._write(policy)
         else:
-            self._transfer.send(policy)
-            if self._ranks.is_first:
-                self._forget()
+            self._send(self._transfer, policy)
+        self._instance = self._ranks.of_first(self._instance)
         self._ranks.wait()
         self._compare()
+
+    def _send(self, transfer: NCCLTransfer, policy: Any) -> None:
+        """Hand the weights over by NCCL."""
+        try:
+            if self._check_start() != self._instance:
+                raise self._cannot_go_on("weights cannot be sent to it: it has left the group of NCCL")
+            transfer.send(policy)
+        except ServerError:
+            raise
+        except (_Gone, OSError) as error:
+            raise self._lost(error) from error
+        if self._ranks.is_first:
+            try:
+                self._forget()
+            except _Gone as error:
+                raise self._lost(error) from error
 
     def _write(self, policy: Any) -> None:
         """Hand the weights over by the folder."""
@@ -165,14 +199,39 @@ class VLLMServerEngine:
     # -- the server --------------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """Let the server read the folder."""
-        self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}})
-        self._forget()
+        """Let the server read the folder, and wait for one that is gone.
+
+        Raises:
+            ServerError: It stays away, or fails again and again.
+        """
+        reason: Exception = _Gone("it was started anew in the middle")
+        for _ in range(_ATTEMPTS):
+            try:
+                instance = self._check_start()
+                self._post(
+                    "/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}}
+                )
+                self._forget()
+                if self._check_start() == instance:
+                    self._instance = instance
+                    return
+            except _Gone as error:
+                reason = error
+                self._wait_until_ready()
+        raise self._lost(reason)
+
+    def _load_again(self) -> None:
+        """Give a server that was started anew the last weights."""
+        if self._transfer is not None:
+            raise self._cannot_go_on("it has left the group of NCCL, by which it would get the weights")
+        if self._ranks.size > 1:
+            raise self._cannot_go_on("of several training processes none can hand it the weights in the middle")
+        self._load()
 
     def _forget(self) -> None:
         """Let the server forget keys and values of other weights."""
         deadline = time.monotonic() + self._patience
-        while not self._ask("/reset_prefix_cache", {}).get("success", True):  # requests are under way
+        while not self._post("/reset_prefix_cache", {}).get("success", True):  # requests are under way
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"the server at {self.url} did not empty its prefix cache, which has keys and values of other "
@@ -193,24 +252,37 @@ class VLLMServerEngine:
                 return
 
     def _lost(self, reason: Exception) -> ServerError:
+        advice = "start it anew, see docs/scaling.md, and go on from the last checkpoint"
         return ServerError(
             f"the vLLM server at {self.url} does not answer, or fails again and again ({reason}; it was waited for up "
-            f"to {self._patience:g} seconds); start it anew, see docs/scaling.md, and go on from the last checkpoint"
+            f"to {self._patience:g} seconds); {advice if self._has_begun else 'start it, see docs/scaling.md'}"
         )
 
-    def _check_start(self) -> None:
-        """Look at how the server was started.
+    def _cannot_go_on(self, reason: str) -> ServerError:
+        return ServerError(
+            f"the vLLM server at {self.url} was lost or started anew during the run, and {reason}; go on from the last "
+            "checkpoint"
+        )
+
+    def _check_start(self) -> str | None:
+        """Look at how the server was started; gives the identity of its process.
+
+        It is None where the server has several API processes, each with an identity of its own.
 
         Raises:
             ServerError: Its log-probabilities would be of another distribution, or its sampling another.
+            _Gone: No answer came.
         """
-        config = self._ask("/server_info?config_format=json")["vllm_config"]["model_config"]
+        found = self._post("/server_info?config_format=json", None)["vllm_config"]
+        config = found["model_config"]
         for option, wanted in (("logprobs_mode", "processed_logprobs"), ("generation_config", "vllm")):
             if config.get(option) != wanted:
                 raise ServerError(
                     f"the server at {self.url} has {option}={config.get(option)!r}; start it with "
                     f"--{option.replace('_', '-')} {wanted}"
                 )
+        several = found.get("parallel_config", {}).get("_api_process_count", 1) > 1
+        return None if several else found.get("instance_id")
 
     def _check_vocabulary(self) -> None:
         """Ask for a completion of the last token of the policy's vocabulary, and of one more, which must be refused."""
@@ -273,30 +345,65 @@ class VLLMServerEngine:
     def _complete_all(self, requests: list[dict[str, Any]]) -> list[list[Completion]]:
         """The completions of each request.
 
-        Where one gets no answer, all are asked for anew: a server that was started anew in the meantime answers the
-        others with other weights.
+        Those that get no answer are asked for again, and all of them where the server was started anew: it has
+        answered some with other weights.
         """
+        answers: dict[int, list[Completion]] = {}
+        reason: Exception | None = None
         for _ in range(_ATTEMPTS):
-            pool = ThreadPoolExecutor(_CONNECTIONS)
             try:
-                return list(pool.map(self._complete, requests))
+                instance = self._check_start()
+                if instance != self._instance or (instance is None and reason is not None):
+                    answers.clear()
+                    self._load_again()
+                self._complete_missing(requests, answers)
+                if self._check_start() == self._instance:
+                    return [answers[i] for i in range(len(requests))]
+                reason = _Gone("it was started anew in the middle")
             except _Gone as gone:
-                lost = self._lost(gone)
-            finally:
-                pool.shutdown(cancel_futures=True)
-            if self._transfer is not None:
-                break  # the group of a server that was started anew is gone
-            self._wait_until_ready()
-            self._load()
-        raise lost
+                reason = gone
+                self._wait_until_ready()
+        assert reason is not None
+        raise self._lost(reason)
+
+    def _complete_missing(self, requests: list[dict[str, Any]], answers: dict[int, list[Completion]]) -> None:
+        """Add the answers that are missing, by the number of their request.
+
+        Raises:
+            _Gone: One of them did not come; those that came were added.
+        """
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            asked = {i: pool.submit(self._complete, requests[i]) for i in range(len(requests)) if i not in answers}
+            wait(asked.values(), return_when=FIRST_EXCEPTION)
+            for future in asked.values():
+                future.cancel()  # of those that have not begun
+        lost = None
+        for i, future in asked.items():
+            if future.cancelled():
+                continue
+            if isinstance(error := future.exception(), _Gone):
+                lost = error
+            else:
+                answers[i] = future.result()
+        if lost is not None:
+            raise lost
 
     def _complete(self, request: dict[str, Any]) -> list[Completion]:
         answer = self._post("/v1/completions", request)
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        return [
-            Completion(choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "length")
-            for choice in choices
-        ]
+        if len(choices) != request["n"]:
+            raise _Gone(f"the server at {self.url} gave {len(choices)} completions of a prompt, not {request['n']}")
+        return [self._completion(choice) for choice in choices]
+
+    def _completion(self, choice: dict[str, Any]) -> Completion:
+        ids, logprobs, reason = choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"]
+        try:
+            check_finished(reason)
+        except RuntimeError as error:
+            raise _Gone(str(error)) from error
+        if len(ids) != len(logprobs):
+            raise _Gone(f"the server at {self.url} gave {len(logprobs)} log-probabilities of {len(ids)} tokens")
+        return Completion(ids, logprobs, truncated=reason == "length")
 
     def _ask(self, path: str, content: dict[str, Any] | None = None) -> Any:
         """`_post` for what has to succeed."""
@@ -318,7 +425,7 @@ class VLLMServerEngine:
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self.url + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with self._open(request, timeout=self._timeout) as response:
                 text = response.read()
             return json.loads(text) if text else {}
         except urllib.error.HTTPError as error:
@@ -338,3 +445,11 @@ class VLLMServerEngine:
         except (ValueError, KeyError, TypeError):
             text = text.strip()[:200]
         return f"the vLLM server at {self.url} answered {path} with error {code}: {text}"
+
+
+def _is_loopback(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"

@@ -30,11 +30,12 @@ def test_a_run_with_a_server_that_is_lost_goes_on(fake, tmp_path, capsys):
         assert run(["train", *SMALL, *server, url, "--total-episodes", "48", "--run-dir", str(straight)]) == 0
         callback = ["--callback", "tests.agents.cli.test_engine_options:EndsServer"]
         EndsServer.fake = fake
-        assert run(["train", *SMALL, *server, url, *callback, "--total-episodes", "48", "--run-dir", str(lost)]) == 2
+        assert run(["train", *SMALL, *server, url, *callback, "--total-episodes", "48", "--run-dir", str(lost)]) == 1
     error = " ".join(capsys.readouterr().err.split())
     assert "does not answer" in error
     assert "go on from the last checkpoint" in error
     assert "Traceback" not in error
+    assert "--help" not in error
     EndsServer.fake = None
     fake.lose = 0
     with serving(fake) as url:  # at another address
@@ -73,7 +74,6 @@ def test_options_from_a_file(tmp_path):
         (["--server", "http://localhost:1"], "server is for --engine vllm, and the engine is auto"),
         (["--engine-args", "max_length=2"], "engine_args is for --engine vllm"),
         (["--engine", "vllm", "--server", "localhost:1"], "must begin with http://"),
-        (["--engine", "vllm", "--server", "http://127.0.0.1:9", "--engine-args", "patience=0"], "does not answer"),
         (["--engine", "vllm", "--server", "http://h", "--engine-args", "patients=0"], "'patients'"),
         (
             ["--engine", "vllm", "--server", "http://h", "--engine-args", "patience"],
@@ -89,4 +89,15 @@ def test_mistakes(words, message, tmp_path, capsys):
     error = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert message in error
     assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_server_at_the_start(tmp_path, capsys):
+    words = ["--engine", "vllm", "--server", "http://127.0.0.1:9", "--engine-args", "patience=0"]
+    assert run(["train", *words, "--device", "cpu", "--run-dir", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "does not answer" in error
+    assert "start it, see docs/scaling.md" in error
+    assert "checkpoint" not in error
+    assert "--help" not in error
     assert not (tmp_path / "run").exists()

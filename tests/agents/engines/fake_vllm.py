@@ -6,7 +6,8 @@ import contextlib
 import copy
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,6 +23,9 @@ class FakeVLLM:
     Attributes:
         requests: The paths that were asked for, in order.
         lose: How many of the next completion requests end without an answer.
+        instance: The number of its process, which `restart` changes.
+        has_several_processes: Whether several API processes answer, each with an identity of its own.
+        change: Changes the choices of the next completion request, or None.
         fail: A status code and a text with which the next completion request is answered, or None.
         cache_is_busy: How many of the next resets of the prefix cache do not succeed.
         ignores_weights: Whether it goes on with its old weights whatever it is told.
@@ -36,7 +40,10 @@ class FakeVLLM:
         self.config: dict[str, Any] = {"logprobs_mode": "processed_logprobs", "generation_config": "vllm"}
         self.development = True
         self.requests: list[str] = []
+        self.instance = 1
+        self.has_several_processes = False
         self.lose = 0
+        self.change: Callable[[list[dict[str, Any]]], object] | None = None
         self.fail: tuple[int, str] | None = None
         self.ignores_weights = False
         self.cache_is_busy = 0
@@ -45,6 +52,7 @@ class FakeVLLM:
     def restart(self) -> None:
         """Have the weights again that it was started with."""
         self.policy.model.load_state_dict(self.base)
+        self.instance += 1
 
     def answer(self, path: str, content: dict[str, Any] | None) -> tuple[int, Any]:
         self.requests.append(path)
@@ -58,7 +66,7 @@ class FakeVLLM:
         if not self.development:
             return 404, {"detail": "Not Found"}
         if path.startswith("/server_info"):
-            return 200, {"vllm_config": {"model_config": self.config}}
+            return 200, {"vllm_config": self.configuration()}
         if path == "/collective_rpc":
             assert content is not None
             assert content["method"] == "reload_weights"
@@ -74,6 +82,11 @@ class FakeVLLM:
             self.cache_is_busy -= 1
             return 200, {"success": self.cache_is_busy < 0}
         return 404, {"detail": "Not Found"}
+
+    def configuration(self) -> dict[str, Any]:
+        several = {"instance_id": str(time.time_ns()), "parallel_config": {"_api_process_count": 2}}
+        one = {"instance_id": str(self.instance), "parallel_config": {"_api_process_count": 1}}
+        return {"model_config": self.config, **(several if self.has_several_processes else one)}
 
     def complete(self, request: dict[str, Any]) -> tuple[int, Any]:
         if self.fail is not None:
@@ -95,6 +108,9 @@ class FakeVLLM:
             }
             for i, completion in enumerate(group)
         ]
+        if self.change is not None:
+            change, self.change = self.change, None
+            change(choices)
         return 200, {"choices": choices[::-1]}
 
 

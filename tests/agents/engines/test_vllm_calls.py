@@ -167,3 +167,39 @@ def test_new_weights_arrive(policy):
     assert engine.generate([[5, 6, 7]], 2, SamplingParams(6), 1) == before
     engine.sync_weights(policy)
     assert engine.generate([[5, 6, 7]], 2, SamplingParams(6), 1) != before
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "repetition", None])
+def test_a_completion_that_was_broken_off_is_an_error(policy, monkeypatch, reason):
+    engine = VLLMEngine(policy)
+    generate = engine._llm.generate
+
+    def broken(*arguments, **options):
+        found = generate(*arguments, **options)
+        found[-1].outputs[-1].finish_reason = reason
+        return found
+
+    monkeypatch.setattr(engine._llm, "generate", broken)
+    with pytest.raises(RuntimeError, match=f"finish_reason={reason!r}"):
+        engine.generate([[5, 6], [7]], 2, SamplingParams(4), 1)
+
+
+def test_a_completion_that_is_missing_is_an_error(policy, monkeypatch):
+    engine = VLLMEngine(policy)
+    generate = engine._llm.generate
+
+    def fewer(*arguments, **options):
+        found = generate(*arguments, **options)
+        found[0].outputs.pop()
+        return found
+
+    monkeypatch.setattr(engine._llm, "generate", fewer)
+    with pytest.raises(RuntimeError, match=r"gave \[1, 2\] completions of prompts, not 2 of each"):
+        engine.generate([[5, 6], [7]], 2, SamplingParams(4), 1)
+
+
+def test_4_bit_weights_are_refused_before_vllm_is_started(policy, monkeypatch):
+    monkeypatch.setattr(type(policy), "load_in", "4bit")
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", None)
+    with pytest.raises(ValueError, match="load_in='4bit': leave it out"):
+        VLLMEngine(policy)
