@@ -13,7 +13,7 @@ from typing import Any
 from rewards.arithmetic import NotAnExpression, read_arithmetic
 from rewards.base import InvalidReference, Outcome, RewardResult, check_lengths
 from rewards.extract import WINDOW
-from rewards.reasoning import reply_start
+from rewards.reasoning import reply_start, with_opened_reasoning
 from rewards.workers.pool import JobResult, JobStatus, shared_pool
 
 MAX_CHARACTERS = 5_000
@@ -71,9 +71,9 @@ class ReasoningGymReward:
         check_lengths(prompts, completions, references)
         results: list[RewardResult | None] = []
         waiting: list[tuple[int, str, tuple[Any, ...]]] = []
-        for completion, reference in zip(completions, references, strict=True):
+        for prompt, completion, reference in zip(prompts, completions, references, strict=True):
             self.check_reference(reference)
-            text = answer_of(completion)
+            text = answer_of(with_opened_reasoning(prompt, completion))
             outcome = _own_verdict(text, reference) if text is not None else Outcome.NO_ANSWER
             if outcome is None and text is not None:
                 job = (reference["family"], reference["config"], reference["entry"], text)

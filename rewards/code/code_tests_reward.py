@@ -16,6 +16,7 @@ from rewards.code.check_runner import CheckerFault
 from rewards.code.checker import Verdict, judge
 from rewards.code.extraction import extract_code
 from rewards.code.sandbox import Limits, Sandbox, SandboxFault
+from rewards.reasoning import with_opened_reasoning
 
 _MODES = ("zygote", "fresh")
 _SHOWN_CHARACTERS = 20_000
@@ -88,10 +89,10 @@ class CodeTestsReward:
                 loaded[id(reference)] = self._load(reference)
         results: list[RewardResult | None] = []
         waiting: list[tuple[int, Tests, str]] = []
-        for completion, reference in zip(completions, references, strict=True):
+        for prompt, completion, reference in zip(prompts, completions, references, strict=True):
             tests = loaded[id(reference)]
             code = extract_code(
-                completion,
+                with_opened_reasoning(prompt, completion),
                 entry_point=None if isinstance(tests, ProgramTests) else tests.entry_point.partition("()")[0],
                 prefix=tests.prefix or None,
             )

@@ -47,13 +47,28 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE | re.MULTILINE,
 )
-# A program that is tested by its output reads standard input. Comments do not count
+# A program that is tested by its output reads standard input. Replacing it (`sys.stdin = ...`, `run(..., stdin=...)`)
+# or speaking of it is no reading. What may repeat is bounded, so that a search takes linear time.
+_COMMENT = re.compile(r"#[^\n]*")
+_STDIN = r"(?:\b\w{1,40}\.)?\bstdin\b"
 _READS = re.compile(
-    r"""^[^#\n]* (?:
-        \b input \s* [(,)] | \b stdin \b | \b fileinput \b | \b (?: open | fdopen | read ) \(\ * 0\ * [,)] | /dev/fd/0
-    )""",
+    rf"""
+    (?<! \bdef\  ) \b input \s* \(
+    | \b stdin \s* \. \s* (?: read | readline | readlines | buffer | fileno | detach | __next__ | __iter__ ) \b
+    | \b for \b [^\n]{{0,100}}? \b in \s+ {_STDIN} \s* (?: [:\])}},] | \b if \b | $ )
+    | (?: \w \( \s* {_STDIN} \s* [,)] | , \s* {_STDIN} \s* \) | [(,] \s* \*{_STDIN} )
+    | \b from \s+ sys \s+ import \b [^\n]{{0,100}}? \b stdin \b
+    | \b fileinput \b | \b (?: open | fdopen | read ) \(\ * 0\ * [,)] | ["'] /dev/ (?: stdin | fd/0 ) \b
+    """,
     re.VERBOSE | re.MULTILINE,
 )
+# Reading under another name; where a block also sets the name, it only keeps the old one, or means another thing.
+_NAMES_ITS_INPUT = re.compile(
+    rf"(?: = | \b (?: else | with | return | yield\ from ) \b ) \s* (?: {_STDIN} | input \b ) (?! \s* [.=(] )"
+    r"| \w \( \s* input \s* [,)]",
+    re.VERBOSE,
+)
+_SETS_ITS_INPUT = re.compile(r"\b(?:stdin|input)[ \t]*=(?!=)")
 _CODE_LINE = re.compile(r"^[ \t]*[^# \t\n]", re.MULTILINE)
 _RETURN = re.compile(r"^return\b", re.MULTILINE)
 _TOP_LEVEL = ("def ", "class ", "import ", "from ", "@", "async ")
@@ -164,7 +179,7 @@ def _block(text: str, entry_point: str | None) -> str | None:
                 if _defines(_dedent(block.source), entry_point):
                     return block.source
     marked = [block for block in python if block.language]
-    reading = [block for block in python if _READS.search(block.source)]
+    reading = [block for block in python if _reads(block.source)]
     for some in (
         [block for block in reading if block.language],
         reading,
@@ -175,6 +190,14 @@ def _block(text: str, entry_point: str | None) -> str | None:
         if some:
             return some[-1].source
     return None
+
+
+def _reads(source: str) -> bool:
+    """Whether a program reads standard input, as far as its text shows."""
+    source = _COMMENT.sub("", source)
+    if _READS.search(source):
+        return True
+    return _NAMES_ITS_INPUT.search(source) is not None and not _SETS_ITS_INPUT.search(source)
 
 
 def _blocks(text: str) -> list[_Block]:

@@ -15,7 +15,7 @@ TYPES = ("", "ListNode", "TreeNode", "list[ListNode]", "list[TreeNode]")
 CALL = "_call_with_nodes"
 """The function in `PRELUDE` that is called with the name of the tested one, the types and the arguments."""
 
-PRELUDE = """
+_CLASSES = """
 class ListNode:
     def __init__(self, val=0, next=None):
         self.val = val
@@ -26,55 +26,93 @@ class TreeNode:
         self.val = val
         self.left = left
         self.right = right
+"""
+_HELPERS = """
+MOST_NODES = 2**20  # of a result; a tree may have a subtree in several places, and so no place is forbidden twice
 
-def _call_with_nodes(name, types, returns, args):
-    def link(values):
-        first = None
-        for value in reversed(values):
-            node = ListNode(value)
-            node.next, first = first, node
-        return first
+def new(name, value, sides):
+    own, empty = module.get(name), [None] * len(sides)
+    # the source may have defined the class anew, without defaults, or so that we cannot make one
+    for kind, args in (own, []), (own, empty), (classes[name], []):
+        try:
+            node = kind(value, *args)
+        except TypeError:
+            continue
+        for side in sides:
+            setattr(node, side, None)
+        return node
 
-    def grow(values):
-        nodes, rest = [TreeNode(value) for value in values[:1]], iter(values[1:])
-        for node in nodes:  # it becomes longer meanwhile
-            for side in ("left", "right"):
-                value = next(rest, None)
-                if value is not None:
-                    nodes.append(TreeNode(value))
-                    setattr(node, side, nodes[-1])
-        return nodes[0] if nodes else None
+def link(values):
+    first = None
+    for value in reversed(values):
+        node = new("ListNode", value, ["next"])
+        node.next, first = first, node
+    return first
 
-    def unlink(node):
-        values = []
-        while node is not None:
-            values.append(node.val)
-            node = node.next
-        return values
+def grow(values):
+    sides = ["left", "right"]
+    nodes, rest = [new("TreeNode", value, sides) for value in values[:1]], iter(values[1:])
+    for node in nodes:  # it becomes longer meanwhile
+        for side in sides:
+            value = next(rest, None)
+            if value is not None:
+                nodes.append(new("TreeNode", value, sides))
+                setattr(node, side, nodes[-1])
+    return nodes[0] if nodes else None
 
-    def levels(root):
-        values, nodes = [], [root]
-        for node in nodes:
-            values.append(None if node is None else node.val)
-            nodes += () if node is None else (node.left, node.right)
-        while values and values[-1] is None:
-            del values[-1]
-        return values
+def unlink(node):
+    seen, values = {}, []
+    while node is not None:
+        if id(node) in seen or len(seen) == MOST_NODES:
+            raise ValueError(f"the list has a cycle or more than {MOST_NODES} nodes")
+        seen[id(node)] = node  # kept, so that no other node gets its id
+        values.append(node.val)
+        node = node.next
+    return values
 
-    def each(convert):
-        return lambda values: [convert(value) for value in values]
+def levels(root):
+    values, nodes = [], [root]
+    for node in nodes:
+        if node is None:
+            values.append(None)
+            continue
+        value = node.val
+        if value is None:
+            raise ValueError("a node of the tree has the value None, which stands for a child that is not there")
+        if len(nodes) > 2 * MOST_NODES:  # with their missing children
+            raise ValueError(f"the tree has a cycle or more than {MOST_NODES} nodes")
+        values.append(value)
+        nodes += node.left, node.right
+    while values and values[-1] is None:
+        del values[-1]
+    return values
 
-    make = {"": lambda value: value, "ListNode": link, "TreeNode": grow}
-    read = {"": lambda value: value, "ListNode": unlink, "TreeNode": levels}
-    for table in (make, read):
-        table.update({f"list[{kind}]": each(table[kind]) for kind in ("ListNode", "TreeNode")})
+def each(convert):
+    return lambda values: [convert(value) for value in values]
+
+make = {"": lambda value: value, "ListNode": link, "TreeNode": grow}
+read = {"": lambda value: value, "ListNode": unlink, "TreeNode": levels}
+for table in (make, read):
+    table.update({f"list[{kind}]": each(table[kind]) for kind in ("ListNode", "TreeNode")})
+
+def call_with_nodes(name, types, returns, args):
     owner, dot, method = name.partition("().")
-    if owner not in globals():
+    if owner not in module:
         raise NameError(f"name {owner!r} is not defined")
-    function = getattr(globals()[owner](), method) if dot else globals()[owner]
+    function = getattr(module[owner](), method) if dot else module[owner]
     return read[returns](function(*[make[kind](value) for kind, value in zip(types, args)]))
 """
-"""Executed in the jail before the source, in the same module. A source may define the two classes anew."""
+
+PRELUDE = f"""{_CLASSES}
+{CALL} = {{"module": globals(), "classes": {{"ListNode": ListNode, "TreeNode": TreeNode}},
+    "__builtins__": dict(vars(__import__("builtins")))}}
+exec({_HELPERS!r}, {CALL})
+{CALL} = {CALL}["call_with_nodes"]
+"""
+"""Executed in the jail before the source, in the same module.
+
+A source may define the two classes anew, and any other name: the helpers have a namespace and builtins of their own.
+"""
 
 
 def checked(kind: str, value: Any) -> Any:

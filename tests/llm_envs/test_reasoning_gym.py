@@ -99,6 +99,13 @@ def test_where_the_answer_is(completion, answer):
     assert answer_of(completion) == answer
 
 
+@pytest.mark.parametrize(("prompt", "paid"), [("Q<|assistant|><think>\n", [0, 1]), ("Start with <think>", [1, 1])])
+def test_a_prompt_may_have_opened_the_reasoning(prompt, paid):
+    completions = ["maybe <answer>1 2</answer>, hm", "hm</think><answer>1 2</answer>"]
+    results = REWARD([prompt] * 2, completions, [reference("spiral_matrix", "1 2")] * 2)
+    assert [result.reward for result in results] == paid
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match="deadline"):
         ReasoningGymReward(deadline=0)

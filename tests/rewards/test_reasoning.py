@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rewards import CodeTestsReward, CountdownReward, ExactTextReward, MathReward
-from rewards.code import CheckTests
+from rewards.code import CheckTests, FunctionCase, FunctionTests
 from rewards.reasoning import reply_start
 
 PAIRS = [
@@ -24,6 +24,11 @@ REWARDS = [
     (MathReward(), r"\boxed{4}", "4"),
     (ExactTextReward(), "<answer>four</answer>", "four"),
     (CountdownReward(), "<answer>2 + 2</answer>", {"numbers": [2, 2], "target": 4}),
+    (
+        CodeTestsReward(),
+        "\n```python\ndef f(x):\n    return x + 1\n```\n",
+        FunctionTests("f", (FunctionCase((1,), {}, 2),)),
+    ),
 ]
 
 

@@ -161,6 +161,60 @@ def test_programs(completion, source):
     assert code.form is (Form.FENCED if "```" in completion else Form.WHOLE)
 
 
+READING = [
+    "x = input()\n", "x = int(input ('?'))\n", "for x in iter(input, ''): print(x)\n", "read = input\nprint(read())\n",
+    "x, y = map(int, input().split())\n", "def input(): return sys.stdin.readline()\n", "main(input)\n",
+    "input = sys.stdin.readline\nprint(input())\n", "print(sys.stdin.buffer.read())\n", "rl = stdin.readlines\n",
+    "for line in sys.stdin:\n    print(line)\n", "rows = [line for line in stdin if line.strip()]\n",
+    "rows = [\n    line.split()\n    for line in sys.stdin  # all\n]\n", "x = json.load(sys.stdin)\n",
+    "x = list(map(int, sys.stdin))\n", "for i, line in enumerate(sys.stdin, 1): print(i)\n", "print(*stdin)\n",
+    "*rest, = sys.stdin\nprint(rest)\n", "f = sys.stdin\nprint(f.read())\n", "def main(f=sys.stdin): print(f.read())\n",
+    "with sys.stdin as f: print(f.read())\n", "f = open(a) if a else sys.stdin\n", "x = os.read(0, 10)\n",
+    "from sys import stdout, stdin as s\nprint(s.read())\n", "import sys as s\nprint(s.stdin.read())\n",
+    "x = open(0).read()\n", "x = open(sys.stdin.fileno()).read()\n", "x = open('/dev/stdin').read()\n",
+    'x = Path("/dev/fd/0").read_text()\n', "import fileinput\nfor line in fileinput.input(): print(line)\n",
+]  # fmt: skip
+NOT_READING = [
+    "sys.stdin = io.StringIO('3\\n'); main()\n", "subprocess.run(['python', 'a.py'], stdin=open('in.txt'))\n",
+    "sys.stdin=open('in.txt')\nsolve()\n", "old = sys.stdin\nsys.stdin = io.StringIO('3')\nmain()\nsys.stdin = old\n",
+    "sys.stdin = sys.__stdin__\nmain()\n", "p = Popen(['a'], stdin=PIPE)\np.stdin.write(b'3')\np.stdin.close()\n",
+    "with patch('sys.stdin', io.StringIO('3')): main()\n", "monkeypatch.setattr(sys, 'stdin', io.StringIO('3'))\n",
+    "with patch('builtins.input', return_value='3'): main()\n", "builtins.input = lambda: '3'\nmain()\n",
+    "def input(): return '3'\nmain()\n", "x = run(['a'], input='3\\n', text=True)\n", "input = '3'\nprint(solve(input))\n",
+    "input = '3'\nrun(cmd, input=input)\n", "run(cmd, stdin=sys.stdin)\n", "print(9)  # sys.stdin.read(), input()\n",
+    "print(sys.stdin.isatty())\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", READING)
+def test_a_block_that_reads_is_the_program(block):
+    assert extract_code(fenced(block) + fenced("x = 9\nprint(x)\n")).source == block
+
+
+@pytest.mark.parametrize("block", NOT_READING)
+@pytest.mark.parametrize("program", [READS, SOLVE, "for line in sys.stdin: print(line)\n"])
+def test_a_block_that_only_sets_the_input_is_not_the_program(block, program):
+    assert extract_code(fenced(program) + "To try it:\n" + fenced(block)).source == program
+
+
+@pytest.mark.parametrize("line", [
+    "stdin is read", "Input (stdin)", "3 in stdin", "It takes stdin, and writes stdout", "stdin: 3", "input: 3", "input, output",
+    "$ python a.py < /dev/stdin", "3 (input)", "stdin",
+])  # fmt: skip
+def test_a_line_that_speaks_of_the_input_is_not_the_program(line):
+    assert extract_code(fenced(READS, "") + fenced(f"{line}\n9\n", "")).source == READS
+
+
+@pytest.mark.parametrize("piece", [
+    "for ", "for x in ", "stdin", "stdin.", "stdin ", "a.stdin", "a(stdin", ",stdin", ", ", "from sys import ", "a(", "= ", "= stdin ",
+    "input ", "input\n", "a" * 40, "a(input ", "else ", "\n", "#", "'/dev/", "in  ", "for  in\n",
+])  # fmt: skip
+def test_reading_is_looked_for_in_linear_time(piece):
+    started = time.process_time()
+    extract_code("```python\n" + piece * (WINDOW // len(piece)))
+    assert time.process_time() - started < 5
+
+
 # blocks beside the one that defines the function
 FUNCTIONS = {
     "example of use": fenced(F) + fenced("x = f(input())\nprint(x)\n"),

@@ -76,6 +76,9 @@ DEPTHS = "def depth(root, more): return 1 + max(depth(root.left, more), depth(ro
 TREES = node_tests("trees", [""], "list[TreeNode]", ([2], [[1], [2]]), ([0], []))
 SPLIT = node_tests("split", ["ListNode"], "list[ListNode]", ([[1, 2]], [[1, 2], []]))
 LONG = node_tests("same", ["ListNode"], "ListNode", ([list(range(20_000))], list(range(20_000))))
+PAIR = node_tests("pair", [""], "TreeNode", ([0], [1, 2]))
+SAME_TWICE = node_tests("twice", [""], "TreeNode", ([3], [0, 3, 3]))
+SHARED = node_tests("shared", ["ListNode"], "list[ListNode]", ([[1, 2]], [[1, 2], [2]]))
 
 # name: tests, program, how many tests pass
 TABLE = {
@@ -95,6 +98,28 @@ TABLE = {
     "a list of trees": (TREES, "def trees(n): return [TreeNode(i + 1) for i in range(n)]", 2),
     "a list of lists": (SPLIT, "def split(head): return [head, None]", 1),
     "a long list": (LONG, "def same(head): return head", 1),
+    "a node without a value": (PAIR, "def pair(n):\n    h = TreeNode(1); h.left = TreeNode(2); h.right = TreeNode(None)\n    return h", 0),
+    "a node without a value below": (PAIR, "def pair(n):\n    h = TreeNode(1, TreeNode(2, TreeNode(None)))\n    return h", 0),
+    "a root without a value": (TREES, "def trees(n): return [TreeNode(None)] * n", 1),
+    "a circle": (LONG, "def same(head):\n    head.next.next.next = head\n    return head", 0),
+    "a circle of one": (SPLIT, "def split(head):\n    head.next = head\n    return [head, None]", 0),
+    "a circle of equal nodes": (LONG, "from dataclasses import dataclass\n@dataclass\nclass ListNode:\n    val: int = 0\n    next: object = None\ndef same(head):\n    head.next.next = head\n    return head", 0),
+    "a list without an end": (LONG, "class N:\n    val = 0\n    next = property(lambda self: N())\ndef same(head): return N()", 0),
+    "a tree in itself": (INVERT, "def invert(root):\n    if root: root.right = root\n    return root", 1),
+    "a tree of 2 ** 50 nodes": (INVERT, "def invert(root):\n    for _ in range(50): root = TreeNode(1, root, root)\n    return root", 0),
+    "a subtree in two places": (SAME_TWICE, "def twice(n):\n    leaf = TreeNode(n)\n    return TreeNode(0, leaf, leaf)", 1),
+    "lists with the same end": (SHARED, "def shared(head): return [head, head.next]", 1),
+    **{f"a function of its own: {name}": (tests, f"def {name}(*args): return None\n{source}", tests.total)
+       for name in ("reversed", "next", "iter", "zip", "setattr", "getattr", "globals", "id", "len", "dict", "link", "new")
+       for tests, source in [(INVERT, INVERTS) if name in ("next", "iter", "setattr") else (REVERSE, REVERSES)]},
+    "a builtin that is changed": (REVERSE, "import builtins\nbuiltins.reversed = None\n" + REVERSES, 3),
+    "a list class without defaults": (REVERSE, "class ListNode:\n    def __init__(self, val, next): self.val, self.next = val, next\n" + REVERSES, 3),
+    "a list class with three fields": (REVERSE, "class ListNode:\n    def __init__(self, val, before, next): self.val, self.next = val, next\n" + REVERSES, 3),
+    "a list class without arguments": (REVERSE, "class ListNode:\n    val = next = None\n" + REVERSES, 3),
+    "a tree class without defaults": (INVERT, "class TreeNode:\n    def __init__(self, val, left, right): self.val, self.left, self.right = val, left, right\n" + INVERTS, 3),
+    "a tree class that sets no children": (INVERT, "class TreeNode:\n    def __init__(self, val): self.val = val\n" + INVERTS, 3),
+    "a dataclass": (INVERT, "from dataclasses import dataclass\n@dataclass\nclass TreeNode:\n    val: int\n    left: 'TreeNode | None'\n    right: 'TreeNode | None'\n" + INVERTS, 3),
+    "a class that is gone": (REVERSE, "del ListNode\n" + REVERSES.replace("Optional[ListNode]", "object"), 3),
 }  # fmt: skip
 
 
@@ -111,12 +136,12 @@ def test_nodes(name):
 @strong
 @pytest.mark.parametrize("mode", ["zygote", "fresh"])
 def test_a_circle_and_what_the_jail_denies(mode):
-    circle = "def same(head):\n    head.next = head\n    return head"
+    circle = "def same(head):\n    head.next = head\n    while head: head = head.next"
     wrong = "def same(head): __import__('os').fork()"
     broken = "def same(head)"
     reward = CodeTestsReward(mode=mode, limits=Limits(cpu_seconds=2.0, memory_bytes=128 * 2**20))
     results = reward([""] * 3, [f"```python\n{source}\n```" for source in (circle, wrong, broken)], [LONG] * 3)
-    assert results[0].outcome in (Outcome.MEMORY, Outcome.TIMEOUT)
+    assert results[0].outcome is Outcome.TIMEOUT
     assert [result.outcome for result in results[1:]] == [Outcome.FORBIDDEN, Outcome.SYNTAX_ERROR]
 
 
