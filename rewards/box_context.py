@@ -20,40 +20,48 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 _BOX_COMMAND = re.compile(r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])\s*")
 _NUMBER_IN_BRACES = re.compile(r"\{\s*([0-9][0-9.,]*)\s*\}")
 
-_INEQUALITY = r"[<>\u2264\u2265\u2260]=?|\\(?:[lg]t|[lg]eq?(?:slant|q)?|neq?)(?![a-zA-Z])"
+_STRICT = r"[<>](?!=)|\\[lg]t(?![a-zA-Z])"
 _EQUALITY = r"=|\u2248|\\(?:approx|simeq|equiv|in)(?![a-zA-Z])"
 _ARROW = r"\u2192|\u21d2|\\(?:[Ll]ong)?(?:[Rr]ightarrow|mapsto)(?![a-zA-Z])|\\(?:implies|iff|to|therefore)(?![a-zA-Z])"
 _SEPARATOR = re.compile(
-    rf"(?P<inequality>{_INEQUALITY})|(?P<equality>{_EQUALITY})"
-    rf"|{_ARROW}|\\\\|&|(?<!\{{)[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
+    rf"(?P<strict>{_STRICT})|(?P<loose>[<>]=|[\u2264\u2265\u2260]|\\(?:[lg]eq?(?:slant|q)?|neq?)(?![a-zA-Z]))"
+    rf"|(?P<equality>{_EQUALITY})"
+    rf"|{_ARROW}|\\\\|&|(?<![{{\\])[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
 )
-_INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_INEQUALITY})\s?(?:\$|\\\()?\s?\Z")
-_COMPARED_BEFORE = re.compile(
-    r"(?:\b(?:less|more|greater|smaller|larger|fewer) than(?: or equal to)?"
-    r"|\b[a-z]\$? (?:is|must be|has to be) at (?:least|most)) (?:\$|\\\()?\Z"
-)
+_INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_STRICT})\s?(?:\$|\\\()?\s?\Z")
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 # What is attached to a box within its formula
 _VALUE_BEFORE = re.compile(
     r"(?:[0-9)\]|^_/*+(\[\u00b7\u00d7\u2212-]|(?<![a-zA-Z\\])[a-zA-Z]|\\(?:cdot|times|div|pm|mp|pi|theta|left\(|left\[|left\||\{|sqrt"
     r"|sin|cos|tan|log|ln|lfloor|lceil|binom|[dt]?frac)|(?:\\[dt]?frac|\\sqrt(?:\[[^\]]*\])?|\\overline|\^|_|\\[dt]?frac\s*\{[^{}]*\})\s*\{)\Z"
 )
+_BRACKET_BEHIND = re.compile(r"[)\]}|]|\\\}|\\right(?![a-zA-Z])")
 _VALUE_BEHIND = re.compile(
-    r"[\^_!%/*+'\u00b0\u00b7\u00d7\u2212-]|\((?!\s*(?:\Z|\\?(?:text|math|[bp]?mod)))|\\%|(?:[.,]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])|[)\]}|]"
-    r"|\\(?:cdot|times|div|pm|mp|pi|theta|sqrt|[dt]?frac|binom|right|\}|circ|rfloor|rceil)(?![a-zA-Z])"
+    r"[\^!/*+\u00b0\u00b2\u00b3\u00b7\u00d7\u2212\u03c0-]|_(?!\\square)|(?:\\left)?\(|(?:[.,:]|\{,\})?[0-9]|[a-zA-Z](?![a-zA-Z])"
+    r"|\\(?:cdot|times|div|pm|mp|sqrt|[dt]?frac|binom|circ|rfloor|rceil|over|sin|cos|tan|log|ln"
+    r"|pi|theta|alpha|beta|gamma|delta|lambda|mu|omega)(?![a-zA-Z])"
 )
-_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|\\?%|[0-9]")
+# Behind a box these say more about the same value: (x > 0), (cm), (mod 7), the number of a formula, a fraction of units
+_REMARK_BEHIND = re.compile(
+    r"(?:\\left)?\((?:\s*\\?(?:text|math|[bp]?mod)|[^()]*(?:[<>=]|\\[lg]eq?(?![a-zA-Z]))|[a-zA-Z]{2,}\))"
+    rf"|\\frac\s*\{{\s*{TEXT_COMMAND}"
+)
+_FORMULA_NUMBER_BEHIND = re.compile(r"(?:\s|~|\\ |\\q?quad)+\([0-9]{1,2}\)\s*\Z")
+_UNIT_LETTER_BEHIND = re.compile(rf"(?:\s|~|{SPACING})*[msghLNJWKV](?:\s*\^\s*\{{?[0-9]\}}?)?[\s.]*\Z")
+# A number and the side of an equation in which the box is a blank: 9 = 4 + \boxed{5}
+_NUMBER_BEFORE = re.compile(r"\s*(?:[0-9][0-9.,]*|\\[dt]?frac\s*\{[0-9]+\}\s*\{[0-9]+\}|[0-9]+/[0-9]+)\s*=\s*\Z")
+_ATTACHED_BEFORE_IN_TEXT = re.compile(r"(?:\\[dt]?frac\s*(?:\{[^{}]*\}\s*)?|\\sqrt\s*(?:\[[^\]]*\])?)\{\s*\Z|\([-0-9., ]*[0-9], ?\Z")
+_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|,?[0-9]")
 _UNIT_BEHIND = re.compile(
-    rf"(?:\s|~|{SPACING})*{TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
-    r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?(?=[\s.$]*\Z)"
+    rf"(?:\s|~|{SPACING})*({TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
+    r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?)(?=[\s.$]*\Z)"
 )
+_NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*")
 _ORDINAL_BEHIND = re.compile(rf"\^?\s*\{{?\s*(?:{TEXT_COMMAND}\s*\{{)?(?:st|nd|rd|th)\b")
-_SCALE_BEHIND = re.compile(
-    rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"
-    r"(hundred|thousand|million|billion|trillion|dozen|halves|thirds|quarters|(?:four|fif|six|seven|eigh|nin|ten|hundred"
-    r"|thousand|million)ths|percent|per cent|\\?%)"
-    r"(?![a-zA-Z])"
-)
+_BEHIND = rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"
+_SCALE_BEHIND = re.compile(rf"{_BEHIND}(hundred|thousand|million|billion|trillion|halves)(?![a-zA-Z-])")
+_PERCENT_BEHIND = re.compile(rf"{_BEHIND}(?:(?:percent|per cent)(?![a-zA-Z])|\\?%)")
 _PART_LABEL = re.compile(r"\A\s*\(?(?:[a-z]|[0-9]|i{1,3})\)(?=\s|\\[ ,;q]|~)")  # (a), 1)
 _SPACE = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle(?![a-zA-Z]))*")
 _SPACE_AT_END = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle|\\left(?=[(\[|]))*\Z")
@@ -75,29 +83,75 @@ def in_context(text: str, start: int, end: int, content: str) -> str:
     if _ORDINAL_BEHIND.match(behind):
         return content
     if scale := _SCALE_BEHIND.match(text[end : end + MAX_CHARACTERS]):
-        return f"{content}\\%" if scale[1].startswith("per") or scale[1].endswith("%") else f"{content} {scale[1]}"
+        return f"{content} {scale[1]}"
     if not is_formula:
         if _VALUE_BEHIND_IN_TEXT.match(behind):
             return _unwrapped(text[start:end]) + behind.split()[0]
-        if relation := _INEQUALITY_BEFORE.search(before) or _COMPARED_BEFORE.search(before):
+        if attached := _ATTACHED_BEFORE_IN_TEXT.search(before):
+            return _unwrapped(attached[0] + text[start:end] + behind[:1])
+        if relation := _INEQUALITY_BEFORE.search(before):
             return relation[0].replace("$", "") + content
         return content
-    separators = list(_SEPARATOR.finditer(before))
-    last = separators[-1] if separators else None
-    following = _SEPARATOR.search(behind)
+    last = _last_separator(before)
+    following = _first_separator(behind)
     left = before[last.end() :] if last else _PART_LABEL.sub("", before)
     right = behind[: following.start()] if following else behind
-    if last is not None and last["inequality"]:
-        return _unwrapped(before + text[start:end] + right)
-    if last is None and following is not None and following["inequality"]:
-        return _unwrapped(before + text[start:end] + behind)
-    if following is not None and following["equality"]:
-        return content  # a blank that was filled in, or the first side of a chain
     if unit := _UNIT_BEHIND.match(behind):
-        return content + unit[0]
-    if _is_attached(left, right):
+        return content + unit[1] if _NUMBER.fullmatch(content.strip()) and _measures(unit[1]) else content
+    is_bounded = last is not None and last["strict"] and not left.strip()
+    is_bound = following is not None and following["strict"] and not right.strip()
+    if is_bounded and not is_bound:
+        return _unwrapped(before + text[start:end] + right)
+    if last is None and is_bound:
+        return _unwrapped(before + text[start:end] + behind)
+    if (following is not None and following["equality"]) or _NUMBER_BEFORE.fullmatch(before[: len(before) - len(left)]):
+        return content  # a blank that was filled in, or the first side of a chain
+    if _is_attached(left, right, is_value=last is not None and last["equality"] is not None):
         return _unwrapped(left + text[start:end] + right)
     return content
+
+
+def has_percent_behind(text: str, end: int) -> bool:
+    r"""Whether a percent sign or the word stands behind a box: `\boxed{5}\%`. People leave it out of the box."""
+    return _PERCENT_BEHIND.match(text[end : end + MAX_CHARACTERS]) is not None
+
+
+def _measures(text: str) -> bool:
+    """Whether words behind a number are a unit of the table: `\\text{ cm}`, not `\\text{ total}`."""
+    from rewards.math.units import read_unit  # the package imports this module
+
+    unit = read_unit(text)
+    return unit is not None and not unit.is_noun
+
+
+def _last_separator(before: str) -> re.Match[str] | None:
+    """The last separator before a box that is in no group of brackets which ends before the box."""
+    depth, position = 0, len(before)
+    for match in reversed(list(_SEPARATOR.finditer(before))):
+        depth = _depth_before(before[match.end() : position], depth)
+        position = match.end()
+        if depth == 0:
+            return match
+    return None
+
+
+def _depth_before(text: str, depth: int) -> int:
+    """How many brackets are open to the left of a text, read from its end, that close in it or behind it."""
+    for character in reversed(text):
+        depth = max(0, depth + (character in _CLOSING) - (character in _OPENING))
+    return depth
+
+
+def _first_separator(behind: str) -> re.Match[str] | None:
+    """The first separator behind a box that is in no group of brackets which begins behind the box."""
+    depth = position = 0
+    for match in _SEPARATOR.finditer(behind):
+        for character in behind[position : match.start()]:
+            depth = max(0, depth + (character in _OPENING) - (character in _CLOSING))
+        position = match.start()
+        if depth == 0:
+            return match
+    return None
 
 
 def _formula(text: str, start: int, end: int) -> tuple[str, str, bool]:
@@ -114,14 +168,24 @@ def _formula(text: str, start: int, end: int) -> tuple[str, str, bool]:
     return before.rpartition("\n")[2], behind.partition("\n")[0], False
 
 
-def _is_attached(left: str, right: str) -> bool:
-    """Whether a factor, a summand, an exponent or a bracket touches the box on either side."""
+def _is_attached(left: str, right: str, *, is_value: bool) -> bool:
+    """Whether a factor, a summand, an exponent or a bracket touches the box on either side.
+
+    Where the box is the value behind an equals sign, a bracket that ends behind it began before that sign.
+    """
+    if _FORMULA_NUMBER_BEHIND.fullmatch(right) or _UNIT_LETTER_BEHIND.fullmatch(right):
+        right = ""
     left = _SPACE_AT_END.sub("", left)
     space = _SPACE.match(right)
     right = right[space.end() :] if space else right
     if not left.strip("{") and not right.strip("}"):
         return False  # {\boxed{6}}
-    return _VALUE_BEFORE.search(left) is not None or _VALUE_BEHIND.match(right) is not None
+    if _VALUE_BEFORE.search(left) is not None:
+        return True
+    if _REMARK_BEHIND.match(right) or (is_value and right.startswith("\\bmod")):
+        return False
+    is_bracket = _BRACKET_BEHIND.match(right) is not None and not is_value
+    return is_bracket or right.startswith("\\bmod") or _VALUE_BEHIND.match(right) is not None
 
 
 def _unwrapped(formula: str) -> str:

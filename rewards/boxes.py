@@ -49,18 +49,21 @@ _FINAL_WORDS = re.compile(r"[a-zA-Z.!`\"')]")
 # --- what stands before a box
 _DENIED = re.compile(
     NEGATION + r"(?: (?:be|equal|equal to|just|simply|to be|that|the))*[\s:]*(?:\$|\\\(|\*)*\s*\Z"
-    r"|(?:\\neq?(?![a-z])|\\not ?=|\u2260|!=)\s*\Z",
+    rf"|(?:\\neq?(?![a-z])|\\not ?=|\\notin(?![a-z])|\u2260|!=|{TEXT_COMMAND} ?\{{ *not *\}})\s*\Z",
     re.IGNORECASE,
 )
+_NEGATED = r"(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be)"
+# Only a verdict that ends its sentence: "\boxed{5} is wrong.", not "is wrong to assume"
 _DENIED_BEHIND = re.compile(
-    r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)\b|,? or (?:so|maybe|perhaps|possibly)\b"
-    r"|,? ?\((?:wrong|incorrect|false|not)\b"
-    r"|\?*,? ?\(?(?:(?:which|that|this|it|(?:and|but) (?:that|this|it)) )?(?:"
-    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:wrong|incorrect|invalid|impossible"
-    r"|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))\b"
-    r"|(?:(?:is|was)(?:n['\u2019]t| not)|can(?:not|['\u2019]t| not) be) (?:(?!only\b)\w+ )?(?:the |our |my |a |an )?"
-    r"(?:correct|right|true|valid|possible|answer|solution|final|it\b|result)"
-    r"|fails\b|can(?:not|['\u2019]t| not) be\s*[.,!]|(?:is|was)(?: not|n['\u2019]t)\s*[.!]))",
+    r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)(?=[.,!])|,? or so(?=[.,!\s]*\Z)"
+    r"|,? or (?:maybe|perhaps|possibly)(?= [-$\\]*[0-9])"
+    r"|(?:[?.]*,? ?\(?(?:(?:and |but )?(?:which|that|this|it) )?(?:"
+    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:(?:the )?wrong(?: answer| one)?|incorrect"
+    r"|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))"
+    rf"|{_NEGATED} (?:(?!only\b|just\b)\w+ )?(?:the |our |my |a |an )?"
+    r"(?:(?:correct|right|true|valid|possible|final)(?: (?:answer|solution|value|result|one))?|answer|solution|it|result)"
+    rf"|(?:does not|doesn['\u2019]t) work|fails|(?P<bare>{_NEGATED}))"
+    r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;,)]|\Z|\n|(?:since|because|as)\b)))",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
@@ -76,7 +79,8 @@ _JOINT = re.compile(
     rf"(?: (?:one|root|solution|value|answer|number))?(?: (?:is|at|being|equals))?(?: {_NAME} ?=)?))?"
 )
 # Nothing that says which of two boxes counts
-_NOTHING_BETWEEN = re.compile(r"[\s.?!|/:(\\]*(?:vs)?[\s.?!|/:(\\]*|\(or")
+_MARKS = r"(?:\\[hv]space\*?\{[^{}]*\}|<br ?/?>|[\s.?!|/:(\\\u200b\u2014-])*+"
+_NOTHING_BETWEEN = re.compile(rf"{_MARKS}(?:vs{_MARKS})?|\(or")
 _NAME_BEFORE = re.compile(rf"(?<![\w\\])({_NAME}) ?=\s*(?:\$|\\\()?\s*\Z")
 
 # --- what stands around a box in a box
@@ -139,18 +143,28 @@ def boxed_answer(text: str) -> str | None:
     content = _unwrapped(text, boxes, outer[-1])
     if not content.strip() or content.strip() in denied:
         return None
-    if len(outer) > 1 and _compete(text, *outer[-2:]):
+    if _competes(text, outer):
         return None  # `\boxed{4} \boxed{9}`: nobody can say which is meant
     together, first = _together(text, outer)
     return in_context(text, first.start, outer[-1].end, content if together is None else together)
 
 
-def _compete(text: str, first: _Box, second: _Box) -> bool:
-    """Whether two boxes say different things, and nothing between them says which one counts."""
-    between = text[first.end : second.start]
-    if len(between) > _CONTEXT or _content(text, first) == _content(text, second) or _ITEM.fullmatch(between):
-        return False
-    return _NOTHING_BETWEEN.fullmatch(_plain(between)) is not None
+def _competes(text: str, outer: list[_Box]) -> bool:
+    """Whether a box that says something else stands directly before the last, on its line."""
+    last = outer[-1]
+    for first, second in zip(reversed(outer[-_MAX_TOGETHER:-1]), reversed(outer[-_MAX_TOGETHER:]), strict=False):
+        between = text[first.end : second.start]
+        if len(between) > _CONTEXT or "\n" in between or _NOTHING_BETWEEN.fullmatch(_plain(between)) is None:
+            return False
+        if _spelling(_content(text, first)) != _spelling(_content(text, last)):
+            return True
+    return False
+
+
+def _spelling(content: str) -> str:
+    r"""A content without what makes no difference: `\dfrac{1}{2}` is `\frac{1}{2}`, `\text{(B)}` is `B`."""
+    plain = re.sub(r"\\[dt]frac", r"\\frac", _TEXT.sub(r"\1", content))
+    return re.sub(rf"\A{_NAME} ?=|[\s$()]|\\[,;:! $]|\.0+\Z", "", plain)
 
 
 def _is_denied(text: str, box: _Box) -> bool:
@@ -159,7 +173,9 @@ def _is_denied(text: str, box: _Box) -> bool:
         return True
     behind = _DENIED_BEHIND.match(text[box.end : box.end + _CONTEXT])
     # "Statement B is false" may be what was asked for.
-    return behind is not None and not (behind["false"] and _content(text, box).isalpha())
+    return behind is not None and not (
+        (behind["false"] or behind["bare"]) and _content(text, box).isalpha()
+    )
 
 
 def _before(text: str, position: int) -> str:

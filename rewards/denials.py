@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 NEGATION = (
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of|other than|no longer|anything but|hardly|scarcely"
-    r"|doubt(?: that)?(?: it)?)|n['\u2019]t)"
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of"
+    r"|(?<!none )(?<!nothing )(?<!anything )(?<!be )other than"
+    r"|no longer|anything but|hardly|scarcely|(?:I|we)(?: really| strongly| seriously)? doubt(?: that)?(?: it)?)|n['\u2019]t)"
 )
-"""A regular expression for a negation: "not", "never", "rather than", the end of "isn't"."""
+"""A regular expression for a negation: "not", "never", "rather than", the end of "isn't".
+
+"None other than" and "no doubt" are none.
+"""
