@@ -172,15 +172,12 @@ class VLLMServerEngine:
             if self._check_start() != self._instance:
                 raise self._cannot_go_on("weights cannot be sent to it: it has left the group of NCCL")
             transfer.send(policy)
+            if self._ranks.is_first:
+                self._forget()
         except ServerError:
             raise
-        except (_Gone, OSError) as error:
+        except (_Gone, OSError) as error:  # vLLM's client raises requests' errors, which are OSErrors
             raise self._lost(error) from error
-        if self._ranks.is_first:
-            try:
-                self._forget()
-            except _Gone as error:
-                raise self._lost(error) from error
 
     def _write(self, policy: Any) -> None:
         """Hand the weights over by the folder."""
@@ -372,11 +369,12 @@ class VLLMServerEngine:
         Raises:
             _Gone: One of them did not come; those that came were added.
         """
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        pool = ThreadPoolExecutor(_CONNECTIONS)
+        try:
             asked = {i: pool.submit(self._complete, requests[i]) for i in range(len(requests)) if i not in answers}
             wait(asked.values(), return_when=FIRST_EXCEPTION)
-            for future in asked.values():
-                future.cancel()  # of those that have not begun
+        finally:  # those under way are waited for, and the others do not begin
+            pool.shutdown(cancel_futures=True)
         lost = None
         for i, future in asked.items():
             if future.cancelled():
