@@ -136,7 +136,7 @@ def to_verl(
     if file.exists() and _WRITTEN_BY_US not in file.read_text(encoding="utf-8", errors="replace"):
         raise FileExistsError(f"{file} is not of to_verl and would be replaced; name another folder")
     generation_prompt = "" if tokenizer is None else template_marks(tokenizer).generation_prompt
-    named = {
+    named: dict[str, Any] = {
         "task": task.id,
         "module": "llm_envs" if task.module.startswith("llm_envs.") else task.module,
         "arguments": repr(kwargs),
