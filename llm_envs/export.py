@@ -136,20 +136,20 @@ def to_verl(
     if file.exists() and _WRITTEN_BY_US not in file.read_text(encoding="utf-8", errors="replace"):
         raise FileExistsError(f"{file} is not of to_verl and would be replaced; name another folder")
     generation_prompt = "" if tokenizer is None else template_marks(tokenizer).generation_prompt
-    named: dict[str, Any] = {
+    named = {
         "task": task.id,
         "module": "llm_envs" if task.module.startswith("llm_envs.") else task.module,
         "arguments": repr(kwargs),
         "split": split,
         "opened_reasoning": opened_reasoning(generation_prompt, generation_prompt),
     }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "data_source": task.id,
             "prompt": [{"role": "user", "content": stream.draw(s).prompt}],
             "ability": "verifiable",
             "reward_model": {"style": "rule", "ground_truth": ""},
-            "extra_info": {**named, "index": i, SEED_COLUMN: s},
+            "extra_info": named | {"index": i, SEED_COLUMN: s},
         }
         for i, s in enumerate(seeds)
     ]
