@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -72,25 +73,36 @@ def to_trl(
     return dataset, _trl_reward(stream, task.reward, task.id, generation_prompt)
 
 
-_REWARD_FILE = '''"""The reward of {id} for verl; llm_envs.to_verl wrote this file."""
+_REWARD_FILE = '''"""The reward for tables of prompts in verl; llm_envs.to_verl wrote this file."""
 
-import {module}  # registers the task
 from llm_envs.export import verl_score
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
-    return verl_score({id!r}, {arguments!r}, solution_str, extra_info)
+    return verl_score(solution_str, extra_info)
 '''
+_WRITTEN_BY_US = "llm_envs.to_verl wrote this file"
 
 
 def to_verl(
-    id: str, folder: str | Path, *, problems: int = 1000, split: str = "train", seed: int = 0, **kwargs: Any
+    id: str,
+    folder: str | Path,
+    *,
+    problems: int = 1000,
+    split: str = "train",
+    seed: int = 0,
+    tokenizer: Any = None,
+    **kwargs: Any,
 ) -> tuple[Path, Path]:
     """Write a task as what verl takes: a table of prompts and a file with the function `compute_score`.
 
     `to_verl("llm_envs/Arithmetic-v0", "data")`, again with `split="test"`, then verl's options
     `data.train_files=data/train.parquet data.val_files=data/test.parquet` and
-    `custom_reward_function.path=data/compute_score.py`. The references stay out of the table: a row names its problem.
+    `custom_reward_function.path=data/compute_score.py`.
+
+    The references stay out of the table: the column `extra_info` of a row names its task, the task's arguments and its
+    problem. So the file is the same for each task, and scores the tables of several tasks and arguments. A table of the
+    same split in the same folder is replaced.
 
     Args:
         id: The task's id. The module that registers it must be importable where verl runs.
@@ -98,12 +110,17 @@ def to_verl(
         problems: How many rows; a finite task gives each of its problems once and at most this many.
         split: `"train"` or `"test"`, also the name of the table.
         seed: Names the problems.
+        tokenizer: Of the model that verl trains. Where its chat template ends with an opened block of reasoning
+            (`<think>`), verl's completions lack that mark; the rows then carry it, the reward gets it in front of a
+            completion, and pays nothing for reasoning that was cut. Without it, text in reasoning that was cut may be
+            paid.
         kwargs: Arguments of the task, as Python literals can write them.
 
     Returns:
         The table and the file of the function.
 
     Raises:
+        FileExistsError: `compute_score.py` in that folder was written by somebody else.
         ModuleNotFoundError: The package `datasets` is missing.
         TypeError: The id is no task of `register_task`, has several turns, or has no argument of that name.
         ValueError: `problems` is less than 1, an argument is refused, or the task is registered by the program itself.
@@ -114,49 +131,59 @@ def to_verl(
         raise ValueError(f"{task.id} is registered by this program; put it into a module that verl's can import")
     if not _is_literal(kwargs):
         raise ValueError(f"arguments for to_verl must be Python literals, got {kwargs!r}")
-    rows = [
+    folder = Path(folder)
+    table, file = folder / f"{split}.parquet", folder / "compute_score.py"
+    if file.exists() and _WRITTEN_BY_US not in file.read_text(encoding="utf-8", errors="replace"):
+        raise FileExistsError(f"{file} is not of to_verl and would be replaced; name another folder")
+    generation_prompt = "" if tokenizer is None else template_marks(tokenizer).generation_prompt
+    named = {
+        "task": task.id,
+        "module": "llm_envs" if task.module.startswith("llm_envs.") else task.module,
+        "arguments": repr(kwargs),
+        "split": split,
+        "opened_reasoning": opened_reasoning(generation_prompt, generation_prompt),
+    }
+    rows: list[dict[str, Any]] = [
         {
             "data_source": task.id,
             "prompt": [{"role": "user", "content": stream.draw(s).prompt}],
             "ability": "verifiable",
             "reward_model": {"style": "rule", "ground_truth": ""},
-            "extra_info": {"split": split, "index": i, SEED_COLUMN: s},
+            "extra_info": named | {"index": i, SEED_COLUMN: s},
         }
         for i, s in enumerate(seeds)
     ]
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table, file = folder / f"{split}.parquet", folder / "compute_score.py"
     datasets.Dataset.from_list(rows).to_parquet(str(table))
-    module = "llm_envs" if task.module.startswith("llm_envs.") else task.module
-    file.write_text(_REWARD_FILE.format(id=task.id, module=module, arguments=kwargs), encoding="utf-8")
+    file.write_text(_REWARD_FILE, encoding="utf-8")
     return table, file
 
 
-def verl_score(
-    id: str, arguments: Mapping[str, Any], completion: str, extra_info: Mapping[str, Any] | None
-) -> dict[str, float]:
+def verl_score(completion: str, extra_info: Mapping[str, Any] | None) -> dict[str, float]:
     """The verdict on a completion to a row of `to_verl`: `score`, and `acc`, 1 where it is right.
 
     Args:
-        id: The task's id.
-        arguments: Of the task.
         completion: What the model wrote.
-        extra_info: The row's column of that name.
+        extra_info: The row's column of that name. It says which module to import, which task the row is of, with which
+            arguments, which problem it is, and what of the completion the chat template has already written.
 
     Raises:
+        ModuleNotFoundError: The module that registers the task cannot be imported.
         ValueError: The row is not one of `to_verl`.
     """
-    if extra_info is None or not {"split", SEED_COLUMN} <= extra_info.keys():
-        raise ValueError(f"extra_info must have split and {SEED_COLUMN}, as to_verl writes them, got {extra_info!r}")
-    reward, draw = _reward_and_problems(id, str(extra_info["split"]), repr(dict(arguments)))
-    problem = draw(int(extra_info[SEED_COLUMN]))
-    [result] = score(reward, [problem.prompt], [completion], [problem.reference])
+    names = ("task", "module", "arguments", "split", "opened_reasoning", SEED_COLUMN)
+    if extra_info is None or not set(names) <= extra_info.keys():
+        raise ValueError(f"extra_info must have {', '.join(names)}, as to_verl writes them, got {extra_info!r}")
+    *named, opened, problem_seed = (extra_info[name] for name in names)
+    reward, draw = _reward_and_problems(*map(str, named))
+    problem = draw(int(problem_seed))
+    [result] = score(reward, [problem.prompt], [opened + completion], [problem.reference])
     return {"score": float(result.reward), "acc": float(result.outcome is Outcome.CORRECT)}
 
 
 @functools.lru_cache(maxsize=16)
-def _reward_and_problems(id: str, split: str, arguments: str) -> tuple[Reward, Callable[[int], Problem]]:
+def _reward_and_problems(id: str, module: str, arguments: str, split: str) -> tuple[Reward, Callable[[int], Problem]]:
+    importlib.import_module(module)  # registers the task
     task, found = find_task(id, ast.literal_eval(arguments))
     return task.reward, functools.lru_cache(maxsize=65_536)(task.problems(split=split, **found).draw)
 

@@ -98,7 +98,7 @@ def extract_code(completion: str, *, entry_point: str | None = None, prefix: str
     Fenced blocks come first: of three or more backticks or tildes, of Python or no language, the last of them perhaps
     not closed. A reply may hold others beside the program: its use, its output, a command line. With an `entry_point`,
     the last block that defines it is taken (one of another language, if only that does). Where none does, or there is
-    no entry point, it is the last block that reads standard input, or else the last block. Blocks that are marked as
+    no entry point, it is the last block that reads standard input, or else the last block. Of these, blocks marked as
     Python go before those without a language, and of the latter those with a statement before those without one.
     Blocks are never joined. A fence inside a string of three quotes, or indented by four more than the block's, does
     not end the block.

@@ -227,6 +227,72 @@ def test_a_task_is_given_to_verl(id, kwargs, split, tmp_path):
         assert compute_score(row["data_source"], "I do not know.", **given) == {"score": 0.0, "acc": 0.0}
 
 
+def rows_of(table):
+    datasets = pytest.importorskip("datasets")
+    return list(datasets.Dataset.from_parquet(str(table), cache_dir=str(table.parent / "cache" / table.stem)))
+
+
+def test_one_folder_holds_several_tasks_and_arguments(tmp_path):
+    pytest.importorskip("datasets")
+    made = []
+    for i, (id, kwargs) in enumerate(
+        [(ARITHMETIC, {"operands": 2}), (ARITHMETIC, {"operands": 5}), ("llm_envs/Countdown-v0", {}),
+         ("llm_envs/Equations-v0", {"kind": "linear"}), ("llm_envs/Equations-v0", {"kind": "quadratic"})]
+    ):  # fmt: skip
+        for split in ("train", "test"):
+            table, file = to_verl(id, tmp_path, problems=2, split=split, **kwargs)
+            made.append((id, kwargs, split, table.rename(tmp_path / f"{split}{i}.parquet")))
+    compute_score = loaded(file)  # the last one for all
+    for id, kwargs, split, table in made:
+        task, arguments = find_task(id, kwargs)
+        stream = task.problems(split=split, **arguments)
+        for row in rows_of(table):
+            problem = stream.draw(row["extra_info"][SEED_COLUMN])
+            assert row["prompt"][0]["content"] == problem.prompt
+            for text, paid in [(problem.solution, 1.0), ("I do not know.", 0.0)]:
+                assert compute_score(row["data_source"], text, "", row["extra_info"])["score"] == paid
+
+
+class Template:
+    """A tokenizer of which only the chat template is asked."""
+
+    all_special_ids = ()
+    chat_template = "there is one"
+
+    def __init__(self, generation_prompt):
+        self.generation_prompt = generation_prompt
+
+    def get_added_vocab(self):
+        return {}
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": []}
+
+    def apply_chat_template(self, conversation, tokenize, add_generation_prompt):
+        text = "".join(f"<|{turn['role']}|>{turn['content']}" for turn in conversation)
+        return text + self.generation_prompt * add_generation_prompt
+
+
+@pytest.mark.parametrize(
+    ("generation_prompt", "opened"),
+    [("<|assistant|>", ""), ("<|assistant|><think>\n", "<think>\n"), ("<|assistant|><think>\n\n</think>\n\n", ""),
+     ("<|assistant|><think>\nOkay,", "<think>\nOkay,"), ("<|assistant|>[THINK]", "[THINK]")],
+)  # fmt: skip
+def test_verl_is_told_that_the_template_opens_the_reasoning(generation_prompt, opened, tmp_path):
+    pytest.importorskip("datasets")
+    table, file = to_verl(ARITHMETIC, tmp_path, problems=1, tokenizer=Template(generation_prompt))
+    [row] = rows_of(table)
+    assert row["extra_info"]["opened_reasoning"] == opened
+    solution = find_task(ARITHMETIC)[0].problems().draw(row["extra_info"][SEED_COLUMN]).solution
+    closing = opened[:1] + "/" + opened[1:].partition("\n")[0]
+    found = [
+        loaded(file)("", text, "", row["extra_info"])["score"] for text in (f"hm {solution}", f"hm{closing}{solution}")
+    ]
+    assert found == ([0.0, 1.0] if opened else [1.0, found[1]])
+    plain, _ = to_verl(ARITHMETIC, tmp_path, problems=1)
+    assert rows_of(plain.rename(tmp_path / "plain.parquet"))[0]["extra_info"]["opened_reasoning"] == ""
+
+
 def test_a_task_of_ones_own_is_found_where_verl_runs(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     (tmp_path / "own_tasks_for_verl.py").write_text(
@@ -257,10 +323,14 @@ def test_what_verl_cannot_be_given_is_refused(tmp_path, monkeypatch):
         to_verl(ARITHMETIC, tmp_path, problems=0)
     with pytest.raises(TypeError, match="several turns"):
         to_verl("llm_envs/GuessNumber-v0", tmp_path)
-    with pytest.raises(ValueError, match="extra_info must have split and problem_seed"):
-        verl_score(ARITHMETIC, {}, "4", {"index": 3})
-    with pytest.raises(ValueError, match="extra_info must have split"):
-        verl_score(ARITHMETIC, {}, "4", None)
+    with pytest.raises(ValueError, match="extra_info must have task, module, arguments, split"):
+        verl_score("4", {"index": 3, "split": "train", SEED_COLUMN: 0})
+    with pytest.raises(ValueError, match="extra_info must have task"):
+        verl_score("4", None)
+    (tmp_path / "compute_score.py").write_text("def compute_score(): return 3", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="not of to_verl"):
+        to_verl(ARITHMETIC, tmp_path, problems=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["compute_score.py"]
     monkeypatch.setattr(export, "find_task", lambda *_: (replace(find_task(ARITHMETIC)[0], module="__main__"), {}))
     with pytest.raises(ValueError, match="put it into a module"):
         to_verl(ARITHMETIC, tmp_path)
