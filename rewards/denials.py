@@ -5,7 +5,8 @@ from __future__ import annotations
 NEGATION = (
     r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of"
     r"|(?<!none )(?<!nothing )(?<!anything )(?<!be )other than"
-    r"|no longer|anything but|hardly|scarcely|(?:I|we)(?: really| strongly| seriously)? doubt(?: that)?(?: it)?)|n['\u2019]t)"
+    r"|no longer|anything but|hardly|scarcely|(?:I|we)(?: really| strongly| seriously)? doubt(?: that)?(?: it)?)"
+    r"|n['\u2019]t)"
 )
 """A regular expression for a negation: "not", "never", "rather than", the end of "isn't".
 
