@@ -29,6 +29,7 @@ _SEPARATOR = re.compile(
     rf"|{_ARROW}|\\\\|&|(?<![{{\\])[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
 )
 _INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_STRICT})\s?(?:\$|\\\()?\s?\Z")
+_VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|\\(?!infty|[lg]t|text)[a-z]{2,}")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 # What is attached to a box within its formula
@@ -54,7 +55,7 @@ _NUMBER_BEFORE = re.compile(r"\s*(?:[0-9][0-9.,]*|\\[dt]?frac\s*\{[0-9]+\}\s*\{[
 _ATTACHED_BEFORE_IN_TEXT = re.compile(
     r"(?:\\[dt]?frac\s*(?:\{[^{}]*\}\s*)?|\\sqrt\s*(?:\[[^\]]*\])?)\{\s*\Z|\([-0-9., ]*[0-9], ?\Z"
 )
-_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|,?[0-9]")
+_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|(?:,[0-9]{2}(?=[0-9](?![0-9])))?[0-9]")
 _UNIT_BEHIND = re.compile(
     rf"(?:\s|~|{SPACING})*({TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
     r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?)(?=[\s.$]*\Z)"
@@ -115,8 +116,8 @@ def _in_formula(before: str, box: str, behind: str, content: str) -> tuple[str, 
     right = behind[: following.start()] if following else behind
     if unit := _UNIT_BEHIND.match(behind):
         return (content + unit[1] if _NUMBER.fullmatch(content.strip()) and _measures(unit[1]) else content,)
-    is_bounded = last is not None and last["strict"] and not left.strip()
-    is_bound = following is not None and following["strict"] and not right.strip()
+    is_bounded = last is not None and last["strict"] and not left.strip() and _VARIABLE.search(before)
+    is_bound = following is not None and following["strict"] and not right.strip() and _VARIABLE.search(behind)
     if is_bounded and not is_bound:
         return (_unwrapped(before + box + right),)
     if last is None and is_bound:

@@ -59,11 +59,12 @@ _DENIED_BEHIND = re.compile(
     r"|,? or (?:maybe|perhaps|possibly)(?= [-$\\]*[0-9])"
     r"|(?:[?.]*,? ?\(?(?:(?:and |but )?(?:which|that|this|it) )?(?:"
     r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:(?:the )?wrong(?: answer| one)?"
-    r"|incorrect|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))"
+    r"|incorrect|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)"
+    r"|(?P<false>false))"
     rf"|{_NEGATED} (?:(?!only\b|just\b)\w+ )?(?:the |our |my |a |an )?"
     r"(?:(?:correct|right|true|valid|possible|final)(?: (?:answer|solution|value|result|one))?|answer|solution|it"
     rf"|result)|(?:does not|doesn['\u2019]t) work|fails|(?P<bare>{_NEGATED}))"
-    r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;,)]|\Z|\n|(?:since|because|as)\b)))",
+    r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;)]|,(?! in\b)|\Z|\n|(?:since|because|as)\b)))",
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NEGATION = (
     r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of"
-    r"|(?<!none )(?<!nothing )(?<!anything )(?<!be )other than"
+    r"|(?<!none )(?<!nothing )(?<!anything )(?<!be )(?<!not )other than"
     r"|no longer|anything but|hardly|scarcely|(?:I|we)(?: really| strongly| seriously)? doubt(?: that)?(?: it)?)"
     r"|n['\u2019]t)"
 )
