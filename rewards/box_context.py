@@ -2,8 +2,8 @@ r"""What stands around a box outside of it, and what that makes of the answer.
 
 A box marks the answer, and mostly it stands alone: `x = \boxed{6}`. Where something is attached to it, the box is only
 a part of what is said: `$x < \boxed{6}$` says no number, `$\boxed{6}^2$` is 36, and "\boxed{5} million" is not 5. Then
-the answer is the side of the formula in which the box stands. A box that stands before an equals sign is a blank that
-was filled in: `$3 + \boxed{6} = 9$` says 6.
+the answer is the side of the formula in which the box stands. A box on one side of an equation with a number is a blank
+that was filled in: `$3 + \boxed{6} = 9$` says 6. Units, remarks and text beside a box leave its content alone.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
-from rewards.denials import NEGATION
+from rewards.denials import NEGATION, OTHER_THAN
 from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
@@ -58,7 +58,8 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    NEGATION + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
+    rf"(?:{NEGATION}|{OTHER_THAN})"
+    + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
 )
