@@ -45,7 +45,7 @@ _VALUE_BEHIND = re.compile(
 )
 # Behind a box these say more about the same value: (x > 0), (cm), (mod 7), the number of a formula, a fraction of units
 _REMARK_BEHIND = re.compile(
-    r"(?:\\left)?\((?:\s*\\?(?:text|math|[bp]?mod)|[^()]*(?:[<>=]|\\[lg]eq?(?![a-zA-Z]))|[a-zA-Z]{2,}\))"
+    r"(?:\\left)?\((?:\s*\\?(?:text|math|[bp]?mod)|[^()]*(?:[<>=]|\\(?:[lg]eq?|neq?|in)(?![a-zA-Z]))|[a-zA-Z]{2,}\))"
     rf"|\\frac\s*\{{\s*{TEXT_COMMAND}"
 )
 _FORMULA_NUMBER_BEHIND = re.compile(r"(?:\s|~|\\ |\\q?quad)+\([0-9]{1,2}\)\s*\Z")
@@ -114,8 +114,6 @@ def _in_formula(before: str, box: str, behind: str, content: str) -> tuple[str, 
     last, following = _last_separator(before), _first_separator(behind)
     left = before[last.end() :] if last else _PART_LABEL.sub("", before)
     right = behind[: following.start()] if following else behind
-    if unit := _UNIT_BEHIND.match(behind):
-        return (content + unit[1] if _NUMBER.fullmatch(content.strip()) and _measures(unit[1]) else content,)
     is_bounded = last is not None and last["strict"] and not left.strip() and _VARIABLE.search(before)
     is_bound = following is not None and following["strict"] and not right.strip() and _VARIABLE.search(behind)
     if is_bounded and not is_bound:
@@ -126,6 +124,8 @@ def _in_formula(before: str, box: str, behind: str, content: str) -> tuple[str, 
         return (content,)  # a blank that was filled in, or the first side of a chain
     if _is_attached(left, right, is_value=last is not None and last["equality"] is not None):
         return (_unwrapped(left + box + right),)
+    if (unit := _UNIT_BEHIND.match(behind)) and _NUMBER.fullmatch(content.strip()) and _measures(unit[1]):
+        return (content + unit[1],)
     if last is not None and last["loose"]:
         return content, _unwrapped(before + box + right)
     return (content,)

@@ -67,6 +67,7 @@ _DENIED_BEHIND = re.compile(
     r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;)]|,(?! in\b)|\Z|\n|(?:since|because|as)\b)))",
     re.IGNORECASE,
 )
+_STATEMENT_BEFORE = re.compile(r"\b(?:statement|option|choice)[\s$(]*\Z", re.IGNORECASE)
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
 
 # --- boxes side by side that are one answer together
@@ -164,7 +165,7 @@ def _competes(text: str, outer: list[_Box]) -> bool:
 
 def _spelling(content: str) -> str:
     r"""A content without what makes no difference: `\dfrac{1}{2}` is `\frac{1}{2}`, `\text{(B)}` is `B`."""
-    plain = re.sub(r"\\[dt]frac", r"\\frac", _TEXT.sub(r"\1", content))
+    plain = re.sub(r"\{(\w)\}", r"\1", re.sub(r"\\[dt]frac", r"\\frac", _TEXT.sub(r"\1", content)))
     return re.sub(rf"\A{_NAME} ?=|[\s$()]|\\[,;:! $]|\.0+\Z", "", plain)
 
 
@@ -173,8 +174,12 @@ def _is_denied(text: str, box: _Box) -> bool:
     if _DENIED.search(_before(text, box.start)):
         return True
     behind = _DENIED_BEHIND.match(text[box.end : box.end + _CONTEXT])
-    # "Statement B is false" may be what was asked for.
-    return behind is not None and not ((behind["false"] or behind["bare"]) and _content(text, box).isalpha())
+    if behind is None:
+        return False
+    # "Statement B is false" may be what was asked for, and "No, that is wrong" says no.
+    content = _spelling(_content(text, box))
+    is_verdict = content.isalpha() and (len(content) > 1 or behind["false"] or behind["bare"])
+    return not is_verdict and not _STATEMENT_BEFORE.search(_before(text, box.start))
 
 
 def _before(text: str, position: int) -> str:
