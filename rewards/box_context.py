@@ -2,8 +2,8 @@ r"""What stands around a box outside of it, and what that makes of the answer.
 
 A box marks the answer, and mostly it stands alone: `x = \boxed{6}`. Where something is attached to it, the box is only
 a part of what is said: `$x < \boxed{6}$` says no number, `$\boxed{6}^2$` is 36, and "\boxed{5} million" is not 5. Then
-the answer is the side of the formula in which the box stands. A box that stands before an equals sign is a blank that
-was filled in: `$3 + \boxed{6} = 9$` says 6.
+the answer is the side of the formula in which the box stands. A box on one side of an equation with a number is a blank
+that was filled in: `$3 + \boxed{6} = 9$` says 6. Units, remarks and text beside a box leave its content alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _SEPARATOR = re.compile(
     rf"|{_ARROW}|\\\\|&|(?<![{{\\])[,;:](?![0-9])|\\q?quad(?![a-zA-Z])|{TEXT_COMMAND}\s*\{{[^{{}}]*\}}"
 )
 _INEQUALITY_BEFORE = re.compile(rf"(?<![\w<\\])[a-zA-Z]\s?(?:{_STRICT})\s?(?:\$|\\\()?\s?\Z")
+_VARIABLE = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])|\\(?!infty|[lg]t|text)[a-z]{2,}")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 # What is attached to a box within its formula
@@ -44,15 +45,17 @@ _VALUE_BEHIND = re.compile(
 )
 # Behind a box these say more about the same value: (x > 0), (cm), (mod 7), the number of a formula, a fraction of units
 _REMARK_BEHIND = re.compile(
-    r"(?:\\left)?\((?:\s*\\?(?:text|math|[bp]?mod)|[^()]*(?:[<>=]|\\[lg]eq?(?![a-zA-Z]))|[a-zA-Z]{2,}\))"
+    r"(?:\\left)?\((?:\s*\\?(?:text|math|[bp]?mod)|[^()]*(?:[<>=]|\\(?:[lg]eq?|neq?|in)(?![a-zA-Z]))|[a-zA-Z]{2,}\))"
     rf"|\\frac\s*\{{\s*{TEXT_COMMAND}"
 )
 _FORMULA_NUMBER_BEHIND = re.compile(r"(?:\s|~|\\ |\\q?quad)+\([0-9]{1,2}\)\s*\Z")
 _UNIT_LETTER_BEHIND = re.compile(rf"(?:\s|~|{SPACING})*[msghLNJWKV](?:\s*\^\s*\{{?[0-9]\}}?)?[\s.]*\Z")
 # A number and the side of an equation in which the box is a blank: 9 = 4 + \boxed{5}
 _NUMBER_BEFORE = re.compile(r"\s*(?:[0-9][0-9.,]*|\\[dt]?frac\s*\{[0-9]+\}\s*\{[0-9]+\}|[0-9]+/[0-9]+)\s*=\s*\Z")
-_ATTACHED_BEFORE_IN_TEXT = re.compile(r"(?:\\[dt]?frac\s*(?:\{[^{}]*\}\s*)?|\\sqrt\s*(?:\[[^\]]*\])?)\{\s*\Z|\([-0-9., ]*[0-9], ?\Z")
-_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|,?[0-9]")
+_ATTACHED_BEFORE_IN_TEXT = re.compile(
+    r"(?:\\[dt]?frac\s*(?:\{[^{}]*\}\s*)?|\\sqrt\s*(?:\[[^\]]*\])?)\{\s*\Z|\([-0-9., ]*[0-9], ?\Z"
+)
+_VALUE_BEHIND_IN_TEXT = re.compile(r"\^[0-9({\\]|(?:,[0-9]{2}(?=[0-9](?![0-9])))?[0-9]")
 _UNIT_BEHIND = re.compile(
     rf"(?:\s|~|{SPACING})*({TEXT_COMMAND}\s*\{{[ ~]*[a-zA-Z]+(?:[ /][a-zA-Z]+)?[ ~.]*\}}"
     r"(?:\s*\^\s*(?:[0-9]|\{-?[0-9]\}))?)(?=[\s.$]*\Z)"
@@ -60,15 +63,19 @@ _UNIT_BEHIND = re.compile(
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*")
 _ORDINAL_BEHIND = re.compile(rf"\^?\s*\{{?\s*(?:{TEXT_COMMAND}\s*\{{)?(?:st|nd|rd|th)\b")
 _BEHIND = rf"(?:[\s$~]|\\[)\]]|\*\*|{SPACING}|{TEXT_COMMAND}\s*\{{\s*)*"
-_SCALE_BEHIND = re.compile(rf"{_BEHIND}(hundred|thousand|million|billion|trillion|halves)(?![a-zA-Z-])")
+_SCALE_BEHIND = re.compile(
+    rf"{_BEHIND}(hundred|thousand|million|billion|trillion|halves|(?:ten|hundred|thousand|million)ths|dozen(?=[.,!?$]|\s*\Z))(?![a-zA-Z-])"
+)
 _PERCENT_BEHIND = re.compile(rf"{_BEHIND}(?:(?:percent|per cent)(?![a-zA-Z])|\\?%)")
 _PART_LABEL = re.compile(r"\A\s*\(?(?:[a-z]|[0-9]|i{1,3})\)(?=\s|\\[ ,;q]|~)")  # (a), 1)
 _SPACE = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle(?![a-zA-Z]))*")
 _SPACE_AT_END = re.compile(rf"(?:\s|~|{SPACING}|\\displaystyle|\\left(?=[(\[|]))*\Z")
 
 
-def in_context(text: str, start: int, end: int, content: str) -> str:
-    """Return what a box between two positions says together with what is attached to it.
+def in_context(text: str, start: int, end: int, content: str) -> tuple[str, ...]:
+    r"""Return what a box between two positions says together with what is attached to it.
+
+    Two readings are both the writer's: `\boxed{5}\%` is 5 or 5 %, and `$n \ge \boxed{5}$` is 5 or the inequality.
 
     Args:
         text: The completion.
@@ -77,47 +84,55 @@ def in_context(text: str, start: int, end: int, content: str) -> str:
         content: What it says by itself.
 
     Returns:
-        `content`, or the part of the formula that the box is a part of.
+        `content`, or the part of the formula that the box is a part of; and a second reading, where there is one.
     """
     before, behind, is_formula = _formula(text, start, end)
     if _ORDINAL_BEHIND.match(behind):
-        return content
+        return (content,)
     if scale := _SCALE_BEHIND.match(text[end : end + MAX_CHARACTERS]):
-        return f"{content} {scale[1]}"
-    if not is_formula:
-        if _VALUE_BEHIND_IN_TEXT.match(behind):
-            return _unwrapped(text[start:end]) + behind.split()[0]
-        if attached := _ATTACHED_BEFORE_IN_TEXT.search(before):
-            return _unwrapped(attached[0] + text[start:end] + behind[:1])
-        if relation := _INEQUALITY_BEFORE.search(before):
-            return relation[0].replace("$", "") + content
-        return content
-    last = _last_separator(before)
-    following = _first_separator(behind)
+        return (f"{content} {scale[1]}",)
+    said = _in_formula if is_formula else _in_text
+    readings = said(before, text[start:end], behind, content)
+    if readings == (content,) and _PERCENT_BEHIND.match(text[end : end + MAX_CHARACTERS]):
+        return content, f"{content}\\%"
+    return readings
+
+
+def _in_text(before: str, box: str, behind: str, content: str) -> tuple[str, ...]:
+    """What a box says that stands in no formula, by what touches it."""
+    if _VALUE_BEHIND_IN_TEXT.match(behind):
+        return (_unwrapped(box) + behind.split()[0],)
+    if attached := _ATTACHED_BEFORE_IN_TEXT.search(before):
+        return (_unwrapped(attached[0] + box + behind[:1]),)
+    if relation := _INEQUALITY_BEFORE.search(before):
+        return (relation[0].replace("$", "") + content,)
+    return (content,)
+
+
+def _in_formula(before: str, box: str, behind: str, content: str) -> tuple[str, ...]:
+    """What a box says that stands in a formula, by the side of the formula in which it stands."""
+    last, following = _last_separator(before), _first_separator(behind)
     left = before[last.end() :] if last else _PART_LABEL.sub("", before)
     right = behind[: following.start()] if following else behind
-    if unit := _UNIT_BEHIND.match(behind):
-        return content + unit[1] if _NUMBER.fullmatch(content.strip()) and _measures(unit[1]) else content
-    is_bounded = last is not None and last["strict"] and not left.strip()
-    is_bound = following is not None and following["strict"] and not right.strip()
+    is_bounded = last is not None and last["strict"] and not left.strip() and _VARIABLE.search(before)
+    is_bound = following is not None and following["strict"] and not right.strip() and _VARIABLE.search(behind)
     if is_bounded and not is_bound:
-        return _unwrapped(before + text[start:end] + right)
+        return (_unwrapped(before + box + right),)
     if last is None and is_bound:
-        return _unwrapped(before + text[start:end] + behind)
+        return (_unwrapped(before + box + behind),)
     if (following is not None and following["equality"]) or _NUMBER_BEFORE.fullmatch(before[: len(before) - len(left)]):
-        return content  # a blank that was filled in, or the first side of a chain
+        return (content,)  # a blank that was filled in, or the first side of a chain
     if _is_attached(left, right, is_value=last is not None and last["equality"] is not None):
-        return _unwrapped(left + text[start:end] + right)
-    return content
-
-
-def has_percent_behind(text: str, end: int) -> bool:
-    r"""Whether a percent sign or the word stands behind a box: `\boxed{5}\%`. People leave it out of the box."""
-    return _PERCENT_BEHIND.match(text[end : end + MAX_CHARACTERS]) is not None
+        return (_unwrapped(left + box + right),)
+    if (unit := _UNIT_BEHIND.match(behind)) and _NUMBER.fullmatch(content.strip()) and _measures(unit[1]):
+        return (content + unit[1],)
+    if last is not None and last["loose"]:
+        return content, _unwrapped(before + box + right)
+    return (content,)
 
 
 def _measures(text: str) -> bool:
-    """Whether words behind a number are a unit of the table: `\\text{ cm}`, not `\\text{ total}`."""
+    r"""Whether words behind a number are a unit of the table: `\text{ cm}`, not `\text{ total}`."""
     from rewards.math.units import read_unit  # the package imports this module
 
     unit = read_unit(text)

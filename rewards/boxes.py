@@ -58,14 +58,16 @@ _DENIED_BEHIND = re.compile(
     r"(?:[$*)`}]|\\[)\]])*(?:\?+ (?:No|Not)(?=[.,!])|,? or so(?=[.,!\s]*\Z)"
     r"|,? or (?:maybe|perhaps|possibly)(?= [-$\\]*[0-9])"
     r"|(?:[?.]*,? ?\(?(?:(?:and |but )?(?:which|that|this|it) )?(?:"
-    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:(?:the )?wrong(?: answer| one)?|incorrect"
-    r"|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)|(?P<false>false))"
+    r"(?:is|was)(?: (?:clearly|obviously|definitely|certainly|actually|also))? (?:(?:the )?wrong(?: answer| one)?"
+    r"|incorrect|invalid|impossible|absurd|a mistake|an error|ruled out|too (?:small|large|big|low|high)"
+    r"|(?P<false>false))"
     rf"|{_NEGATED} (?:(?!only\b|just\b)\w+ )?(?:the |our |my |a |an )?"
-    r"(?:(?:correct|right|true|valid|possible|final)(?: (?:answer|solution|value|result|one))?|answer|solution|it|result)"
-    rf"|(?:does not|doesn['\u2019]t) work|fails|(?P<bare>{_NEGATED}))"
-    r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;,)]|\Z|\n|(?:since|because|as)\b)))",
+    r"(?:(?:correct|right|true|valid|possible|final)(?: (?:answer|solution|value|result|one))?|answer|solution|it"
+    rf"|result)|(?:does not|doesn['\u2019]t) work|fails|(?P<bare>{_NEGATED}))"
+    r"|(?:: ?|\. | ?\()(?:wrong|incorrect))(?=\s*(?:[.!;)]|,(?! in\b)|\Z|\n|(?:since|because|as)\b)))",
     re.IGNORECASE,
 )
+_STATEMENT_BEFORE = re.compile(r"\b(?:statement|option|choice)[\s$(]*\Z", re.IGNORECASE)
 _SIGN = re.compile(r"(?:(?:^|[=$({\[&:\n]|\\[(\[]|\b(?:is|are|be)[ ])\s*)(-|\u2212|\\pm ?|\\mp ?)\Z")
 
 # --- boxes side by side that are one answer together
@@ -113,7 +115,7 @@ class _Box:
     end: int
 
 
-def boxed_answer(text: str) -> str | None:
+def boxed_answer(text: str) -> tuple[str, ...]:
     r"""Return what the last box says, together with the boxes that it forms one answer with.
 
     `The roots are \boxed{4} and \boxed{9}` says `4, 9`. Two boxes side by side with nothing between them, and different
@@ -124,8 +126,8 @@ def boxed_answer(text: str) -> str | None:
     than `_CONTEXT` characters are not read.
 
     Returns:
-        The answer as it is written, or None where the last box is empty, cut off, denied with no other before it, or
-        beside another one.
+        The answer as it is written, and a second reading where there is one (`rewards.box_context`). Nothing where the
+        last box is empty, cut off, denied with no other before it, or beside another one.
 
     Raises:
         NoBox: No box is meant as one.
@@ -138,13 +140,13 @@ def boxed_answer(text: str) -> str | None:
         denied.add(_content(text, boxes.pop()))
     # A cut or empty box never gives way to an earlier one.
     if not boxes or boxes[-1].end < 0:
-        return None
+        return ()
     outer = _outermost(boxes)
     content = _unwrapped(text, boxes, outer[-1])
     if not content.strip() or content.strip() in denied:
-        return None
+        return ()
     if _competes(text, outer):
-        return None  # `\boxed{4} \boxed{9}`: nobody can say which is meant
+        return ()  # `\boxed{4} \boxed{9}`: nobody can say which is meant
     together, first = _together(text, outer)
     return in_context(text, first.start, outer[-1].end, content if together is None else together)
 
@@ -163,7 +165,7 @@ def _competes(text: str, outer: list[_Box]) -> bool:
 
 def _spelling(content: str) -> str:
     r"""A content without what makes no difference: `\dfrac{1}{2}` is `\frac{1}{2}`, `\text{(B)}` is `B`."""
-    plain = re.sub(r"\\[dt]frac", r"\\frac", _TEXT.sub(r"\1", content))
+    plain = re.sub(r"\{(\w)\}", r"\1", re.sub(r"\\[dt]frac", r"\\frac", _TEXT.sub(r"\1", content)))
     return re.sub(rf"\A{_NAME} ?=|[\s$()]|\\[,;:! $]|\.0+\Z", "", plain)
 
 
@@ -172,10 +174,12 @@ def _is_denied(text: str, box: _Box) -> bool:
     if _DENIED.search(_before(text, box.start)):
         return True
     behind = _DENIED_BEHIND.match(text[box.end : box.end + _CONTEXT])
-    # "Statement B is false" may be what was asked for.
-    return behind is not None and not (
-        (behind["false"] or behind["bare"]) and _content(text, box).isalpha()
-    )
+    if behind is None:
+        return False
+    # "Statement B is false" may be what was asked for, and "No, that is wrong" says no.
+    content = _spelling(_content(text, box))
+    is_verdict = content.isalpha() and (len(content) > 1 or behind["false"] or behind["bare"])
+    return not is_verdict and not _STATEMENT_BEFORE.search(_before(text, box.start))
 
 
 def _before(text: str, position: int) -> str:

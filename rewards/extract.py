@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rewards.boxes import NoBox, boxed_answer
-from rewards.denials import NEGATION
+from rewards.denials import NEGATION, OTHER_THAN
 from rewards.latex import TEXT_COMMAND
 from rewards.reasoning import reply_start
 
@@ -58,7 +58,8 @@ _TAKEN_BACK = re.compile(
 
 # Directly before an unmarked number
 _DENIED_BEFORE = re.compile(
-    NEGATION + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
+    rf"(?:{NEGATION}|{OTHER_THAN})"
+    + r"(?: (?:be|equal|equals|to|is|exactly|simply|just|definitely|the|a|number|value|answer))* (?:[$*]|\\\("
     r"|[a-z] ?){0,3}\Z",
     re.IGNORECASE,
 )
@@ -123,6 +124,8 @@ class Extraction:
 
     text: str
     rule: Rule
+    second: str | None = None
+    """Another reading of a box with something beside it: `5\\%` of `\\boxed{5}\\%`, whose text is 5."""
 
 
 def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extraction | None:
@@ -155,7 +158,7 @@ def extract_answer(text: str, *, rules: Collection[Rule] = ALL_RULES) -> Extract
         text = _without_comments(text)
     if ("\\boxed" in text or "\\fbox" in text) and Rule.BOXED in rules:
         try:
-            return _extraction(boxed_answer(text), Rule.BOXED)
+            return _boxed(boxed_answer(text))
         except NoBox:
             pass  # a text that only speaks of boxes may have another mark
     lowered = text.translate(_LOWER)
@@ -193,6 +196,11 @@ def tidy(text: str) -> str:
 def _extraction(text: str | None, rule: Rule) -> Extraction | None:
     text = tidy(text) if text is not None else ""
     return Extraction(text, rule) if text else None
+
+
+def _boxed(readings: tuple[str, ...]) -> Extraction | None:
+    found = _extraction(readings[0], Rule.BOXED) if readings else None
+    return replace(found, second=tidy(readings[1])) if found and len(readings) > 1 else found
 
 
 def _without_comments(text: str) -> str:

@@ -33,22 +33,39 @@ _WORD_BEFORE = re.compile(
 # What follows a mark that is only spoken of: "I will not use <think>.", "between <think> and"
 _MENTION_BEHIND = re.compile(r"\Z|[.,;:!?)]|[ ](?:and|or|to|for|in|as|at|is|was|here|before|then|now|marks?|on)\b")
 _NAMES = "think|thinking|thought|thoughts|reasoning|seed:think|mm:think|longcat_think"
-_OPENED_AT_THE_END = re.compile(
-    rf"(?:\A|[\n>\]|:])[ \t]*((?:<(?:{_NAMES})>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_(?:thought|reasoning)\|>"
-    r"|<\|START_THINKING\|>)\s*)\Z",
+_TAIL = 400
+"""Characters at the end of a prompt that are read."""
+# Nobody types these in a question.
+_SPECIAL_AT_THE_END = re.compile(
+    r"(?:\[THINK\]|\u25c1think\u25b7|<\|begin_of_(?:thought|reasoning)\|>|<\|START_THINKING\|>"
+    r"|<\|channel\|>analysis<\|message\|>)\Z",
+    re.IGNORECASE,
+)
+_TAG_AT_THE_END = re.compile(rf"<(?:{_NAMES})>\Z", re.IGNORECASE)
+# What stands before a tag in a chat template: the header of the reply, or "Assistant: Let me think step by step."
+_HEADER_AT_THE_END = re.compile(
+    r"(?:\A|[|\uff5c]>|\[/INST\]|</?s>|\bassistant[:>]?|<start_of_turn>model"
+    r"|(?:\A|[\n>])[ \t]*assistant(?::|\n)[^\n]{0,200})\Z",
     re.IGNORECASE,
 )
 _PAIR = re.compile(r"\A(?: (?:and|or) |\.\.\.|\u2026|/)\Z")
 
 
-def with_opened_reasoning(prompt: str, completion: str) -> str:
+def with_opened_reasoning(prompt: object, completion: str) -> str:
     """Return the completion behind the mark by which its prompt has opened the reasoning, where it ends with one.
 
-    Chat templates of reasoning models end with `<think>`, so that the model writes its thoughts without the mark. A
-    prompt that only speaks of it in a sentence, "start with <think>", opens nothing.
+    Chat templates of reasoning models end with `<think>`, so that the model writes its thoughts without the mark. It
+    stands behind the header of the reply. A question that ends with it, "Reply in the form <think>", opens nothing, and
+    neither does a prompt that is no text, such as a list of messages.
     """
-    opened = _OPENED_AT_THE_END.search(prompt[-64:])
-    return opened[1] + completion if opened else completion
+    if not isinstance(prompt, str):
+        return completion
+    tail = prompt.rstrip()[-_TAIL:]
+    if special := _SPECIAL_AT_THE_END.search(tail):
+        return special[0] + completion
+    tag = _TAG_AT_THE_END.search(tail)
+    is_opened = tag is not None and _HEADER_AT_THE_END.search(tail[: tag.start()].rstrip()) is not None
+    return tag[0] + completion if tag and is_opened else completion
 
 
 def reply_start(text: str) -> int | None:

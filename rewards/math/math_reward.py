@@ -97,19 +97,22 @@ class MathReward:
             if extraction is None:
                 results.append(RewardResult(0.0, Outcome.NO_ANSWER))
                 continue
-            outcome = self._plain_verdict(extraction.text, expected)
-            if outcome is None:
-                waiting.setdefault((extraction.text, expected.text), []).append(len(results))
-                results.append(None)
-            else:
-                results.append(_result(extraction.text, outcome))
+            results.append(None)
+            for text in (extraction.text, extraction.second):
+                if text is None:
+                    continue
+                outcome = self._plain_verdict(text, expected)
+                if outcome is None:
+                    waiting.setdefault((text, expected.text), []).append(len(results) - 1)
+                else:
+                    results[-1] = _better(results[-1], _result(text, outcome))
         if waiting:
             pool = shared_pool("rewards.math.verdict:judge", deadline=self.deadline)
             jobs = [(text, reference, self.strict, self.rel_tol) for text, reference in waiting]
             for (text, reference), done in zip(waiting, pool.map(jobs), strict=True):
                 outcome = _outcome(done, text, reference)
                 for i in waiting[text, reference]:
-                    results[i] = _result(text, outcome)
+                    results[i] = _better(results[i], _result(text, outcome))
         verdicts = [result for result in results if result is not None]
         if self.allow_echo:
             return verdicts
@@ -164,6 +167,11 @@ class MathReward:
 
 def _result(text: str, outcome: Outcome) -> RewardResult:
     return RewardResult(1.0 if outcome is Outcome.CORRECT else 0.0, outcome, text[:_SHOWN_CHARACTERS])
+
+
+def _better(before: RewardResult | None, result: RewardResult) -> RewardResult:
+    """The verdict on an answer with two readings: the first that is correct."""
+    return result if before is None or (result.outcome is Outcome.CORRECT and before.reward == 0) else before
 
 
 def _without_echo(result: RewardResult, prompt: str, reference: str) -> RewardResult:

@@ -66,8 +66,12 @@ _TAKES_BACK_OR_ADDS = re.compile(
 # A head that is worth reading: it has a digit or a command, or is one letter or a plain verdict
 _VALUE = re.compile(r"[^0-9\\$]*+[0-9\\$]|\(?[a-zA-Z]\)?\Z|(?:yes|no|true|false|none)\Z", re.IGNORECASE)
 _CONTRAST = re.compile(
-    r",? (?:and |\()?(?:not|rather than|instead of|as opposed to) (?!only|just|all|merely)[^,;:.()]+\)?\Z"
+    r",? (?:and |\()?(?:not|rather than|instead of|as opposed to) (?!only|just|all|merely)([^,;:.()]+)\)?\Z"
 )
+_VERDICTS = frozenset(
+    ["true", "truth", "correct", "right", "sure", "certain", "certainly", "valid", "answer", "answers", "solution",
+     "wrong", "false", "incorrect", "possible", "really", "quite", "so", "it", "this", "that", "yes", "no"]
+)  # fmt: skip
 _SMALL_NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
                     sixteen seventeen eighteen nineteen"""
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
@@ -169,7 +173,7 @@ def _without_reason(text: str) -> str:
     if contrast := _CONTRAST.search(text):
         head = text[: contrast.start()]
         is_text = re.search("[a-zA-Z]{3}", head) is not None and not any(map(str.isdigit, text))
-        if is_text and not _DENIES.search(head) and not _TAKES_BACK.search(contrast[0].replace("not ", "", 1)):
+        if is_text and not _DENIES.search(head) and _is_another_text(head, contrast[1]):
             return head
     for pattern, takes_back in ((_REASON, _TAKES_BACK), (_APPOSITION, _TAKES_BACK_OR_ADDS)):
         match = pattern.search(text)
@@ -185,6 +189,16 @@ def _without_reason(text: str) -> str:
             if _VALUE.match(head):
                 return head
     return text
+
+
+def _is_another_text(head: str, text: str) -> bool:
+    """Whether what is contrasted with a text is another one, and no word on whether the text is right."""
+    words = _words(text)
+    return words != _words(head) and not _TAKES_BACK.search(text) and _VERDICTS.isdisjoint(words)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ("a", "an", "the")]
 
 
 def _is_another_verdict(head: str, remark: str) -> bool:
@@ -205,7 +219,8 @@ def _is_another_number(head: str, remark: str) -> bool:
             total, part = total + max(part, 1) * value, 0
         else:
             part = max(part, 1) * value if value == 100 else part + value
-    return head.strip().replace(",", "") != str(total + part)
+    numbers = re.findall(r"[0-9][0-9,.]*", head)  # one, and its unit: `5 dollars (five)`
+    return len(numbers) != 1 or numbers[0].replace(",", "") != str(total + part)
 
 
 def _head(text: str, match: re.Match[str]) -> str:

@@ -48,6 +48,9 @@ _DEGREES = re.compile(
 _ARROW = re.compile(
     r"\u2192|\u21d2|\\(?:[Ll]ong)?(?:[Rr]ightarrow|mapsto)(?![a-zA-Z])|\\(?:implies|iff|to)(?![a-zA-Z])|(?<!<)[-=]+>"
 )
+_SOLVED = re.compile(
+    r"\s*([1-9][0-9]{0,20})?\s*([a-zA-Z])\s*=\s*(-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?)\s*"
+)  # 2x = 84
 _LETTER_AS_TEXT = re.compile(rf"[0-9] *{TEXT_COMMAND} *\{{ *[a-zA-Z] *\}}")
 
 
@@ -147,9 +150,9 @@ def read_statement(text: str) -> Answer:
 def _check_arrows(text: str) -> None:
     r"""Refuse a number from which an arrow leads to another one, `41 \to n = 42`.
 
-    `2x = 84 \implies x = 42` leads from an equation to its solution.
+    `2x = 84 \implies x = 42` leads from an equation to its solution; `x = 41 \to x = 42` contradicts itself.
     """
-    *steps, _ = _ARROW.split(text)
+    *steps, last = _ARROW.split(text)
     for step in steps:
         if (
             step.count("{") == step.count("}")
@@ -158,6 +161,11 @@ def _check_arrows(text: str) -> None:
             and _DIGIT.search(step)
         ):
             raise SeveralCandidates(f"a number and an arrow behind it in {text[:80]!a}")
+    values: dict[str, Fraction] = {}
+    for found in filter(None, map(_SOLVED.fullmatch, [*steps, last])):
+        value = Fraction(found[3]) / (int(found[1]) if found[1] else 1)
+        if values.setdefault(found[2], value) != value:
+            raise SeveralCandidates(f"steps that contradict each other in {text[:80]!a}")
 
 
 def _split_equations(text: str) -> tuple[list[str], list[str]]:

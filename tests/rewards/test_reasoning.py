@@ -97,8 +97,12 @@ def test_a_mark_that_opens_and_ends_its_line_is_no_mention():
 @pytest.mark.parametrize(("reward", "answer", "reference"), REWARDS)
 @pytest.mark.parametrize(
     ("prompt", "closing"),
-    [("Q\n<think>", "</think>"), ("Q<|assistant|><think>\n", "</think>"), ("[/INST]\n[THINK]", "[/THINK]"),
-     ("<think>", "</think>")],
+    [("Q<|im_start|>assistant\n<think>", "</think>"), ("Q<|assistant|><think>\n", "</think>"),
+     ("[/INST]\n[THINK]", "[/THINK]"), ("<think>", "</think>"), ("Assistant<think>", "</think>"),
+     ("q Assistant:\n<think>" + "\n" * 500, "</think>"), ("q <|begin_of_thought|>", "<|end_of_thought|>"),
+     ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+     ("Assistant: Let me solve this step by step.\n<think>", "</think>"),
+     ("q<\uff5cAssistant\uff5c><think>\n", "</think>"), ("q<start_of_turn>model\n<think>", "</think>")],
 )  # fmt: skip
 def test_a_prompt_that_ends_with_a_mark_has_opened_the_reasoning(prompt, closing, reward, answer, reference):
     completions = [f"maybe {answer}, let me check", f"hm{closing}{answer}"]
@@ -106,7 +110,12 @@ def test_a_prompt_that_ends_with_a_mark_has_opened_the_reasoning(prompt, closing
     assert found == [0, 1]
 
 
-@pytest.mark.parametrize("prompt", ["Start with <think>", "Put your thoughts behind <think>.", "<think>a</think>", ""])
+@pytest.mark.parametrize(
+    "prompt",
+    ["Start with <think>", "Put your thoughts behind <think>.", "<think>a</think>", "", "Reply in the form\n<think>",
+     "Start your reply with: <think>", "User: 2+2? Write:\n\n<think>\n", None, 5,
+     [{"role": "user", "content": "<think>"}]],
+)  # fmt: skip
 def test_a_prompt_that_speaks_of_a_mark_opens_nothing(prompt):
     assert MathReward()([prompt], [r"\boxed{4}"], ["4"])[0].reward == 1.0
 
