@@ -178,7 +178,8 @@ def _is_denied(text: str, box: _Box) -> bool:
         return False
     # "Statement B is false" may be what was asked for, and "No, that is wrong" says no.
     content = _spelling(_content(text, box))
-    is_verdict = content.isalpha() and (len(content) > 1 or behind["false"] or behind["bare"])
+    is_verdict = content.lower() in ("yes", "no", "true", "false")
+    is_verdict = is_verdict or (content.isalpha() and bool(behind["false"] or behind["bare"]))
     return not is_verdict and not _STATEMENT_BEFORE.search(_before(text, box.start))
 
 
