@@ -19,7 +19,7 @@ from agents.cli.options import (
     parse,
     parse_known,
 )
-from agents.cli.train_options import PROG, Train
+from agents.cli.train_options import PROG, CommonOptions, FurtherOptions, Train
 from agents.factory import AGENT_NAMES
 from agents.objectives import PRESETS
 
@@ -190,10 +190,11 @@ def _refuse_old_options(early: _Early) -> None:
 
 def _show_help(agent: str | None) -> None:
     if agent is None:
-        parse(Train, ["--help"], PROG)
+        parse(CommonOptions, ["--help"], PROG)
     groups = option_groups(agent or "")
+    groups["further"] = FurtherOptions()
     own = make_dataclass("Own", [(name, type(group), field(default=group)) for name, group in groups.items()])
-    text = f"Options of the agent {agent}. Those that every agent has: {PROG} --help"
+    text = f"Options of the agent {agent}, and further ones of every agent. The most common ones: {PROG} --help"
     parse(own, ["--help"], _prog(agent), description=text)
 
 

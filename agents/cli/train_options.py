@@ -15,13 +15,13 @@ from agents.validation import check_at_least, check_positive
 
 PROG = "llm-envs train"
 _AGENTS = (
-    f"{', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. Default: grpo. Its own options: "
-    f"{PROG} AGENT --help."
+    f"{', '.join(PRESETS)}; of stable-baselines3: {', '.join(SB3_AGENTS)}. Default: grpo. Its own options, and "
+    f"those for large models, several processes and vLLM: {PROG} AGENT --help."
 )
 
 
 @dataclass(frozen=True)
-class Train:
+class CommonOptions:
     """Train a language model on a task, and measure what it learned."""
 
     agent: Annotated[
@@ -47,24 +47,31 @@ class Train:
     """auto, cpu or cuda."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"], Choice] = "auto"
     """auto, float32 or bfloat16."""
-    matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
-    """highest, high or medium."""
     threads: OptionalInt = None
     """CPU threads; else OMP_NUM_THREADS, or by size."""
     engine: Annotated[Literal["auto", "vllm"], Choice] = "auto"
     """What generates: auto or vllm."""
-    engine_args: EnvArgs = ()
-    """vLLM's, such as max_length=2048 memory_share=0.5."""
-    server: Annotated[str | None, NO_DEFAULT] = None
-    """With vllm, the address of a server that generates."""
-    parallel: Annotated[Literal["auto", "ddp", "fsdp2"], Choice] = "auto"
-    """Of processes: auto, ddp or fsdp2."""
-    cpu_offload: Flag = False
-    """With fsdp2, keep weights and moments on the host."""
-    weights_dtype: Annotated[Literal["float32", "bfloat16"], Choice] = "float32"
-    """Of the weights: float32 or bfloat16."""
     lora_rank: OptionalInt = None
     """Train low-rank adapters of this rank (needs peft)."""
+    eval_problems: int = 200
+    """Held-out problems to ask."""
+    eval_samples: int = 8
+    """Completions of each problem."""
+    checkpoint_every: int = 20
+    """Updates between two checkpoints."""
+    callback: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
+    """Further callbacks, such as my_module:MyCallback."""
+    chat: ChatFormat = field(default_factory=ChatFormat)
+
+
+@dataclass(frozen=True)
+class FurtherOptions:
+    """What larger models, several processes, vLLM and slow rewards need; every agent has them."""
+
+    matmul_precision: Annotated[Literal["highest", "high", "medium"], Choice] = "highest"
+    """highest, high or medium."""
+    weights_dtype: Annotated[Literal["float32", "bfloat16"], Choice] = "float32"
+    """Of the weights: float32 or bfloat16."""
     lora_alpha: OptionalFloat = None
     """Scale of adapters; else twice the rank."""
     lora_targets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("all-linear",)
@@ -73,17 +80,21 @@ class Train:
     """4bit: the model below adapters (needs bitsandbytes)."""
     gradient_checkpointing: Flag = False
     """Compute layers again in the backward pass."""
-    eval_problems: int = 200
-    """Held-out problems to ask."""
-    eval_samples: int = 8
-    """Completions of each problem."""
-    checkpoint_every: int = 20
-    """Updates between two checkpoints."""
+    engine_args: EnvArgs = ()
+    """vLLM's, such as max_length=2048 memory_share=0.5."""
+    server: Annotated[str | None, NO_DEFAULT] = None
+    """With vllm, the address of a server that generates."""
+    parallel: Annotated[Literal["auto", "ddp", "fsdp2"], Choice] = "auto"
+    """Of processes: auto, ddp or fsdp2."""
+    cpu_offload: Flag = False
+    """With fsdp2, keep weights and moments on the host."""
     reward_deadline: OptionalFloat = 1800.0
     """Seconds for a reward call, or None."""
-    callback: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")] = ()
-    """Further callbacks, such as my_module:MyCallback."""
-    chat: ChatFormat = field(default_factory=ChatFormat)
+
+
+@dataclass(frozen=True)
+class Train(FurtherOptions, CommonOptions):
+    """All options of `llm-envs train` that do not belong to an agent."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "total_episodes", "threads", "lora_rank", "eval_problems", "eval_samples")

@@ -55,8 +55,8 @@ class GRPOConfig:
     gives way to another problem (skip),
     or loses its beginning (truncate)."""
     micro_batch_size: int = 256
-    """Completions per forward and backward pass (at least one group): bounds memory, and does not change
-    the gradient (with bfloat16 weights up to the rounding of its sums)."""
+    """Completions per forward and backward pass (at least one group).
+    It bounds memory and does not change the gradient, with bfloat16 weights up to the rounding of its sums."""
     micro_batch_tokens: int | None = None
     """Tokens per forward and backward pass (at least one group), in place of micro_batch_size:
     prompts once for each group, completions, and padding where the model computes it.

@@ -87,8 +87,9 @@ class PolicyGradient:
     """Weight of the entropy bonus, estimated from the sampled tokens."""
     sampler_correction: SamplerCorrection = "auto"
     """Importance weights for a sampler that differs from the trainer:
-    of each token (TIS, IcePop) or completion, truncated at sampler_cap, or masked outside sampler_floor and
-    sampler_cap. auto is token_truncate where the engine computes other probabilities than the policy,
+    of each token (TIS, IcePop) or completion,
+    truncated at sampler_cap, or masked outside sampler_floor and sampler_cap.
+    auto is token_truncate where the engine computes other probabilities than the policy,
     or is one update behind, else none."""
     sampler_cap: float = 2.0
     """The largest of these weights."""

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import agents.cli.common
 from agents import GRPOAgent, LanguageModelPolicy, distributed
 from agents.cli.app import run as main
 from agents.distributed import Ranks
@@ -179,7 +178,7 @@ def test_the_command_line_trains_in_two_processes_and_goes_on_in_two_and_in_one(
     assert done.stdout.count("Run folder:") == 1  # one process prints
     for done in run_ranks("-m", "agents.cli", "train", "--resume", "--run-dir", run, "--total-episodes", 48):
         assert done.returncode == 0, done.stderr[-4000:]
-    monkeypatch.setattr(agents.cli.common.hardware, "use_threads", lambda *_: 1)  # those of the other tests stay
+    monkeypatch.setattr("agents.hardware.use_threads", lambda *_: 1)  # those of the other tests stay
     assert main(["train", "--resume", "--run-dir", str(run), "--total-episodes", "64"]) == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["update"] for row in rows] == [1, 2, 3, 4]
